@@ -17,45 +17,47 @@ constexpr int kOverWrite = 64;
 
 enum class Act : int32_t { kNone, kRelu, kLeakyRelu, kPRelu, kClip };
 
-// One output row of a convolution (one group), all output channels. out[k][x] = store(bias[k] + sum over c, t of w[k][c][t] * taps[t][c * in_stride + x]),
-// summed in the order c outer, t inner, fused multiply-adds. Stride and dilation live in the tap pointers (see deinterleave).
-struct ConvRow {
-  const float* const* taps;  // n_taps pointers to channel 0, already shifted by the tap's dx
+// What the convolutions below have in common: channels, weights, and what is done to the sums. Rows of channels are `stride` floats apart.
+struct ConvCommon {
   ptrdiff_t in_stride;
-  int n_taps, cin, cout, width;
-  const float* weights;  // made by conv_pack, 64-byte aligned
+  int cin, cout, width;
+  const float* weights;  // packed for the kernel in question, 64-byte aligned
   const float* bias;     // cout floats, or null
   Act act;
   float a, b;            // LeakyRelu: a; Clip: a..b
   const float* slope;    // PRelu: cout floats
-  const float* residual; // added element by element, or null
   ptrdiff_t residual_stride;
   bool residual_first;   // true: act(x + residual); false: act(x) + residual
-  float* out;
   ptrdiff_t out_stride;
 };
 
-// kWinogradRows output rows of a 3x3 convolution with stride 1, dilation 1 and one group, by Winograd's algorithm along y (winograd.h):
+// One output row of a convolution (one group), all output channels. out[k][x] = store(bias[k] + sum over c, t of w[k][c][t] * taps[t][c * in_stride + x]),
+// summed in the order c outer, t inner, fused multiply-adds. Stride and dilation live in the tap pointers (see deinterleave).
+struct ConvRow : ConvCommon {
+  const float* const* taps;  // n_taps pointers to channel 0, already shifted by the tap's dx
+  int n_taps;
+  const float* residual;  // added element by element, or null
+  float* out;
+};
+
+// Output rows of a 3x3 convolution with stride 1, dilation 1 and one group, by Winograd's algorithm:
 //   out[i][k][x] = store(bias[k] + sum over c, ky, kx of w[k][c][ky][kx] * in[i + ky][c * in_stride + x + kx]), i < rows
-// Every result depends on all six lines through rounding. So all of them must hold the picture's values, or zeros outside it, whatever `rows` is, and
-// a picture must be cut into the same groups of rows in every tiling. An infinity or NaN in a line can reach all rows, as NaN.
+//
+// winograd (winograd.h): F(4, 3) along y, 1..4 rows. `in` has six pointers. Every result depends on all six lines through rounding. So all of them must
+// hold the picture's values, or zeros outside it, whatever `rows` is, and a picture must be cut into the same groups of rows in every tiling. An infinity
+// or NaN in a line can reach all rows, as NaN.
+//
+// winograd2d (winograd2d.h): F(4x4, 3x3), 36 multiply-adds per 16 results instead of 144. Any number of rows, that is ceil(rows / 4) groups of four one
+// below the other: `in` has 4 * groups + 2 pointers. Pixel 0 must lie at a multiple of 4 of the picture's columns in every tiling, and what was said of
+// lines holds for columns too: of every four columns of the result begun, all six columns of the input must hold the picture's values, or zeros outside
+// it. Over-read counts from the last of these; over-write from the last pixel as everywhere.
 constexpr int kWinogradRows = 4;
-struct WinogradRows {
-  const float* const* in;  // kWinogradRows + 2 pointers to channel 0 at the leftmost tap of pixel 0
-  ptrdiff_t in_stride;
-  int cin, cout, width;
-  const float* weights;  // made by winograd_pack, 64-byte aligned
-  const float* bias;     // as in ConvRow, down to slope
-  Act act;
-  float a, b;
-  const float* slope;
-  const float* const* residual;  // pointers to the rows of the residual, or null
-  ptrdiff_t residual_stride;
-  bool residual_first;
-  float* const* out;
-  ptrdiff_t out_stride;
-  int rows;        // 1..kWinogradRows; pointers in out and residual beyond are not used
-  float* scratch;  // winograd_scratch(cin, cout, width) floats, which never shrink with growing width; any alignment and contents
+struct WinogradRows : ConvCommon {
+  const float* const* in;        // pointers to channel 0 at the leftmost tap of pixel 0
+  const float* const* residual;  // `rows` pointers to rows of the residual, or null
+  float* const* out;             // `rows` pointers
+  int rows;
+  float* scratch;  // winograd_scratch or winograd2d_scratch floats, which never shrink with growing width or rows; any alignment and contents
 };
 
 // Codes of docs/fsr.md, element-wise part.
@@ -77,6 +79,12 @@ struct Kernels {
   void (*winograd_pack)(float* packed, const float* w, int cout, int cin);
   size_t (*winograd_scratch)(int cin, int cout, int width);
   void (*winograd)(const WinogradRows& rows);
+
+  // The same for winograd2d; rows: of a call.
+  size_t (*winograd2d_pack_size)(int cout, int cin);
+  void (*winograd2d_pack)(float* packed, const float* w, int cout, int cin);
+  size_t (*winograd2d_scratch)(int cin, int cout, int width, int rows);
+  void (*winograd2d)(const WinogradRows& rows);
 
   // x[i] = op(x[i]) in place for n elements; a, b as in docs/fsr.md (PRelu: a is the slope). Add .. RDiv with scalar operand a.
   void (*unary)(Pointwise op, float* x, int n, float a, float b);
@@ -100,6 +108,9 @@ struct Kernels {
 //   128->128 1.9, 64->64 and 48->48 1.85, 64->32 1.8, 32->32 1.75, 16->16 1.6, 32->9 1.55, 12->12 1.45, 64->5 1.35, 8->8 and 5->64 1.3
 //   not worth a group's longer reach: 64->4 1.25, 4->64 1.2, 6->6 1.2, 64->3 1.1, 5->5 1.1, 64->2 1.0, 64->1 0.8
 inline bool winograd_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 4 * (static_cast<int64_t>(cin) + cout); }
+
+// Whether winograd2d is clearly faster than winograd and conv; the same for all instruction sets.
+inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 10 * (static_cast<int64_t>(cin) + cout); }
 
 // One per target unit; null when the unit is not compiled for this platform.
 const Kernels* kernels_scalar();

@@ -39,14 +39,24 @@ size_t winograd_point_floats(int cout, int cin) { return (conv_pack_size(cout, c
 
 size_t winograd_pack_size(int cout, int cin) { return kPoints * winograd_point_floats(cout, cin); }
 
+// G; in double, rounding is for the product with the weights.
+struct WinogradFilter {
+  double at[kPoints][3];
+  constexpr WinogradFilter() : at{} {
+    constexpr double n = kNear, f = kFar, near_scale = 2 * n * n * (n * n - f * f), far_scale = 2 * f * f * (f * f - n * n);
+    at[0][0] = 1 / (n * n * f * f);
+    for (int p = 1; p < 5; p++) {
+      const double scale = p < 3 ? near_scale : far_scale, x = (p % 2 ? 1 : -1) * (p < 3 ? n : f);
+      at[p][0] = 1 / scale;
+      at[p][1] = x / scale;
+      at[p][2] = x * x / scale;
+    }
+    at[5][2] = 1;
+  }
+};
+
 void winograd_pack(float* packed, const float* w, int cout, int cin) {
-  constexpr double n = kNear, f = kFar, near_scale = 2 * n * n * (n * n - f * f), far_scale = 2 * f * f * (f * f - n * n);
-  constexpr double g[kPoints][3] = {{1 / (n * n * f * f), 0, 0},
-                                    {1 / near_scale, n / near_scale, n * n / near_scale},
-                                    {1 / near_scale, -n / near_scale, n * n / near_scale},
-                                    {1 / far_scale, f / far_scale, f * f / far_scale},
-                                    {1 / far_scale, -f / far_scale, f * f / far_scale},
-                                    {0, 0, 1}};
+  constexpr WinogradFilter g;
   const ChannelBlocks blocks = channel_blocks(cout);
   const size_t point = winograd_point_floats(cout, cin);
   for (int b = 0, k0 = 0; b < blocks.count; b++) {  // in conv_pack's order
@@ -58,7 +68,7 @@ void winograd_pack(float* packed, const float* w, int cout, int cin) {
           for (int x = 0; x < 3; x++) lines[y][x * kb + k] = w[(static_cast<size_t>(k0 + k) * cin + c) * 9 + y * 3 + x];
       for (int p = 0; p < kPoints; p++)
         for (int i = 0; i < 3 * kb; i++)
-          packed[p * point + i] = static_cast<float>(g[p][0] * lines[0][i] + g[p][1] * lines[1][i] + g[p][2] * lines[2][i]);
+          packed[p * point + i] = static_cast<float>(g.at[p][0] * lines[0][i] + g.at[p][1] * lines[1][i] + g.at[p][2] * lines[2][i]);
     }
     k0 += kb;
   }
@@ -94,25 +104,41 @@ size_t winograd_scratch(int cin, int cout, int width) {
   return static_cast<size_t>(kPoints * (c.t_point + c.m_point) + 16);
 }
 
-// T of `vectors` vectors from pixel x.
-FASTSR_NOINLINE void winograd_input(const WinogradRows& r, float* t, ptrdiff_t stride, ptrdiff_t point, int x, int vectors) {
+// t = B^T d
+FASTSR_INLINE void winograd_bt(const V (&d)[kPoints], V (&t)[kPoints]) {
   const V near = set1(kNear), minus_near = set1(-kNear), minus_near2 = set1(-kNear2);
   const V far = set1(kFar), minus_far = set1(-kFar), minus_far2 = set1(-kFar2);
   const V product = set1(kProduct), minus_sum = set1(-kSum);
+  const V even_near = fma(minus_far2, d[2], d[4]), odd_near = fma(minus_far2, d[1], d[3]);
+  const V even_far = fma(minus_near2, d[2], d[4]), odd_far = fma(minus_near2, d[1], d[3]);
+  t[0] = fma(product, d[0], fma(minus_sum, d[2], d[4]));
+  t[1] = fma(near, odd_near, even_near);
+  t[2] = fma(minus_near, odd_near, even_near);
+  t[3] = fma(far, odd_far, even_far);
+  t[4] = fma(minus_far, odd_far, even_far);
+  t[5] = fma(product, d[1], fma(minus_sum, d[3], d[5]));
+}
+
+// y = A^T m + bias
+FASTSR_INLINE void winograd_at(const V (&m)[kPoints], V bias, V (&y)[kWinogradRows]) {
+  const V near_sum = add(m[1], m[2]), near_difference = sub(m[1], m[2]);
+  const V far_sum = add(m[3], m[4]), far_difference = sub(m[3], m[4]);
+  y[0] = add(add(near_sum, far_sum), add(m[0], bias));
+  y[1] = fma(set1(kNear), near_difference, fma(set1(kFar), far_difference, bias));
+  y[2] = fma(set1(kNear2), near_sum, fma(set1(kFar2), far_sum, bias));
+  y[3] = fma(set1(kNear3), near_difference, fma(set1(kFar3), far_difference, add(m[5], bias)));
+}
+
+// T of `vectors` vectors from pixel x.
+FASTSR_NOINLINE void winograd_input(const WinogradRows& r, float* t, ptrdiff_t stride, ptrdiff_t point, int x, int vectors) {
   for (int c = 0; c < r.cin; c++) {
     const ptrdiff_t from = c * r.in_stride + x;
     float* to = t + c * stride;
     for (int v = 0; v < vectors; v++, to += W) {
-      V d[kPoints];
+      V d[kPoints], points[kPoints];
       FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = load(r.in[i] + from + v * W);
-      const V even_near = fma(minus_far2, d[2], d[4]), odd_near = fma(minus_far2, d[1], d[3]);
-      const V even_far = fma(minus_near2, d[2], d[4]), odd_far = fma(minus_near2, d[1], d[3]);
-      store(to, fma(product, d[0], fma(minus_sum, d[2], d[4])));
-      store(to + point, fma(near, odd_near, even_near));
-      store(to + 2 * point, fma(minus_near, odd_near, even_near));
-      store(to + 3 * point, fma(far, odd_far, even_far));
-      store(to + 4 * point, fma(minus_far, odd_far, even_far));
-      store(to + 5 * point, fma(product, d[1], fma(minus_sum, d[3], d[5])));
+      winograd_bt(d, points);
+      FASTSR_UNROLL for (int p = 0; p < kPoints; p++) store(to + p * point, points[p]);
     }
   }
 }
@@ -123,14 +149,10 @@ FASTSR_INLINE void winograd_output(const WinogradRows& r, const ConvRow* rows, c
   const V bias = set1(r.bias ? r.bias[k] : 0.0f);
   V y[kWinogradRows][1][NV];
   FASTSR_UNROLL for (int v = 0; v < NV; v++) {
-    const float* p = m + v * W;
-    const V near_plus = load(p + point), near_minus = load(p + 2 * point), far_plus = load(p + 3 * point), far_minus = load(p + 4 * point);
-    const V near_sum = add(near_plus, near_minus), near_difference = sub(near_plus, near_minus);
-    const V far_sum = add(far_plus, far_minus), far_difference = sub(far_plus, far_minus);
-    y[0][0][v] = add(add(near_sum, far_sum), add(load(p), bias));
-    y[1][0][v] = fma(set1(kNear), near_difference, fma(set1(kFar), far_difference, bias));
-    y[2][0][v] = fma(set1(kNear2), near_sum, fma(set1(kFar2), far_sum, bias));
-    y[3][0][v] = fma(set1(kNear3), near_difference, fma(set1(kFar3), far_difference, add(load(p + 5 * point), bias)));
+    V points[kPoints], sums[kWinogradRows];
+    FASTSR_UNROLL for (int p = 0; p < kPoints; p++) points[p] = load(m + p * point + v * W);
+    winograd_at(points, bias, sums);
+    FASTSR_UNROLL for (int i = 0; i < kWinogradRows; i++) y[i][0][v] = sums[i];
   }
   FASTSR_UNROLL for (int i = 0; i < kWinogradRows; i++) {
     if (i < r.rows) conv_store<1, NV>(rows[i], y[i], k, x);
@@ -153,16 +175,9 @@ void winograd(const WinogradRows& r) {
   const size_t point_weights = winograd_point_floats(r.cout, r.cin);
   ConvRow rows[kWinogradRows];
   for (int i = 0; i < r.rows; i++) {
-    rows[i] = {};
-    rows[i].act = r.act;
-    rows[i].a = r.a;
-    rows[i].b = r.b;
-    rows[i].slope = r.slope;
+    static_cast<ConvCommon&>(rows[i]) = r;
     rows[i].residual = r.residual ? r.residual[i] : nullptr;
-    rows[i].residual_stride = r.residual_stride;
-    rows[i].residual_first = r.residual_first;
     rows[i].out = r.out[i];
-    rows[i].out_stride = r.out_stride;
   }
   for (int i = 0, v0 = 0; i < c.count; i++) {
     const int v1 = static_cast<int>(static_cast<int64_t>(c.vectors) * (i + 1) / c.count), nv = v1 - v0;

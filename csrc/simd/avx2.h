@@ -70,6 +70,26 @@ FASTSR_INLINE void deinterleave2(V lo, V hi, V& a, V& b) {
   a = _mm256_shuffle_ps(l, h, 0x88);
   b = _mm256_shuffle_ps(l, h, 0xdd);
 }
+// Four vectors <-> their elements 4 i, 4 i + 1, 4 i + 2, 4 i + 3.
+FASTSR_INLINE void transpose4(V (&v)[4]) {  // in both halves
+  const V a = _mm256_unpacklo_ps(v[0], v[1]), b = _mm256_unpackhi_ps(v[0], v[1]), c = _mm256_unpacklo_ps(v[2], v[3]), d = _mm256_unpackhi_ps(v[2], v[3]);
+  v[0] = _mm256_shuffle_ps(a, c, 0x44);
+  v[1] = _mm256_shuffle_ps(a, c, 0xee);
+  v[2] = _mm256_shuffle_ps(b, d, 0x44);
+  v[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+FASTSR_INLINE void deinterleave4(V (&v)[4]) {
+  transpose4(v);
+  FASTSR_UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_permutevar8x32_ps(v[i], _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+FASTSR_INLINE void interleave4(V (&v)[4]) {
+  FASTSR_UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_permutevar8x32_ps(v[i], _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+  transpose4(v);
+}
+// Elements 1 .. W - 1 of a, then next.
+FASTSR_INLINE V push(V a, float next) {
+  return _mm256_blend_ps(_mm256_permutevar8x32_ps(a, _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 0)), set1(next), 0x80);
+}
 // Element i of a lands in slot 3 i mod 8 of vector 3 i / 8: every slot once, so one permutation per channel and blends do it.
 FASTSR_INLINE void store3(float* p, V a, V b, V c) {
   a = _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));

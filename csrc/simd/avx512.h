@@ -68,6 +68,23 @@ FASTSR_INLINE void deinterleave2(V lo, V hi, V& a, V& b) {
   a = _mm512_permutex2var_ps(lo, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), hi);
   b = _mm512_permutex2var_ps(lo, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), hi);
 }
+// Four vectors <-> their elements 4 i, 4 i + 1, 4 i + 2, 4 i + 3.
+FASTSR_INLINE void deinterleave4(V (&v)[4]) {
+  V a, b, c, d;
+  deinterleave2(v[0], v[1], a, b);
+  deinterleave2(v[2], v[3], c, d);
+  deinterleave2(a, c, v[0], v[2]);
+  deinterleave2(b, d, v[1], v[3]);
+}
+FASTSR_INLINE void interleave4(V (&v)[4]) {
+  V a, b, c, d;
+  interleave2(v[0], v[2], a, b);
+  interleave2(v[1], v[3], c, d);
+  interleave2(a, c, v[0], v[1]);
+  interleave2(b, d, v[2], v[3]);
+}
+// Elements 1 .. W - 1 of a, then next.
+FASTSR_INLINE V push(V a, float next) { return shift<1>(a, set1(next)); }
 FASTSR_INLINE V blend3(V a, V b, V c, M mb, M mc) { return _mm512_mask_blend_ps(mc, _mm512_mask_blend_ps(mb, a, b), c); }
 FASTSR_INLINE void store3(float* p, V a, V b, V c) {
   a = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5), a);

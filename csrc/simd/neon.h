@@ -62,6 +62,17 @@ FASTSR_INLINE void deinterleave2(V lo, V hi, V& a, V& b) {
   a = vuzp1q_f32(lo, hi);
   b = vuzp2q_f32(lo, hi);
 }
+// Four vectors <-> their elements 4 i, 4 i + 1, 4 i + 2, 4 i + 3.
+FASTSR_INLINE void deinterleave4(V (&v)[4]) {
+  V a, b, c, d;
+  deinterleave2(v[0], v[1], a, b);
+  deinterleave2(v[2], v[3], c, d);
+  deinterleave2(a, c, v[0], v[2]);
+  deinterleave2(b, d, v[1], v[3]);
+}
+FASTSR_INLINE void interleave4(V (&v)[4]) { deinterleave4(v); }
+// Elements 1 .. W - 1 of a, then next.
+FASTSR_INLINE V push(V a, float next) { return vextq_f32(a, set1(next), 1); }
 FASTSR_INLINE void store3(float* p, V a, V b, V c) {
   float32x4x3_t v;
   v.val[0] = a;

@@ -56,6 +56,18 @@ FASTSR_INLINE void deinterleave2(V lo, V hi, V& a, V& b) {
   a = V{{lo.v[0], lo.v[2], hi.v[0], hi.v[2]}};
   b = V{{lo.v[1], lo.v[3], hi.v[1], hi.v[3]}};
 }
+// Four vectors <-> their elements 4 i, 4 i + 1, 4 i + 2, 4 i + 3.
+FASTSR_INLINE void deinterleave4(V (&v)[4]) {
+  for (int i = 0; i < W; i++)
+    for (int j = 0; j < i; j++) {
+      const float lower = v[i].v[j];
+      v[i].v[j] = v[j].v[i];
+      v[j].v[i] = lower;
+    }
+}
+FASTSR_INLINE void interleave4(V (&v)[4]) { deinterleave4(v); }
+// Elements 1 .. W - 1 of a, then next.
+FASTSR_INLINE V push(V a, float next) { return V{{a.v[1], a.v[2], a.v[3], next}}; }
 FASTSR_INLINE void store3(float* p, V a, V b, V c) {
   for (int i = 0; i < W; i++) {
     p[3 * i] = a.v[i];

@@ -10,13 +10,14 @@
 #include "../kernels/resize.h"
 #include "../kernels/shuffle.h"
 #include "../kernels/winograd.h"
+#include "../kernels/winograd2d.h"
 
 namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
 constexpr Kernels kTable = {FASTSR_TARGET_NAME, conv_pack_size, conv_pack, conv, winograd_pack_size, winograd_pack, winograd_scratch, winograd,
-                            unary, binary, interleave, deinterleave, resize_h, resize_v};
+                            winograd2d_pack_size, winograd2d_pack, winograd2d_scratch, winograd2d, unary, binary, interleave, deinterleave, resize_h, resize_v};
 
 }  // namespace
 }  // namespace FASTSR_TARGET

@@ -13,6 +13,7 @@
 #include "kernels_bench.h"
 #include "kernels_fixture.h"
 #include "kernels_winograd.h"
+#include "kernels_winograd2d.h"
 
 namespace {
 
@@ -355,6 +356,7 @@ int main(int argc, char** argv) {
   test_convs(isas);
   test_conv_specials(isas);
   test_winograds(isas);
+  test_winograd2ds(isas);
   for (const PointwiseCase& c : kPointwise) {
     test_unary(isas, c);
     if (c.op >= Pointwise::kAdd) test_binary(isas, c);

@@ -39,9 +39,10 @@ struct WinogradShape {
 
 const WinogradShape kWinogradBench[] = {{64, 64}, {32, 32}, {12, 12}, {64, 32}, {48, 48}, {128, 128}, {6, 6}, {4, 64}, {64, 4}};
 
-// Input lines, weights and everything else that a WinogradRows points to.
+// Input lines, weights and everything else that a WinogradRows points to, for `groups` groups of rows of winograd, or of winograd2d (`both`).
 struct WinogradProblem {
-  int cin, cout, width;
+  int cin, cout, width, n_rows, columns;  // columns: of the input that hold numbers
+  bool both;
   ptrdiff_t stride;
   Guarded in;
   std::vector<float> w, bias, slope;
@@ -51,54 +52,85 @@ struct WinogradProblem {
   std::vector<double> sum, size;  // [row][k][x] without bias: the result, and what its error is relative to
 
   // `aligned` as in ConvProblem.
-  WinogradProblem(int cin_, int cout_, int width_, bool aligned)
-      : cin(cin_), cout(cout_), width(width_), stride(ConvProblem::row_stride({cin_, cout_, 3, 3, false}, width_, aligned)),
-        in(static_cast<size_t>(kLines) * cin_ * stride + 16), w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_) {
+  WinogradProblem(int cin_, int cout_, int width_, bool aligned, bool both_ = false, int groups = 1)
+      : cin(cin_), cout(cout_), width(width_), n_rows(kGroup * groups), columns((both_ ? (width_ + 3) / 4 * 4 : width_) + 2), both(both_),
+        stride(ConvProblem::row_stride({cin_, cout_, 3, 3, false}, columns - 2, aligned)),
+        in(static_cast<size_t>(n_rows + 2) * cin_ * stride + 16), w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
     for (float& v : slope) v = uniform(-0.5f, 1.5f);
     float* const first = in.data + (aligned ? 15 : 16);
-    for (int row = 0; row < kLines * cin; row++)
-      for (int x = 0; x < stride; x++) first[row * stride + x] = x < width + 2 ? uniform(-1, 1) : kNaN;
-    for (int i = 0; i < kLines; i++) lines.push_back(first + i * cin * stride);
-    for (int i = 0; i < kGroup; i++) {
+    for (int row = 0; row < (n_rows + 2) * cin; row++)
+      for (int x = 0; x < stride; x++) first[row * stride + x] = x < columns ? uniform(-1, 1) : kNaN;
+    for (int i = 0; i < n_rows + 2; i++) lines.push_back(first + i * cin * stride);
+    for (int i = 0; i < n_rows; i++) {
       extra.push_back(std::make_unique<Guarded>(cout * (width + kOverRead)));
       residual.push_back(extra[i]->data);
       for (int k = 0; k < cout; k++)
         for (int x = 0; x < width; x++) extra[i]->data[k * (width + kOverRead) + x] = uniform(-1, 1);
     }
-    sum.resize(static_cast<size_t>(kGroup) * cout * width);
+    sum.resize(static_cast<size_t>(n_rows) * cout * width);
     size.resize(sum.size());
-    reference();
+    for (int k = 0; k < cout; k++) {
+      for (int i = 0; i < n_rows; i++) direct(i, k, &sum[(static_cast<size_t>(i) * cout + k) * width]);
+      for (int i = 0; i < n_rows; i += kGroup) both ? sizes2d(i, k) : sizes(i, k);
+    }
   }
 
-  void reference() {
-    std::vector<double> magnitude(6 * static_cast<size_t>(width + 2)), point(6 * static_cast<size_t>(width));
-    for (int k = 0; k < cout; k++) {
-      std::fill(point.begin(), point.end(), 0.0);
-      for (int c = 0; c < cin; c++) {
-        const float* g = w.data() + (static_cast<size_t>(k) * cin + c) * 9;
-        for (int p = 0; p < 6; p++)
-          for (int x = 0; x < width + 2; x++) {
-            double m = 0;
-            for (int i = 0; i < kLines; i++) m += std::fabs(kF43.bt[p][i] * lines[i][c * stride + x]);
-            magnitude[p * (width + 2) + x] = m;
-          }
+  // Roundings of a result in the order of the algorithm: one for each term, one of the weight, three for each transform of the input and five for each
+  // of the output, one each for residual and slope.
+  int roundings() const { return both ? cin + 19 : 3 * cin + 11; }
+
+  const float* filter(int k, int c) const { return w.data() + (static_cast<size_t>(k) * cin + c) * 9; }
+
+  void direct(int row, int k, double* to) const {
+    for (int c = 0; c < cin; c++)
+      for (int t = 0; t < 9; t++)
+        for (int x = 0; x < width; x++) to[x] += static_cast<double>(filter(k, c)[t]) * lines[row + t / 3][c * stride + x + t % 3];
+  }
+
+  // Adds up the absolute values of what the algorithm adds up.
+  void sizes(int row, int k) {
+    std::vector<double> magnitude(width + 2), point(6 * static_cast<size_t>(width));
+    for (int c = 0; c < cin; c++)
+      for (int p = 0; p < 6; p++) {
+        for (int x = 0; x < width + 2; x++) {
+          magnitude[x] = 0;
+          for (int i = 0; i < kLines; i++) magnitude[x] += std::fabs(kF43.bt[p][i] * lines[row + i][c * stride + x]);
+        }
         for (int kx = 0; kx < 3; kx++) {
-          for (int i = 0; i < kGroup; i++)
-            for (int ky = 0; ky < 3; ky++)
-              for (int x = 0; x < width; x++)
-                sum[(static_cast<size_t>(i) * cout + k) * width + x] += static_cast<double>(g[ky * 3 + kx]) * lines[i + ky][c * stride + x + kx];
-          for (int p = 0; p < 6; p++) {
-            double u = 0;
-            for (int ky = 0; ky < 3; ky++) u += std::fabs(kF43.g[p][ky] * g[ky * 3 + kx]);
-            for (int x = 0; x < width; x++) point[p * width + x] += u * magnitude[p * (width + 2) + x + kx];
-          }
+          double u = 0;
+          for (int ky = 0; ky < 3; ky++) u += std::fabs(kF43.g[p][ky] * filter(k, c)[ky * 3 + kx]);
+          for (int x = 0; x < width; x++) point[p * width + x] += u * magnitude[x + kx];
         }
       }
-      for (int i = 0; i < kGroup; i++)
+    for (int i = 0; i < kGroup; i++)
+      for (int p = 0; p < 6; p++)
+        for (int x = 0; x < width; x++) size[(static_cast<size_t>(row + i) * cout + k) * width + x] += std::fabs(kF43.at[i][p]) * point[p * width + x];
+  }
+
+  void sizes2d(int row, int k) {
+    for (int x = 0; x < width; x += 4) {
+      double points[6][6] = {};
+      for (int c = 0; c < cin; c++) {
+        double d[6][6] = {}, g[6][3] = {};
+        for (int p = 0; p < 6; p++) {
+          for (int i = 0; i < 6; i++)
+            for (int j = 0; j < 6; j++) d[p][j] += std::fabs(kF43.bt[p][i] * lines[row + i][c * stride + x + j]);
+          for (int t = 0; t < 9; t++) g[p][t % 3] += std::fabs(kF43.g[p][t / 3] * filter(k, c)[t]);
+        }
         for (int p = 0; p < 6; p++)
-          for (int x = 0; x < width; x++) size[(static_cast<size_t>(i) * cout + k) * width + x] += std::fabs(kF43.at[i][p]) * point[p * width + x];
+          for (int q = 0; q < 6; q++) {
+            double input = 0, weight = 0;
+            for (int j = 0; j < 6; j++) input += std::fabs(kF43.bt[q][j]) * d[p][j];
+            for (int j = 0; j < 3; j++) weight += std::fabs(kF43.g[q][j]) * g[p][j];
+            points[p][q] += input * weight;
+          }
+      }
+      for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4 && x + j < width; j++)
+          for (int p = 0; p < 36; p++)
+            size[(static_cast<size_t>(row + i) * cout + k) * width + x + j] += std::fabs(kF43.at[i][p / 6] * kF43.at[j][p % 6]) * points[p / 6][p % 6];
     }
   }
 
@@ -118,7 +150,7 @@ struct WinogradProblem {
     r.residual = variant / 5 % 3 ? residual.data() : nullptr;
     r.residual_first = variant / 5 % 3 == 2;
     r.residual_stride = width + kOverRead;
-    r.rows = kGroup - variant / 15 % kGroup;
+    r.rows = n_rows - variant / 15 % kGroup;
     return r;
   }
 };
@@ -132,32 +164,31 @@ void check_winograd_result(const char* isa, const WinogradProblem& p, const Wino
         const size_t at = (static_cast<size_t>(i) * p.cout + k) * p.width + x;
         const double bias = r.bias ? r.bias[k] : 0, extra = r.residual ? r.residual[i][k * r.residual_stride + x] : 0, sum = p.sum[at] + bias;
         const double want = r.residual_first ? act(like, k, sum + extra) : act(like, k, sum) + extra;
-        // Roundings, twice for scalar: one for each of the 3 cin terms, one of the weight, three of T, five of the output, one each for residual and
-        // slope; a slope magnifies by at most 1.5.
-        const double tolerance = 1.5 * 2 * (3 * p.cin + 11) * kEps * (p.size[at] + std::fabs(bias) + std::fabs(extra));
+        // Twice for scalar, which rounds products; a slope magnifies by at most 1.5.
+        const double tolerance = 1.5 * 2 * p.roundings() * kEps * (p.size[at] + std::fabs(bias) + std::fabs(extra));
         const float got = r.out[i][k * r.out_stride + x];
         checks++;
         if (!(std::fabs(got - want) <= tolerance))
-          return fail("%s winograd %d->%d width %d act %d: row %d [%d][%d] is %g, expected %g +- %g", isa, p.cin, p.cout, p.width,
+          return fail("%s winograd%s %d->%d width %d act %d: row %d [%d][%d] is %g, expected %g +- %g", isa, p.both ? "2d" : "", p.cin, p.cout, p.width,
                       static_cast<int>(r.act), i, k, x, got, want, tolerance);
       }
 }
 
-// The first `n` of the results must be those at `offset` of the other; true when so.
-bool same_results(const WinogradRows& a, const WinogradRows& b, int offset, int n, int rows) {
+// The first `n` columns and `rows` rows of the results must be those at `offset` from row `row` of the other; true when so.
+bool same_results(const WinogradRows& a, const WinogradRows& b, int offset, int n, int rows, int row = 0) {
   for (int i = 0; i < rows; i++)
     for (int k = 0; k < a.cout; k++)
       for (int x = 0; x < n; x++)
-        if (!same(a.out[i][k * a.out_stride + x], b.out[i][k * b.out_stride + offset + x])) return false;
+        if (!same(a.out[i][k * a.out_stride + x], b.out[row + i][k * b.out_stride + offset + x])) return false;
   return true;
 }
 
-// Output rows, each in guarded memory; those that are not wanted are null.
+// Output rows, each in guarded memory.
 struct WinogradOutput {
   std::vector<std::unique_ptr<Guarded>> buffers;
   std::vector<float*> rows;
   int lead;
-  WinogradOutput(WinogradRows& r, int lead_, int n_rows) : rows(kGroup), lead(lead_) {
+  WinogradOutput(WinogradRows& r, int lead_, int n_rows) : rows(n_rows), lead(lead_) {
     r.rows = n_rows;
     r.out_stride = r.width + kOverWrite + lead % 7;
     for (int i = 0; i < n_rows; i++) {
@@ -221,18 +252,19 @@ void test_winograd(const std::vector<const Kernels*>& isas, int cin, int cout, i
 // The root mean square error of both algorithms against double precision; how much larger Winograd's is.
 double winograd_error_ratio(const Kernels* isa, const WinogradProblem& p) {
   const int cin = p.cin, cout = p.cout, width = p.width;
-  std::vector<float> packed(std::max(isa->winograd_pack_size(cout, cin), isa->conv_pack_size(cout, cin, 9)) + 16);
+  const size_t pack_size = p.both ? isa->winograd2d_pack_size(cout, cin) : isa->winograd_pack_size(cout, cin);
+  std::vector<float> packed(std::max(pack_size, isa->conv_pack_size(cout, cin, 9)) + 16);
   float* aligned = packed.data();
   while (reinterpret_cast<uintptr_t>(aligned) % 64) aligned++;
   WinogradRows r = p.rows(0);
   r.bias = nullptr;
   r.weights = aligned;
-  std::vector<float> scratch(isa->winograd_scratch(cin, cout, width));
+  std::vector<float> scratch(p.both ? isa->winograd2d_scratch(cin, cout, width, p.n_rows) : isa->winograd_scratch(cin, cout, width));
   r.scratch = scratch.data();
-  WinogradOutput out(r, 0, kGroup);
+  WinogradOutput out(r, 0, p.n_rows);
   const auto error = [&] {
     double e = 0;
-    for (int i = 0; i < kGroup; i++)
+    for (int i = 0; i < p.n_rows; i++)
       for (int k = 0; k < cout; k++)
         for (int x = 0; x < width; x++) {
           const double d = out.rows[i][k * r.out_stride + x] - p.sum[(static_cast<size_t>(i) * cout + k) * width + x];
@@ -240,11 +272,11 @@ double winograd_error_ratio(const Kernels* isa, const WinogradProblem& p) {
         }
     return std::sqrt(e);
   };
-  isa->winograd_pack(aligned, p.w.data(), cout, cin);
-  isa->winograd(r);
+  (p.both ? isa->winograd2d_pack : isa->winograd_pack)(aligned, p.w.data(), cout, cin);
+  (p.both ? isa->winograd2d : isa->winograd)(r);
   const double winograd = error();
   isa->conv_pack(aligned, p.w.data(), cout, cin, 9);
-  for (int i = 0; i < kGroup; i++) {
+  for (int i = 0; i < p.n_rows; i++) {
     const float* taps[9];
     for (int t = 0; t < 9; t++) taps[t] = p.lines[i + t / 3] + t % 3;
     ConvRow row{};
