@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/geometry.h"
 #include "kernels/colour.h"
+#include "kernels/kernels.h"
 
 namespace fastsr {
 namespace {
@@ -165,6 +166,12 @@ class PictureSource final : public Source {
       }
       return;
     }
+    if (p.type == PictureView::kU8 && p.channels == 3) {
+      const int blue = feed_.colour == Colour::kRgb ? 2 : 0, red = 2 - blue;
+      k_.feed_bgr_u8(dst + blue * stride, dst + stride, dst + red * stride, reader_.packed(y, x0, n, b), n, k, mean_of(feed_.mean, blue),
+                     mean_of(feed_.mean, 1), mean_of(feed_.mean, red));
+      return;
+    }
     for (int c = 0; c < channels(); c++) {
       const int from = p.channels == 1 ? 0 : feed_.colour == Colour::kRgb ? 2 - c : c;
       float* out = dst + c * stride;
@@ -265,18 +272,13 @@ class PictureSink final : public Sink {
       pixels = direct ? direct : room(b.bytes, size * 6);
       k_.store_ycrcb_u8(pixels, src, c.cr, c.cb, c.frac, n, m, k);
     } else {
-      uint8_t* planes = room(b.bytes, size * 6) + 3 * size;
-      if (!direct) pixels = b.bytes.data();
-      const uint8_t* p[3];
-      for (int c = 0; c < 3; c++) {
-        uint8_t* to = planes + static_cast<size_t>(feed_.colour == Colour::kRgb ? 2 - c : c) * size;
-        k_.store_u8(to, src + c * stride, n, mean_of(feed_.out_mean, c), k);
-        p[c] = planes + static_cast<size_t>(c) * size;
-      }
-      if (out_.channels == 3) {
-        k_.pack_u8(pixels, p[0], p[1], p[2], n);
-      } else {
-        for (int i = 0; i < n; i++) pixels[i] = static_cast<uint8_t>((4899 * p[2][i] + 9617 * p[1][i] + 1868 * p[0][i] + 8192) >> 14);
+      const int blue = feed_.colour == Colour::kRgb ? 2 : 0, red = 2 - blue;
+      uint8_t* colours = out_.channels == 3 ? pixels : room(b.bytes, size * 6) + 3 * size;
+      k_.store_bgr_u8(colours, src + blue * stride, src + stride, src + red * stride, n, mean_of(feed_.out_mean, blue), mean_of(feed_.out_mean, 1),
+                      mean_of(feed_.out_mean, red), k);
+      if (out_.channels == 1) {
+        pixels = direct ? direct : b.bytes.data();
+        for (int i = 0; i < n; i++, colours += 3) pixels[i] = static_cast<uint8_t>((4899 * colours[2] + 9617 * colours[1] + 1868 * colours[0] + 8192) >> 14);
       }
     }
     if (direct) return;
@@ -362,8 +364,9 @@ class PictureSink final : public Sink {
     const int i1 = whole_ ? (x0 + n - 1) / whole_ + 1 : left_[static_cast<size_t>(x0 + n - 1)] + 1;
     // Source pixels i0 - 1 .. i1, with the edges repeated.
     const int a = std::max(0, i0 - 1), e = std::min(w, i1 + 1), len = i1 - i0 + 2, at = a - (i0 - 1), count = e - a;
-    float* narrow = room(b.taps, 2 * static_cast<size_t>(len));
-    float* rows[2] = {narrow, narrow + len};
+    const int room_for = len + kOverRead;
+    float* narrow = room(b.taps, 2 * static_cast<size_t>(room_for));
+    float* rows[2] = {narrow, narrow + room_for};
     if (reader_.view().type == PictureView::kU8) {
       k_.chroma_u8(rows[0] + at, rows[1] + at, reader_.packed(row, a, count, b), count);
     } else {
@@ -375,7 +378,7 @@ class PictureSink final : public Sink {
       for (int i = at + count; i < len; i++) r[i] = r[at + count - 1];
     }
     const size_t size = whole_ ? static_cast<size_t>(i1 - i0) * static_cast<size_t>(whole_) : static_cast<size_t>(n);
-    float* to[2] = {room(slot.cr, size), room(slot.cb, size)};
+    float* to[2] = {room(slot.cr, size + kOverWrite), room(slot.cb, size + kOverWrite)};
     for (int p = 0; p < 2; p++) {
       if (whole_) {
         k_.enlarge(to[p], rows[p] + 1, i1 - i0, whole_, frac_.data());

@@ -1,7 +1,7 @@
 // The colour kernels, as a table of function pointers per instruction set: what stands between a picture's rows and a network's rows.
 //
 // fastsr/image.py defines the arithmetic; every instruction set gives the same bits, "fma" being one multiplication and addition with one rounding.
-// Packed pixels are b, g, r, b, g, r ...; planes are n floats. Nothing is read or written beyond n. Destinations must not overlap sources.
+// Packed pixels are b, g, r, b, g, r ...; planes are n floats. Nothing is read or written beyond n, but for enlarge. Destinations must not overlap sources.
 #pragma once
 #include <cstdint>
 
@@ -12,6 +12,8 @@ struct ColourKernels {
 
   // x[i] = src[i] * k - m
   void (*feed_u8)(float* x, const uint8_t* src, int n, float k, float m);
+  // The same for the channels of packed pixels
+  void (*feed_bgr_u8)(float* b, float* g, float* r, const uint8_t* bgr, int n, float k, float mb, float mg, float mr);
   // x[i] = x[i] * k - m
   void (*feed_f32)(float* x, int n, float k, float m);
   // y[i] = Y * k - m, with Y the fixed-point luma of packed pixels
@@ -22,7 +24,7 @@ struct ColourKernels {
   void (*chroma_f32)(float* cr, float* cb, const float* b, const float* g, const float* r, int n);
 
   // Bilinear enlargement of a row by a whole factor: dst[i * scale + j] = fma(s[1] - s[0], frac[j], s[0]), with s = src + i - 1 for j < scale / 2
-  // and src + i for the others; i < n. src[-1] and src[n] must exist.
+  // and src + i for the others; i < n. src[-1] and src[n] must exist. Reads and writes beyond them as the kernels of kernels.h.
   void (*enlarge)(float* dst, const float* src, int n, int scale, const float* frac);
   // The same by any factor: dst[i] = fma(s[1] - s[0], frac[i], s[0]), s = src + index[i]
   void (*enlarge_at)(float* dst, const float* src, const int32_t* index, const float* frac, int n);
@@ -32,13 +34,13 @@ struct ColourKernels {
   // dst[i] = saturate(round_half_even((x[i] + m) * k)); NaN gives 0
   void (*store_u8)(uint8_t* dst, const float* x, int n, float m, float k);
   void (*store_u16)(uint16_t* dst, const float* x, int n, float m, float k);
+  // Packed pixels from planes, each as store_u8
+  void (*store_bgr_u8)(uint8_t* bgr, const float* b, const float* g, const float* r, int n, float mb, float mg, float mr, float k);
   // Packed pixels from bytes of Y, Cr, Cb by OpenCV's fixed-point YCrCb2BGR. Y is rounded from (y + m) * k, chroma from 255 times the value at f
   // between rows cr[0] and cr[1] and rows cb[0] and cb[1] (as blend).
   void (*store_ycrcb_u8)(uint8_t* bgr, const float* y, const float* const cr[2], const float* const cb[2], float f, int n, float m, float k);
   // Float YCrCb to b, g, r planes
   void (*ycrcb_f32)(float* b, float* g, float* r, const float* y, const float* cr, const float* cb, int n);
-  // Packed pixels from planes of bytes
-  void (*pack_u8)(uint8_t* bgr, const uint8_t* b, const uint8_t* g, const uint8_t* r, int n);
 };
 
 // One per target unit; null when the unit is not compiled for this platform.

@@ -109,6 +109,37 @@ FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
   c = _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
 }
 
+// a * b + c with one rounding in every instruction set, as fma is not in the scalar one.
+FASTSR_INLINE V fused(V a, V b, V c) { return fma(a, b, c); }
+// Towards zero; of numbers below 2^31.
+FASTSR_INLINE V truncate(V a) { return _mm256_cvtepi32_ps(_mm256_cvttps_epi32(a)); }
+
+// W bytes or W packed pixels b, g, r, b, g, r ... of bytes, and not a byte more. Stores truncate and saturate numbers between -2^15 and 2^15.
+FASTSR_INLINE V load_bytes(const uint8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))); }
+FASTSR_INLINE void store_bytes(uint8_t* p, V a) {
+  const __m256i i = _mm256_cvttps_epi32(a);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
+FASTSR_INLINE void load_pixels(const uint8_t* p, V& b, V& g, V& r) {  // four of them in each half
+  const __m128i lo = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), hi = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8));
+  const __m256i pixels = _mm256_inserti128_si256(_mm256_castsi128_si256(lo), hi, 1), next = _mm256_set1_epi32(1);
+  constexpr int zero = static_cast<int>(0x80808000);  // of a byte's upper neighbours
+  const __m256i blue = _mm256_setr_epi32(zero, zero + 3, zero + 6, zero + 9, zero + 4, zero + 7, zero + 10, zero + 13);
+  const __m256i green = _mm256_add_epi32(blue, next);
+  b = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, blue));
+  g = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, green));
+  r = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, _mm256_add_epi32(green, next)));
+}
+FASTSR_INLINE void store_pixels(uint8_t* p, V b, V g, V r) {
+  const __m256i red = _mm256_cvttps_epi32(r), bg = _mm256_packs_epi32(_mm256_cvttps_epi32(b), _mm256_cvttps_epi32(g));
+  const __m256i bytes = _mm256_packus_epi16(bg, _mm256_packs_epi32(red, red));  // in each half four b, four g, four r
+  const __m256i pixels = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11, -1, -1, -1, -1)));
+  const __m256i dense = _mm256_permutevar8x32_epi32(pixels, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(dense));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p + 16), _mm256_extracti128_si256(dense, 1));
+}
+
 }  // namespace
 }  // namespace avx2
 }  // namespace fastsr

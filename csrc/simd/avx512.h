@@ -101,6 +101,31 @@ FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
   c = _mm512_permutexvar_ps(_mm512_setr_epi32(2, 5, 8, 11, 14, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15), blend3(p0, p1, p2, 0x2492, 0x9249));
 }
 
+FASTSR_INLINE V fused(V a, V b, V c) { return fma(a, b, c); }
+FASTSR_INLINE V truncate(V a) { return _mm512_cvtepi32_ps(_mm512_cvttps_epi32(a)); }
+
+FASTSR_INLINE V load_bytes(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))); }
+FASTSR_INLINE void store_bytes(uint8_t* p, V a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_max_epi32(_mm512_cvttps_epi32(a), _mm512_setzero_si512())));
+}
+FASTSR_INLINE void load_pixels(const uint8_t* p, V& b, V& g, V& r) {  // four of them in each quarter
+  const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __m512i dense = _mm512_inserti32x4(low, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 32)), 2);
+  const __m512i pixels = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 9, 10, 11, 0), dense);
+  constexpr int zero = static_cast<int>(0x80808000);  // of a byte's upper neighbours
+  b = _mm512_cvtepi32_ps(_mm512_shuffle_epi8(pixels, _mm512_set4_epi32(zero + 9, zero + 6, zero + 3, zero)));
+  g = _mm512_cvtepi32_ps(_mm512_shuffle_epi8(pixels, _mm512_set4_epi32(zero + 10, zero + 7, zero + 4, zero + 1)));
+  r = _mm512_cvtepi32_ps(_mm512_shuffle_epi8(pixels, _mm512_set4_epi32(zero + 11, zero + 8, zero + 5, zero + 2)));
+}
+FASTSR_INLINE void store_pixels(uint8_t* p, V b, V g, V r) {
+  const __m512i red = _mm512_cvttps_epi32(r), bg = _mm512_packs_epi32(_mm512_cvttps_epi32(b), _mm512_cvttps_epi32(g));
+  const __m512i bytes = _mm512_packus_epi16(bg, _mm512_packs_epi32(red, red));
+  const __m512i pixels = _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11, -1, -1, -1, -1)));
+  const __m512i dense = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15), pixels);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(dense));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 32), _mm512_extracti32x4_epi32(dense, 2));
+}
+
 }  // namespace
 }  // namespace avx512
 }  // namespace fastsr

@@ -4,6 +4,7 @@
 #include <arm_neon.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "macros.h"
 
@@ -85,6 +86,41 @@ FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
   a = v.val[0];
   b = v.val[1];
   c = v.val[2];
+}
+
+FASTSR_INLINE V fused(V a, V b, V c) { return fma(a, b, c); }
+FASTSR_INLINE V truncate(V a) { return vrndq_f32(a); }
+
+FASTSR_INLINE uint8x16_t spread(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
+  const uint8_t index[16] = {a, 255, 255, 255, b, 255, 255, 255, c, 255, 255, 255, d, 255, 255, 255};
+  return vld1q_u8(index);
+}
+FASTSR_INLINE V load_bytes(const uint8_t* p) {
+  uint32_t four;
+  std::memcpy(&four, p, 4);
+  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four))))));
+}
+FASTSR_INLINE void store_bytes(uint8_t* p, V a) {
+  const int16x4_t words = vqmovn_s32(vcvtq_s32_f32(a));
+  const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vqmovun_s16(vcombine_s16(words, words))), 0);
+  std::memcpy(p, &four, 4);
+}
+FASTSR_INLINE void load_pixels(const uint8_t* p, V& b, V& g, V& r) {
+  uint32_t last;
+  std::memcpy(&last, p + 8, 4);
+  const uint8x16_t pixels = vcombine_u8(vld1_u8(p), vreinterpret_u8_u32(vdup_n_u32(last)));
+  b = vcvtq_f32_u32(vreinterpretq_u32_u8(vqtbl1q_u8(pixels, spread(0, 3, 6, 9))));
+  g = vcvtq_f32_u32(vreinterpretq_u32_u8(vqtbl1q_u8(pixels, spread(1, 4, 7, 10))));
+  r = vcvtq_f32_u32(vreinterpretq_u32_u8(vqtbl1q_u8(pixels, spread(2, 5, 8, 11))));
+}
+FASTSR_INLINE void store_pixels(uint8_t* p, V b, V g, V r) {
+  const int16x4_t red = vqmovn_s32(vcvtq_s32_f32(r));
+  const uint8x8_t bg = vqmovun_s16(vcombine_s16(vqmovn_s32(vcvtq_s32_f32(b)), vqmovn_s32(vcvtq_s32_f32(g))));
+  const uint8_t order[16] = {0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11, 255, 255, 255, 255};
+  const uint8x16_t pixels = vqtbl1q_u8(vcombine_u8(bg, vqmovun_s16(vcombine_s16(red, red))), vld1q_u8(order));
+  vst1_u8(p, vget_low_u8(pixels));
+  const uint32_t last = vgetq_lane_u32(vreinterpretq_u32_u8(pixels), 2);
+  std::memcpy(p + 8, &last, 4);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // fma() rounds twice (multiply, then add): a fused one is a slow library call on processors without the instruction. So this set's results differ
 // from the other sets' in the last bits; those agree with each other bit for bit.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -80,6 +81,29 @@ FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
     a.v[i] = p[3 * i];
     b.v[i] = p[3 * i + 1];
     c.v[i] = p[3 * i + 2];
+  }
+}
+
+FASTSR_INLINE V fused(V a, V b, V c) { FASTSR_LANES(std::fma(a.v[i], b.v[i], c.v[i])); }
+FASTSR_INLINE V truncate(V a) { FASTSR_LANES(static_cast<float>(static_cast<int32_t>(a.v[i]))); }
+
+FASTSR_INLINE uint8_t saturated(float a) { return static_cast<uint8_t>(a < 0 ? 0 : a > 255 ? 255 : static_cast<int32_t>(a)); }
+FASTSR_INLINE V load_bytes(const uint8_t* p) { FASTSR_LANES(p[i]); }
+FASTSR_INLINE void store_bytes(uint8_t* p, V a) {
+  for (int i = 0; i < W; i++) p[i] = saturated(a.v[i]);
+}
+FASTSR_INLINE void load_pixels(const uint8_t* p, V& b, V& g, V& r) {
+  for (int i = 0; i < W; i++) {
+    b.v[i] = p[3 * i];
+    g.v[i] = p[3 * i + 1];
+    r.v[i] = p[3 * i + 2];
+  }
+}
+FASTSR_INLINE void store_pixels(uint8_t* p, V b, V g, V r) {
+  for (int i = 0; i < W; i++) {
+    p[3 * i] = saturated(b.v[i]);
+    p[3 * i + 1] = saturated(g.v[i]);
+    p[3 * i + 2] = saturated(r.v[i]);
   }
 }
 #undef FASTSR_LANES
