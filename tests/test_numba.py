@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from programs import BINARY, UNARY, Builder, espcn, inputs_for, pads, random_programs, shuffle
 
+from fastsr import image
 from fastsr.backends import numba_cpu
 from fastsr.backends.reference import run_program
 from fastsr.errors import BackendError, PictureError
+from fastsr.graph import Feed
 from fastsr.program import Epilogue, Program
 
 reason = numba_cpu.unavailable()
+if reason is None:
+    from fastsr.backends.numba_cpu import vectors
 pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -238,6 +243,59 @@ def test_batches_and_a_subset_of_outputs() -> None:
     check(program, x, (0, 1, 2), tile=4)
     check(program, x, (1,))
     check(program, x, (2, 0, 2))
+
+
+def views(picture: np.ndarray) -> list[np.ndarray]:
+    """The picture, and the same in other memory: strided, mirrored, read-only."""
+    wide = np.repeat(picture, 2, axis=1)
+    fixed = picture.copy()
+    fixed.setflags(write=False)
+    return [picture, wide[:, ::2], np.ascontiguousarray(picture[::-1, ::-1])[::-1, ::-1], fixed]
+
+
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (2, 2), (7, 5), (17, 31), (20, 49), (5, 100)])
+@pytest.mark.parametrize("block", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "feed", [Feed("y", range=255.0, out_range=255.0), Feed("y", mean=(0.25,), out_mean=(0.5,)), Feed("y", range=2.0, pre_scale=2)]
+)
+def test_pictures_are_made_with_the_arithmetic_of_image(size: tuple[int, int], block: int, feed: Feed) -> None:
+    program = replace(espcn(block, channels=(4, 4)), feed=feed)
+    rng = np.random.default_rng(3)
+    colour = rng.integers(0, 256, (*size, 3), np.uint8)
+    pictures: list[tuple[np.ndarray, dict[str, Any]]] = [(p, {}) for p in (*views(colour), colour[:, :, 1])]
+    pictures.append((rng.uniform(-20, 280, (*size, 3)).astype(np.float32), {"white": 255.0, "to_u8": True}))
+    for tile in (None, 4, 9):
+        executable = numba_cpu.compile(program, threads=2, tile=tile)
+        for p, options in pictures:
+            x, rest = image.to_network(p, feed, white=options.get("white", 1.0), dtype=np.uint8)
+            want = image.from_network(executable.run([x], [0])[0], rest)
+            got = executable.upscale(p, **options)
+            if got is None:
+                assert 1 in size or not vectors.FMA
+                continue
+            assert got.dtype == np.uint8 and got.shape == want.shape
+            np.testing.assert_array_equal(got, want)
+
+
+def test_saturated_and_undefined_results_are_rounded_like_image_does() -> None:
+    b = Builder(1)
+    program = replace(b.program(b.step("Pointwise", [0], 1, {}, [Epilogue("Sub", a=0.5), Epilogue("Div", a=0.0)])), feed=Feed("y"))
+    executable = numba_cpu.compile(program)
+    picture = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]], [[0, 255, 0], [0, 0, 255], [128, 128, 128]]], np.float32)
+    options: dict[str, Any] = {"white": 255.0, "to_u8": True}
+    for p in (picture, np.where(picture == 128, np.float32("nan"), picture), picture[:, :, 0]):
+        x, rest = image.to_network(p, program.feed, white=255.0, dtype=np.uint8)
+        with np.errstate(all="ignore"):
+            want = image.from_network(executable.run([x], [0])[0], rest)
+        got = executable.upscale(p, **options)
+        assert got is None or np.array_equal(got, want)
+
+
+def test_arrays_that_cannot_be_written() -> None:
+    program = espcn(2, channels=(4, 4))
+    x = picture(program, 8, 8)
+    x.setflags(write=False)
+    check(program, x)
 
 
 class Emptied(deque[np.ndarray]):

@@ -21,8 +21,10 @@ from ...program import Program
 from ...threads import get_num_threads
 from ...tiles import Rect, Size
 from .. import Executable, Progress
+from . import pictures
 from .kernels import run_tiles
 from .layout import Constants, Plan, plan_tiles
+from .pictures import NO_SINK, Sink
 from .tile_size import choose_tile
 from .vectors import LANES
 
@@ -55,7 +57,7 @@ def _threading_layer() -> str:
         if _layer is None:
             none, nothing = np.zeros(1, np.int64), np.zeros(0, np.float32)
             no_tiles = np.zeros((0, 4), np.int64)
-            run_tiles(1, none, no_tiles, no_tiles, none, nothing, nothing, np.zeros((1, 0), np.float32), nothing, nothing)
+            run_tiles(1, none, no_tiles, no_tiles, none, nothing, nothing, np.zeros((1, 0), np.float32), nothing, nothing, *NO_SINK)
             _layer = numba.threading_layer()
         return _layer
 
@@ -85,47 +87,65 @@ class NumbaExecutable(Executable):
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`. Raises BackendError in a forked process whose parent ran numba on GNU OpenMP."""
-        if _forked:
-            raise BackendError("numba's OpenMP threads do not survive fork(): start processes with 'spawn', or set NUMBA_THREADING_LAYER=workqueue")
         n, _, height, width = inputs[0].shape
         sizes = self.program.value_sizes(height, width)
         wanted = [self.program.outputs[i][1] for i in outputs]
         shapes = [(self.program.values[v].channels, *sizes[v]) for v in wanted]
-        threads = self._thread_count()
-        tile = self._tile_size((height, width), sizes, wanted, threads)
-        seed = knobs.TILE_SEED.read_int()
-        rects = tiles.tile_rects((height, width), [sizes[v] for v in wanted], tile, seed)
-        key = (height, width, tuple(wanted), tile, seed)
-        timer = _StepTimer(self.program) if knobs.debug_level() >= 2 else None
-        results = [np.empty((n, *s), np.float32) for s in shapes] if n > 1 else []
-        before = numba.get_num_threads()
-        try:
-            for image in range(n):
-                source = inputs[0][image].reshape(-1) if len(inputs) == 1 else np.concatenate([x[image].reshape(-1) for x in inputs])
-                target = np.empty(sum(c * h * w for c, h, w in shapes), np.float32)
-                done = image * len(rects)
-                for plan in self._planned(key, sizes, wanted, rects):
-                    step = min(8 * threads if progress else _TILES_AT_ONCE, len(plan.tiles))
-                    for i in range(0, len(plan.tiles), step):
-                        if progress:
-                            progress(done, n * len(rects))
-                        self._run_tiles(plan, slice(i, i + step), threads, source, target, timer)
-                        done += len(plan.tiles[i : i + step])
-                parts = np.split(target, np.cumsum([c * h * w for c, h, w in shapes])[:-1])
-                if n == 1:
-                    results = [p.reshape(1, *s) for p, s in zip(parts, shapes, strict=True)]
-                else:
-                    for r, p, s in zip(results, parts, shapes, strict=True):
-                        r[image] = p.reshape(s)
-        finally:
-            numba.set_num_threads(before)
-        if progress:
-            progress(n * len(rects), n * len(rects))
-        if timer:
-            timer.report(sizes)
+        places = np.cumsum([0] + [c * h * w for c, h, w in shapes])
+        results: list[np.ndarray] = []
+        for image_number in range(n):
+            source = inputs[0][image_number].reshape(-1) if len(inputs) == 1 else np.concatenate([x[image_number].reshape(-1) for x in inputs])
+            target = np.empty(places[-1], np.float32)
+            self._run_image((height, width), sizes, wanted, source, target, NO_SINK, progress, (image_number, n))
+            parts = [target[a:b].reshape(1, *s) for a, b, s in zip(places, places[1:], shapes, strict=False)]
+            if not results:
+                results = parts if n == 1 else [np.empty((n, *s), np.float32) for s in shapes]
+            if n > 1:
+                for r, p in zip(results, parts, strict=True):
+                    r[image_number] = p
         return results
 
-    def _run_tiles(self, plan: Plan, part: slice, threads: int, source: np.ndarray, target: np.ndarray, timer: _StepTimer | None) -> None:
+    def upscale(self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False) -> np.ndarray | None:
+        """See `Executable.upscale`: what is to become an 8-bit picture by a Y network."""
+        feed, (_, wanted) = self.program.feed, self.program.outputs[0]
+        if self.program.values[wanted].channels != 1 or not pictures.suits(picture, feed, to_u8):
+            return None
+        x, rest = pictures.read(picture, feed, white)
+        size: Size = (x.shape[2], x.shape[3])
+        sizes = self.program.value_sizes(*size)
+        sink = pictures.make_sink(rest, *sizes[wanted])
+        self._run_image(size, sizes, [wanted], x.reshape(-1), np.empty(0, np.float32), sink, progress, (0, 1))
+        return sink.pixels[:, :, 0] if rest.grey else sink.pixels
+
+    def _run_image(self, size: Size, sizes: list[Size], wanted: list[int], source: np.ndarray, target: np.ndarray, sink: Sink,
+                   progress: Progress | None, batch: tuple[int, int]) -> None:  # fmt: skip
+        """Run one picture, the `batch[0]`th of `batch[1]`: all inputs in `source`, all outputs to `target`, or the only one to the sink."""
+        if _forked:
+            raise BackendError("numba's OpenMP threads do not survive fork(): start processes with 'spawn', or set NUMBA_THREADING_LAYER=workqueue")
+        threads = self._thread_count()
+        tile = self._tile_size(size, sizes, wanted, threads)
+        seed = knobs.TILE_SEED.read_int()
+        rects = tiles.tile_rects(size, [sizes[v] for v in wanted], tile, seed)
+        timer = _StepTimer(self.program) if knobs.debug_level() >= 2 else None
+        done, total = batch[0] * len(rects), batch[1] * len(rects)
+        before = numba.get_num_threads()
+        try:
+            for plan in self._planned((*size, tuple(wanted), tile, seed), sizes, wanted, rects):
+                step = min(8 * threads if progress else _TILES_AT_ONCE, len(plan.tiles))
+                for i in range(0, len(plan.tiles), step):
+                    if progress:
+                        progress(done, total)
+                    self._run_tiles(plan, slice(i, i + step), threads, source, target, sink, timer)
+                    done += len(plan.tiles[i : i + step])
+        finally:
+            numba.set_num_threads(before)
+        if progress and done == total:
+            progress(total, total)
+        if timer:
+            timer.report(sizes)
+
+    def _run_tiles(self, plan: Plan, part: slice, threads: int, source: np.ndarray, target: np.ndarray, sink: Sink,
+                   timer: _StepTimer | None) -> None:  # fmt: skip
         places, shifts = plan.tiles[part], plan.shifts[part]
         workers = 1 if timer else min(threads, len(places))
         size = -(-plan.arena // 16) * 16
@@ -139,22 +159,21 @@ class NumbaExecutable(Executable):
         numba.set_num_threads(workers)
         try:
             if timer is None:
-                self._call(workers, places, shifts, plan, arenas, source, target)
+                self._call(workers, places, shifts, plan, arenas, source, target, sink)
                 return
             for place, shift in zip(places, shifts, strict=True):
                 calls = plan.calls[int(place[0])]
                 for (step, begin), (_, end) in zip(calls, [*calls[1:], (-1, int(place[1]))], strict=True):
                     start = time.perf_counter()
-                    self._call(1, np.array([[begin, end, *place[2:]]], np.int64), shift[None], plan, arenas, source, target)
+                    self._call(1, np.array([[begin, end, *place[2:]]], np.int64), shift[None], plan, arenas, source, target, sink)
                     timer.add(step, time.perf_counter() - start)
         finally:
             self._arenas.append(memory)
 
-    def _call(
-        self, workers: int, places: np.ndarray, shifts: np.ndarray, plan: Plan, arenas: np.ndarray, source: np.ndarray, target: np.ndarray
-    ) -> None:
+    def _call(self, workers: int, places: np.ndarray, shifts: np.ndarray, plan: Plan, arenas: np.ndarray, source: np.ndarray, target: np.ndarray,
+              sink: Sink) -> None:  # fmt: skip
         with self._guard:
-            run_tiles(workers, np.zeros(1, np.int64), places, shifts, plan.code, plan.floats, self._constants.array, arenas, source, target)
+            run_tiles(workers, np.zeros(1, np.int64), places, shifts, plan.code, plan.floats, self._constants.array, arenas, source, target, *sink)
 
     def _planned(self, key: tuple[object, ...], sizes: list[Size], wanted: list[int], rects: list[list[Rect]]) -> Iterator[Plan]:
         """All tiles, some at a time. Plans that are small are kept for the next picture of this size."""

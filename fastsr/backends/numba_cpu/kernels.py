@@ -29,6 +29,7 @@ from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import pictures
 from . import vectors as vec
 from .vectors import I64, LANES, MANY_REGISTERS
 
@@ -291,6 +292,14 @@ def _copy(source, target, code, floats, p, source_shift, target_shift):
 
 
 @njit
+def _store_pixels(arena, code, p, shift, pixels, chroma, taps, factors):
+    """`_copy`'s arguments of a STORE from one channel; the pixels go to a `pictures.Sink`."""
+    height, start = code[p + 1], code[p + 6]
+    y0, x0 = shift // pixels.shape[1], shift % pixels.shape[1]
+    pictures.store_pixels(arena, start, code[p + 10 : p + 10 + height], code[p + 2], y0, x0, pixels, chroma, taps, factors)
+
+
+@njit
 def _zero_border(arena, code, p):
     """Zero a value's storage but for its pixels: base, row, channel, rows, channels, then the pixels' top, left, height, width."""
     base, row, channel, rows, channels, top, left, height, width = _ints9(code, p)
@@ -347,9 +356,11 @@ def _take_number(_: Any, counter: Any) -> Any:
     return types.int64(counter), codegen
 
 
-_SIGNATURE = (
-    "void(int64, int64[::1], int64[:, ::1], int64[:, ::1], int64[::1], float32[::1], float32[::1], float32[:, ::1], float32[::1], float32[::1])"
-)
+_INTS, _INTS2, _FLOATS, _FLOATS2 = types.int64[::1], types.int64[:, ::1], types.float32[::1], types.float32[:, ::1]
+_SIGNATURE = types.void(
+    types.int64, _INTS, _INTS2, _INTS2, _INTS, _FLOATS, _FLOATS, _FLOATS2, types.Array(types.float32, 1, "C", readonly=True), _FLOATS,
+    types.uint8[:, :, ::1], types.float32[:, :, ::1], _INTS, _FLOATS,
+)  # fmt: skip
 
 
 def _compile(stamp: int, cache: bool) -> Any:
@@ -359,11 +370,11 @@ def _compile(stamp: int, cache: bool) -> Any:
     """
 
     @njit(_SIGNATURE, parallel=True, nogil=True, cache=cache)
-    def run_tiles(workers, counter, tiles, shifts, code, floats, consts, arenas, source, target):
+    def run_tiles(workers, counter, tiles, shifts, code, floats, consts, arenas, source, target, pixels, chroma, taps, factors):
         """Run the tiles; each of the workers takes the next one when it is done with one.
 
         counter: int64 (1), 0. tiles, shifts, code, floats: see `layout.Plan`. arenas: float32 (workers, floats a tile needs). source, target: all
-        inputs and all outputs, one after another.
+        inputs and all outputs, one after another. pixels, chroma, taps, factors: a `pictures.Sink`; unless it is empty it takes the output.
         """
         if stamp == 0:
             return
@@ -383,6 +394,8 @@ def _compile(stamp: int, cache: bool) -> Any:
                         _copy(arena, arena, code, scalars, body, 0, 0)
                     elif kernel == LOAD:
                         _copy(source, arena, code, scalars, body, shifts[tile, code[body + 5]], 0)
+                    elif kernel == STORE and pixels.size > 0:
+                        _store_pixels(arena, code, body, shifts[tile, code[body + 5]], pixels, chroma, taps, factors)
                     elif kernel == STORE:
                         _copy(arena, target, code, scalars, body, 0, shifts[tile, code[body + 5]])
                     elif kernel == ZERO_BORDER:
@@ -395,7 +408,7 @@ def _compile(stamp: int, cache: bool) -> Any:
     return run_tiles
 
 
-_stamp = zlib.crc32(b"".join(Path(f).read_bytes() for f in (vec.__file__, __file__) if Path(f).is_file())) | 1
+_stamp = zlib.crc32(b"".join(Path(f).read_bytes() for f in (vec.__file__, pictures.__file__, __file__) if Path(f).is_file())) | 1
 try:
     run_tiles = _compile(_stamp, True)
 except Exception:  # the cache's folder cannot be written, or its files are damaged: unpickling may raise anything

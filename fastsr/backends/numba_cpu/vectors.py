@@ -18,7 +18,8 @@ from numba.core import cgutils
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 _FEATURES = llvmlite.binding.get_host_cpu_features() if _X86 else {}
 AVX512 = bool(_FEATURES.get("avx512f"))
-_FMA = not _X86 or bool(_FEATURES.get("fma"))
+FMA = not _X86 or bool(_FEATURES.get("fma"))
+"""Whether the processor multiplies and adds with one rounding."""
 
 LANES = 16 if AVX512 else 8 if _FEATURES.get("avx") else 4
 """Floats in a vector."""
@@ -26,7 +27,7 @@ LANES = 16 if AVX512 else 8 if _FEATURES.get("avx") else 4
 MANY_REGISTERS = AVX512 or not _X86
 """32 vector registers; else 16."""
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 VEC, IVEC = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
 
 
@@ -65,7 +66,7 @@ def call(b: Any, name: str, *xs: Any) -> Any:
 
 def fma(b: Any, x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once; where the processor has no such instruction, twice."""
-    return call(b, "fma", x, y, z) if _FMA else b.fadd(b.fmul(x, y), z)
+    return call(b, "fma", x, y, z) if FMA else b.fadd(b.fmul(x, y), z)
 
 
 def maximum(b: Any, x: Any, y: Any) -> Any:
