@@ -21,16 +21,16 @@ _DTYPES = {np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int8): 3,
 _FLOAT, _INT, _STRING, _FLOATS, _INTS = 1, 2, 3, 6, 7
 
 
-def onnx_bytes(graph: Graph) -> bytes:
-    """The network as an ONNX model with inputs and outputs of shape (N, C, H, W), every size but the channels free.
+def onnx_bytes(graph: Graph, shape: tuple[int, int, int, int] | None = None) -> bytes:
+    """The network as an ONNX model with inputs and outputs of shape (N, C, H, W): every size but the channels free, or the inputs' fixed to `shape`.
 
     Constants of float64 become float32. Raises ModelError for what ONNX cannot say: the Pad mode "symmetric".
     """
     body = b"".join(_message(1, _node(n)) for n in graph.nodes)
     body += _text(2, str(graph.meta.get("name") or "network"))
     body += b"".join(_message(5, _tensor(name, a)) for name, a in graph.constants.items())
-    body += b"".join(_message(11, _value(i.name, i.channels)) for i in graph.inputs)
-    body += b"".join(_message(12, _value(name, None)) for name in graph.outputs)
+    body += b"".join(_message(11, _value(i.name, i.channels, shape)) for i in graph.inputs)
+    body += b"".join(_message(12, _value(name, None, None)) for name in graph.outputs)
     opset = _text(1, "") + _number(2, OPSET)
     return _number(1, IR_VERSION) + _text(2, "fastsr") + _message(7, body) + _message(8, opset)
 
@@ -65,8 +65,10 @@ def _tensor(name: str, array: np.ndarray) -> bytes:
     return dims + _number(2, _DTYPES[array.dtype]) + _text(8, name) + _message(9, little.tobytes())
 
 
-def _value(name: str, channels: int | None) -> bytes:
+def _value(name: str, channels: int | None, sizes: tuple[int, int, int, int] | None) -> bytes:
     dims = [_text(2, "N"), _text(2, f"{name}_C") if channels is None else _number(1, channels), _text(2, f"{name}_H"), _text(2, f"{name}_W")]
+    if sizes:
+        dims = [_number(1, n) for n in sizes]
     shape = b"".join(_message(1, d) for d in dims)
     return _text(1, name) + _message(2, _message(1, _number(1, 1) + _message(2, shape)))
 
