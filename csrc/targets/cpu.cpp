@@ -24,16 +24,16 @@ struct Leaf {
   uint32_t a, b, c, d;
 };
 
-Leaf cpuid(uint32_t leaf) {
+Leaf cpuid(uint32_t leaf, uint32_t subleaf = 0) {
   Leaf r{};
 #if defined(_MSC_VER)
   int out[4];
   __cpuid(out, 0);
   if (leaf > static_cast<uint32_t>(out[0])) return r;
-  __cpuidex(out, static_cast<int>(leaf), 0);
+  __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
   r = {static_cast<uint32_t>(out[0]), static_cast<uint32_t>(out[1]), static_cast<uint32_t>(out[2]), static_cast<uint32_t>(out[3])};
 #else
-  __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
 #endif
   return r;
 }
@@ -53,6 +53,7 @@ bool bit(uint32_t word, int n) { return (word >> n) & 1; }
 
 struct Features {
   bool avx2 = false, avx512 = false;
+  CpuExtras extras;
 };
 
 Features features() {
@@ -63,6 +64,9 @@ Features features() {
   const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6;
   f.avx2 = ymm && bit(one.c, 28) && bit(one.c, 12) && bit(seven.b, 5);                                                            // AVX, FMA, AVX2
   f.avx512 = f.avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);  // F, DQ, BW, VL
+  f.extras.half = f.avx2 && bit(one.c, 29);
+  f.extras.avx_vnni = f.avx2 && seven.a >= 1 && bit(cpuid(7, 1).a, 4);
+  f.extras.avx512_vnni = f.avx512 && bit(seven.c, 11);
   return f;
 }
 #endif
@@ -121,6 +125,15 @@ const Kernels& kernels() {
     if (!current.compare_exchange_strong(none, k)) k = none;
   }
   return *k;
+}
+
+CpuExtras cpu_extras() {
+#if FASTSR_CPU_X86
+  static const CpuExtras extras = features().extras;
+  return extras;
+#else
+  return {};
+#endif
 }
 
 void set_isa(const char* name) { current.store(name && *name ? pick(name, "set_isa") : nullptr, std::memory_order_release); }

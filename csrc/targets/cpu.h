@@ -19,4 +19,11 @@ const Kernels& kernels();
 // does not know and then changes nothing. Models compiled before keep their table: packed weights belong to it.
 void set_isa(const char* name);
 
+// What an x86-64 processor can have besides an instruction set's own; all false on others.
+struct CpuExtras {
+  bool half = false;                            // conversion of half floats (F16C), next to AVX2
+  bool avx_vnni = false, avx512_vnni = false;  // products of 16-bit pairs added in one instruction, next to AVX2 or AVX-512
+};
+CpuExtras cpu_extras();
+
 }  // namespace fastsr

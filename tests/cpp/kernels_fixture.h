@@ -159,7 +159,7 @@ double act(const ConvRow& r, int k, double x) {
   return kNaN;
 }
 
-void check_conv_result(const char* isa, const ConvProblem& p, const ConvRow& r) {
+[[maybe_unused]] void check_conv_result(const char* isa, const ConvProblem& p, const ConvRow& r) {
   const int terms = p.s.cin * p.n_taps;
   for (int k = 0; k < p.s.cout; k++)
     for (int x = 0; x < p.width; x++) {

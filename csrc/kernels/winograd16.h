@@ -1,0 +1,379 @@
+// A 3x3 convolution (stride 1, dilation 1) by Winograd's F(4x4, 3x3) in 16-bit integers: 36 multiply-adds per 16 results instead of 144, two of them in
+// one lane of one instruction.
+//   V[p] = round(s[p] * (B^T d B)[p])   per input channel, p one of 6 x 6 points; s[p] a constant of the layer and channel
+//   M[p] = sum over the input channels of V[p] * U[p], exactly, in 32 bits
+//   y    = A^T (scale[p] M[p]) A + bias, then activation, residual and store; scale[p] undoes the output channel's scale of U[p], which undoes s[p]
+//
+// Points: 0, +-1, 1/2, -2, infinity, in both directions. Of the usual sets they make the smallest error in integers.
+//
+// Rounding: V is cut off to -R..R, R <= 32767, and s[p] = R / limit[p] makes full use of that for every channel. U[p] = round(S (G w G^T)[p] limit[p]), S
+// so that for an output channel the magnitudes sum up to at most (2^31 - 1) / R and none is above 32767. So no sum over any of the channels leaves 32 bits,
+// and no pair's. A larger R makes V finer and U coarser; it is chosen for the least error of both together.
+//
+// One lane is one tile, that is 4x4 results. A group of four rows is cut into vectors of W tiles, and the vectors of all groups, one after the other, into
+// nearly equal blocks of at most kDotVectors, whose V stays in the second cache level. Tiles lie in a vector in an order that in-lane instructions make:
+// element e of lane l is tile e * W / 4 + l.
+//   V: [point][pair of input channels][vector][tile][2], an odd last channel is paired with itself and the weight 0
+//   U: [point][block of output channels][pair][channel in block][2]
+//   M: [output channel][point][vector][tile]
+//
+// Every element is one fixed sequence of operations, the same for all instruction sets but scalar, where a multiply-add rounds twice.
+//
+// Body file: included once by each target unit of the tier `fast`, after a header of csrc/simd for 16-bit elements; alone it takes the scalar one.
+#pragma once
+#ifndef FASTSR_TARGET
+#include "../simd/scalar_int16.h"
+#endif
+#include "fast.h"
+#include "half.h"
+#include "winograd16_pack.h"
+
+namespace fastsr {
+namespace FASTSR_TARGET {
+namespace {
+
+constexpr size_t kSumsBytes = 192 * 1024;  // of M, unless one block of channels takes more
+
+// ---- where everything lies -----------------------------------------------------------------------------------------------------------------------
+
+struct Layout16 {
+  int vectors, total;       // of a group, of all groups
+  int count, most;          // blocks, vectors of the largest one
+  int channels;             // output channels whose M is kept at once, a whole number of blocks
+  ptrdiff_t lines, v, m;    // scratch: floats of the six lines that B^T makes, int16_t of V's points, int32_t of M's channels
+};
+
+FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
+  Layout16 l;
+  const int tiles = width / kTile + (width % kTile != 0);
+  l.vectors = (tiles + W - 1) / W;
+  l.total = l.vectors * ((rows + kTile - 1) / kTile);
+  l.count = (l.total + kDotVectors - 1) / kDotVectors;
+  l.most = l.total < kDotVectors ? l.total : kDotVectors;  // grows with the picture, unlike the largest block
+  l.lines = static_cast<ptrdiff_t>(kPoints) * (4 * l.most + 1) * 2 * W;
+  l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
+  l.m = static_cast<ptrdiff_t>(kPoints2) * l.most * W + 16;
+  const DotChannels blocks = dot_channels(cout);
+  const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.m) * sizeof(int32_t)) / blocks.size);
+  l.channels = (fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count) * blocks.size;
+  return l;
+}
+
+size_t winograd16_scratch(int cin, int cout, int width, int rows) {
+  const Layout16 l = layout16(cin, cout, width, rows);
+  const size_t channel = static_cast<size_t>(l.m) * sizeof(int32_t), all = channel * static_cast<size_t>(cout);
+  const size_t some = channel * kDotChannels > kSumsBytes ? channel * kDotChannels : kSumsBytes;
+  return static_cast<size_t>(l.lines) * sizeof(float) + kPoints2 * static_cast<size_t>(l.v) * sizeof(int16_t) + (all < some ? all : some) + 64;
+}
+
+// Vectors of one group within a block: from `vector` of the group, `count` of them, which are at `at` of the block's `of`.
+struct Run16 {
+  int group, vector, count, at, of;
+};
+
+// The first run that begins at `at` of the block of vectors first .. first + of - 1.
+FASTSR_INLINE Run16 run16(const Layout16& l, int first, int at, int of) {
+  const int vector = (first + at) % l.vectors, rest = l.vectors - vector;
+  return {(first + at) / l.vectors, vector, rest < of - at ? rest : of - at, at, of};
+}
+
+// ---- V -------------------------------------------------------------------------------------------------------------------------------------------
+
+// B^T d.
+FASTSR_INLINE void transform_input(const V (&d)[kPoints], V (&t)[kPoints]) {
+  const V k = set1(1.5f), e = sub(d[4], d[2]), f = sub(d[3], d[1]);
+  const V p0 = fma(k, d[1], sub(d[2], d[0])), p1 = fma(k, d[2], f), p2 = fma(k, d[3], e), p3 = fma(k, d[4], sub(d[5], d[3]));
+  t[0] = sub(p2, p0);
+  t[1] = add(p2, p1);
+  t[2] = sub(p2, p1);
+  t[3] = fma(set1(2.0f), f, e);
+  t[4] = fma(set1(-0.5f), f, e);
+  t[5] = sub(p3, p1);
+}
+
+// B^T d of a run for two channels, `second` elements apart, in x's direction still pixels: six lines of vectors, each two vectors for W pixels, of both
+// channels alternately; in every lane the first vector has the lane's first two pixels.
+template <class T>
+FASTSR_NOINLINE void transform_lines(const T* const* in, ptrdiff_t offset, ptrdiff_t second, float* lines, int vectors) {
+  const ptrdiff_t line = 2 * W * (4 * vectors + 1);
+  for (int m = 0; m <= 4 * vectors; m++, offset += W, lines += 2 * W) {
+    V d[kPoints], even[kPoints], odd[kPoints];
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = m < 4 * vectors ? load(in[i] + offset) : load_two(in[i] + offset);
+    transform_input(d, even);
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = m < 4 * vectors ? load(in[i] + offset + second) : load_two(in[i] + offset + second);
+    transform_input(d, odd);
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
+      store(lines + i * line, zip32_lo(even[i], odd[i]));
+      store(lines + i * line + W, zip32_hi(even[i], odd[i]));
+    }
+  }
+}
+
+// (B^T d) B of half a vector of tiles, from transform_lines' line there.
+FASTSR_INLINE void transform_tiles(const float* line, V (&t)[kPoints]) {
+  const V a0 = load(line), b0 = load(line + W), a1 = load(line + 2 * W), b1 = load(line + 3 * W), a2 = load(line + 4 * W);
+  const V c0 = next_lane(a0, a1), c1 = next_lane(a1, a2);
+  const V d[kPoints] = {zip64_lo(a0, a1), zip64_hi(a0, a1), zip64_lo(b0, b1), zip64_hi(b0, b1), zip64_lo(c0, c1), zip64_hi(c0, c1)};
+  transform_input(d, t);
+}
+
+// lines of one point in y's direction to V of its six points; `v`: the pair of channels there, `scales`: its s[p].
+FASTSR_NOINLINE void round_tiles(const float* lines, const float* scales, V most, int16_t* v, ptrdiff_t point, int vectors) {
+  for (int i = 0; i < vectors; i++, lines += 8 * W, v += 2 * W) {
+    V left[kPoints], right[kPoints];
+    transform_tiles(lines, left);
+    transform_tiles(lines + 4 * W, right);
+    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) {
+      const V scale = set2(scales + 2 * j);
+      store_pairs(v + j * point, pairs(whole(mul(left[j], scale), most), whole(mul(right[j], scale), most)));
+    }
+  }
+}
+
+// The rows of a run's group from its first pixel.
+template <class T>
+struct Lines16 {
+  const T* in[kPoints];
+  Lines16(const Winograd16Rows& r, const Run16& run) {
+    for (int i = 0; i < kPoints; i++) in[i] = static_cast<const T*>(r.in[kTile * run.group + i]) + static_cast<ptrdiff_t>(run.vector) * kTile * W;
+  }
+};
+
+template <class T>
+void winograd16_input(const Winograd16Rows& r, const Layout16& l, const Run16& run, float* lines, int16_t* v) {
+  const Lines16<T> rows(r, run);
+  const float* scales = static_cast<const float*>(r.weights);
+  const V most = set1(scales[0]);
+  const ptrdiff_t line = 2 * W * (4 * run.count + 1);
+  scales += 16;
+  v += 2 * W * run.at;
+  for (int c = 0; c < r.cin; c += 2, v += 2 * W * run.of, scales += 2 * kPoints2) {
+    transform_lines(rows.in, c * r.in_stride, c + 1 < r.cin ? r.in_stride : 0, lines, run.count);
+    for (int i = 0; i < kPoints; i++) round_tiles(lines + i * line, scales + 2 * i * kPoints, most, v + i * kPoints * l.v, l.v, run.count);
+  }
+}
+
+template <class T>
+void measure_run(const Winograd16Rows& r, const Run16& run, float* lines, Winograd16Range& range) {
+  const Lines16<T> rows(r, run);
+  const ptrdiff_t line = 2 * W * (4 * run.count + 1);
+  float tiles[W];  // of the elements of half a vector
+  for (int e = 0; e < W; e++) tiles[e] = static_cast<float>(e % 4 / 2 * (W / 4) + e / 4);
+  for (int c = 0; c < r.cin; c += 2) {
+    transform_lines(rows.in, c * r.in_stride, c + 1 < r.cin ? r.in_stride : 0, lines, run.count);
+    for (int i = 0; i < kPoints; i++) {
+      V most[kPoints], squares[kPoints];
+      for (int j = 0; j < kPoints; j++) most[j] = squares[j] = set1(0.0f);
+      for (int half = 0; half < 2 * run.count; half++) {
+        const int rest = (r.width + kTile - 1) / kTile - (2 * run.vector + half) * (W / 2);  // tiles from here on
+        const M wanted = lt(load(tiles), set1(static_cast<float>(rest < W ? rest : W)));
+        V t[kPoints];
+        transform_tiles(lines + i * line + half * 4 * W, t);
+        for (int j = 0; j < kPoints; j++) {
+          const V value = select(wanted, abs(t[j]), set1(0.0f));
+          most[j] = max(value, most[j]);
+          squares[j] = fma(value, value, squares[j]);
+        }
+      }
+      for (int j = 0; j < kPoints; j++) {
+        float a[W], b[W];
+        store(a, most[j]);
+        store(b, squares[j]);
+        for (int e = 0; e < W; e++) {
+          if (c + e % 2 == r.cin) continue;
+          const ptrdiff_t at = static_cast<ptrdiff_t>(i * kPoints + j) * r.cin + c + e % 2;
+          if (a[e] > range.largest[at]) range.largest[at] = a[e];
+          range.squares[at] += static_cast<double>(b[e]);
+        }
+      }
+    }
+  }
+}
+
+// ---- M -------------------------------------------------------------------------------------------------------------------------------------------
+
+// One point of KB output channels and NV vectors of tiles.
+template <class Dot, int KB, int NV>
+FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, int32_t* m, ptrdiff_t channel) {
+  I sum[KB][NV];
+  FASTSR_UNROLL for (int k = 0; k < KB; k++) {
+    FASTSR_UNROLL for (int i = 0; i < NV; i++) sum[k][i] = zero();
+  }
+  for (; n_pairs > 0; n_pairs--, v += NV * 2 * W, u += 2 * KB) {
+    Pairs in[NV];
+    FASTSR_UNROLL for (int i = 0; i < NV; i++) in[i] = load_pairs(v + i * 2 * W);
+    FASTSR_UNROLL for (int k = 0; k < KB; k++) {
+      const Pair weight = load_pair(u + 2 * k);
+      FASTSR_UNROLL for (int i = 0; i < NV; i++) sum[k][i] = Dot::add(sum[k][i], in[i], weight);
+    }
+  }
+  FASTSR_UNROLL for (int k = 0; k < KB; k++) {
+    FASTSR_UNROLL for (int i = 0; i < NV; i++) store_sums(m + k * channel + i * W, sum[k][i]);
+  }
+}
+
+using DotBlock = void (*)(const int16_t*, const int16_t*, int, int32_t*, ptrdiff_t);
+
+// block[channels][vectors]
+template <class Dot>
+struct DotBlocks {
+  DotBlock block[kDotChannels + 1][kDotVectors + 1];
+  constexpr DotBlocks() : block{} { fill<1, 1>(); }
+  template <int KB, int NV>
+  constexpr void fill() {
+    block[KB][NV] = dot_block<Dot, KB, NV>;
+    if constexpr (NV < kDotVectors) {
+      fill<KB, NV + 1>();
+    } else if constexpr (KB < kDotChannels) {
+      fill<KB + 1, 1>();
+    }
+  }
+};
+
+// ---- y -------------------------------------------------------------------------------------------------------------------------------------------
+
+FASTSR_INLINE V load_element(const void* p, Element type, ptrdiff_t at) {
+  return type == Element::kHalf ? load(static_cast<const uint16_t*>(p) + at) : load(static_cast<const float*>(p) + at);
+}
+
+// Activation, residual and store of four vectors in a row.
+FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x) {
+  const void* const residual = r.residual ? r.residual[row] : nullptr;
+  const ptrdiff_t from = k * r.residual_stride + x;
+  if (residual && r.residual_first) {
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = add(y[i], load_element(residual, r.residual_type, from + i * W));
+  }
+  if (r.act == Act::kRelu) {
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = max(set1(0.0f), y[i]);
+  } else if (r.act == Act::kClip) {
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = min(set1(r.b), max(set1(r.a), y[i]));
+  } else if (r.act != Act::kNone) {
+    const V slope = set1(r.act == Act::kPRelu ? r.slope[k] : r.a);
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = select(lt(y[i], set1(0.0f)), mul(y[i], slope), y[i]);
+  }
+  if (residual && !r.residual_first) {
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = add(y[i], load_element(residual, r.residual_type, from + i * W));
+  }
+  const ptrdiff_t at = k * r.out_stride + x;
+  if (r.out_type == Element::kHalf) {
+    uint16_t* const out = static_cast<uint16_t*>(r.out[row]) + at;
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) store(out + i * W, saturated(y[i]));
+  } else {
+    float* const out = static_cast<float*>(r.out[row]) + at;
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) store(out + i * W, y[i]);
+  }
+}
+
+// The last steps of A^T, from sums and differences: 1 and 2 are the sum and the difference of these points, 3 and 4 these points, 0 and 5 the sum's
+// and the difference's companions already added.
+FASTSR_INLINE void transform_output(V sum0, V sum, V difference5, V difference, V m3, V m4, V (&y)[kTile]) {
+  y[0] = add(sum0, add(m3, m4));
+  y[1] = fma(set1(0.5f), m3, fma(set1(-2.0f), m4, difference));
+  y[2] = fma(set1(0.25f), m3, fma(set1(4.0f), m4, sum));
+  y[3] = fma(set1(0.125f), m3, fma(set1(-8.0f), m4, difference5));
+}
+
+// Of one vector of tiles of output channel k: `m`, its first point there, `point` from point to point.
+FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m, ptrdiff_t point, const float* coefs, int k, int group, ptrdiff_t x) {
+  const V bias = set1(r.bias ? r.bias[k] : 0.0f);
+  V columns[kPoints][kTile];
+  FASTSR_UNROLL for (int j = 0; j < kPoints; j++, coefs += 7) {
+    V p[kPoints];
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + (i * kPoints + j) * point);
+    // The middle of all points, (1, 1): every result has it once.
+    const V m1 = j == 1 ? fma(set1(coefs[1]), p[1], bias) : mul(set1(coefs[1]), p[1]);
+    const V sum = fma(set1(coefs[2]), p[2], m1), difference = fma(set1(coefs[3]), p[2], m1);
+    transform_output(fma(set1(coefs[0]), p[0], sum), sum, fma(set1(coefs[6]), p[5], difference), difference, mul(set1(coefs[4]), p[3]),
+                     mul(set1(coefs[5]), p[4]), columns[j]);
+  }
+  const int rows = r.rows - kTile * group;
+  FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
+    if (i >= rows) break;
+    const V sum = add(columns[1][i], columns[2][i]), difference = sub(columns[1][i], columns[2][i]);
+    V t[kTile];
+    transform_output(add(columns[0][i], sum), sum, add(columns[5][i], difference), difference, columns[3][i], columns[4][i], t);
+    const V lo01 = zip32_lo(t[0], t[1]), lo23 = zip32_lo(t[2], t[3]), hi01 = zip32_hi(t[0], t[1]), hi23 = zip32_hi(t[2], t[3]);
+    V y[kTile] = {zip64_lo(lo01, lo23), zip64_hi(lo01, lo23), zip64_lo(hi01, hi23), zip64_hi(hi01, hi23)};
+    finish(r, y, k, kTile * group + i, x);
+  }
+}
+
+// ---- all of it -----------------------------------------------------------------------------------------------------------------------------------
+
+FASTSR_INLINE float* scratch16(const Winograd16Rows& r) { return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(r.scratch) + 63) / 64 * 64); }
+
+template <class Dot>
+void winograd16(const Winograd16Rows& r) {
+  static constexpr DotBlocks<Dot> kBlocks;
+  const Layout16 l = layout16(r.cin, r.cout, r.width, r.rows);
+  float* const lines = scratch16(r);
+  int16_t* const v = reinterpret_cast<int16_t*>(lines + l.lines);
+  int32_t* const m = reinterpret_cast<int32_t*>(v + kPoints2 * l.v);
+  const float* const coefs = static_cast<const float*>(r.weights) + scales_floats(r.cin);
+  const int16_t* const u = reinterpret_cast<const int16_t*>(coefs + coefs_floats(r.cout));
+  const size_t u_point = point_weights(r.cout, r.cin);
+  const DotChannels blocks = dot_channels(r.cout);
+  const int n_pairs = pairs_of(r.cin), per_pass = l.channels / blocks.size;
+  for (int b = 0, first = 0; b < l.count; b++) {
+    const int n = static_cast<int>(static_cast<int64_t>(l.total) * (b + 1) / l.count) - first;
+    for (int at = 0; at < n;) {
+      const Run16 run = run16(l, first, at, n);
+      if (r.in_type == Element::kHalf) {
+        winograd16_input<uint16_t>(r, l, run, lines, v);
+      } else {
+        winograd16_input<float>(r, l, run, lines, v);
+      }
+      at += run.count;
+    }
+    const ptrdiff_t point = static_cast<ptrdiff_t>(n) * W;
+    for (int b0 = 0, k0 = 0; b0 < blocks.count; b0 += per_pass) {
+      const int b1 = b0 + per_pass < blocks.count ? b0 + per_pass : blocks.count;
+      int k1 = k0;
+      for (int p = 0; p < kPoints2; p++) {
+        k1 = k0;
+        for (int i = b0; i < b1; i++) {
+          const int kb = i < blocks.larger ? blocks.size : blocks.size - 1;
+          kBlocks.block[kb][n](v + p * l.v, u + p * u_point + static_cast<size_t>(k1) * n_pairs * 2, n_pairs, m + (k1 - k0) * l.m + p * point, l.m);
+          k1 += kb;
+        }
+      }
+      for (int k = k0; k < k1; k++) {
+        for (int at = 0; at < n; at++) {
+          const Run16 run = run16(l, first, at, n);
+          winograd16_output(r, m + (k - k0) * l.m + at * W, point, coefs + static_cast<ptrdiff_t>(k) * kCoefs, k, run.group,
+                            static_cast<ptrdiff_t>(run.vector) * kTile * W);
+        }
+      }
+      k0 = k1;
+    }
+    first += n;
+  }
+}
+
+void winograd16_measure(const Winograd16Rows& r, Winograd16Range& range) {
+  const Layout16 l = layout16(r.cin, 1, r.width, r.rows);
+  float* const lines = scratch16(r);
+  for (int at = 0; at < l.total;) {
+    Run16 run = run16(l, 0, at, l.total);
+    run.count = run.count < l.most ? run.count : l.most;
+    if (r.in_type == Element::kHalf) {
+      measure_run<uint16_t>(r, run, lines, range);
+    } else {
+      measure_run<float>(r, run, lines, range);
+    }
+    at += run.count;
+  }
+  range.tiles += static_cast<double>((r.width + kTile - 1) / kTile) * ((r.rows + kTile - 1) / kTile);
+}
+
+template <class Dot>
+constexpr FastKernels fast_table() {
+  return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half, winograd16_pack_size, winograd16_pack, winograd16_scratch, winograd16<Dot>,
+          winograd16_measure};
+}
+
+constexpr FastKernels kFastTable = fast_table<PlainDot>(), kQuickTable = fast_table<QuickDot>();
+
+}  // namespace
+}  // namespace FASTSR_TARGET
+}  // namespace fastsr

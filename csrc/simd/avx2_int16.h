@@ -1,0 +1,86 @@
+// Half floats and 16-bit integers for avx2.h, in whose region this opens another one with F16C, which every processor with AVX2 has so far; the target
+// unit closes both.
+//
+// load, store of uint16_t: W half floats, rounded to the nearest, half to even. load_two: the first two elements, then zeros.
+// zip32, zip64: a and b interleaved by elements, or by pairs of elements, within each lane of four elements: its lower or its upper half.
+// next_lane: a and then b, without the first lane.
+// set2: p[0] and p[1] alternately.
+// whole(a, most): the nearest whole numbers, half to even, of a cut off to -most..most; either end for NaN.
+// pairs(a, b): the pairs (a[0], a[1]), (a[2], a[3]) and so on and likewise b's in 16 bits, per lane two of a and two of b. How they lie in memory is the
+// set's own affair. Dot::add(sum, a, w): sum[i] + a[i].first * w.first + a[i].second * w.second.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "avx2.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace fastsr {
+namespace avx2 {
+namespace {
+
+using I = __m256i;
+using Pairs = __m256i;
+using Pair = __m256i;
+
+// 16 registers: 12 sums, 2 vectors of inputs, weights, products.
+constexpr int kDotChannels = 6, kDotVectors = 2;
+
+FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
+FASTSR_INLINE V load_two(const float* p) {
+  return _mm256_castsi256_ps(_mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+FASTSR_INLINE V load_two(const uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(p[0] | static_cast<uint32_t>(p[1]) << 16)));
+}
+
+FASTSR_INLINE V set2(const float* p) { return _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castsi128_pd(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))); }
+
+FASTSR_INLINE V zip32_lo(V a, V b) { return _mm256_unpacklo_ps(a, b); }
+FASTSR_INLINE V zip32_hi(V a, V b) { return _mm256_unpackhi_ps(a, b); }
+FASTSR_INLINE V zip64_lo(V a, V b) { return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
+FASTSR_INLINE V zip64_hi(V a, V b) { return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
+FASTSR_INLINE V next_lane(V a, V b) { return _mm256_permute2f128_ps(a, b, 0x21); }
+
+FASTSR_INLINE I whole(V a, V most) { return _mm256_cvtps_epi32(min(max(a, neg(most)), most)); }
+FASTSR_INLINE Pairs pairs(I a, I b) { return _mm256_packs_epi32(a, b); }
+FASTSR_INLINE void store_pairs(int16_t* p, Pairs a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+FASTSR_INLINE Pairs load_pairs(const int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+FASTSR_INLINE Pair load_pair(const int16_t* p) {
+  int32_t both;
+  std::memcpy(&both, p, 4);
+  return _mm256_set1_epi32(both);
+}
+
+FASTSR_INLINE I zero() { return _mm256_setzero_si256(); }
+FASTSR_INLINE void store_sums(int32_t* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+FASTSR_INLINE V load_sums(const int32_t* p) { return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+
+struct PlainDot {
+  static constexpr const char* kName = "madd";
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, w)); }
+};
+#if (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11) || (defined(__clang__) && __clang_major__ >= 12)
+struct QuickDot {
+  static constexpr const char* kName = "vnni";
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
+    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(w));
+    return sum;
+  }
+};
+#else
+using QuickDot = PlainDot;
+#endif
+
+}  // namespace
+}  // namespace avx2
+}  // namespace fastsr

@@ -1,0 +1,75 @@
+// Half floats and 16-bit integers for avx512.h, in whose region this lies; the contract of the functions is in avx2_int16.h.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "avx512.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // false in gcc 12's own headers
+#endif
+
+namespace fastsr {
+namespace avx512 {
+namespace {
+
+using I = __m512i;
+using Pairs = __m512i;
+using Pair = __m512i;
+
+// 32 registers: 24 sums, 3 vectors of inputs, weights, products.
+constexpr int kDotChannels = 8, kDotVectors = 3;
+
+FASTSR_INLINE V load(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+FASTSR_INLINE void store(uint16_t* p, V a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
+FASTSR_INLINE V load_two(const float* p) {
+  return _mm512_castsi512_ps(_mm512_zextsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+FASTSR_INLINE V load_two(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm_cvtsi32_si128(static_cast<int>(p[0] | static_cast<uint32_t>(p[1]) << 16))));
+}
+
+FASTSR_INLINE V set2(const float* p) { return _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm_castsi128_pd(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))); }
+
+FASTSR_INLINE V zip32_lo(V a, V b) { return _mm512_unpacklo_ps(a, b); }
+FASTSR_INLINE V zip32_hi(V a, V b) { return _mm512_unpackhi_ps(a, b); }
+FASTSR_INLINE V zip64_lo(V a, V b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+FASTSR_INLINE V zip64_hi(V a, V b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
+FASTSR_INLINE V next_lane(V a, V b) { return shift<4>(a, b); }
+
+FASTSR_INLINE I whole(V a, V most) { return _mm512_cvtps_epi32(_mm512_range_ps(a, most, 2)); }  // the smaller magnitude, a's sign
+FASTSR_INLINE Pairs pairs(I a, I b) { return _mm512_packs_epi32(a, b); }
+FASTSR_INLINE void store_pairs(int16_t* p, Pairs a) { _mm512_storeu_si512(p, a); }
+FASTSR_INLINE Pairs load_pairs(const int16_t* p) { return _mm512_loadu_si512(p); }
+FASTSR_INLINE Pair load_pair(const int16_t* p) {
+  int32_t both;
+  std::memcpy(&both, p, 4);
+  return _mm512_set1_epi32(both);
+}
+
+FASTSR_INLINE I zero() { return _mm512_setzero_si512(); }
+FASTSR_INLINE void store_sums(int32_t* p, I a) { _mm512_storeu_si512(p, a); }
+FASTSR_INLINE V load_sums(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
+
+struct PlainDot {
+  static constexpr const char* kName = "madd";
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w)); }
+};
+// Written out: the region lacks VNNI, and gcc 12 copies sums to and fro around the intrinsic.
+struct QuickDot {
+  static constexpr const char* kName = "vnni";
+#if defined(__GNUC__) || defined(__clang__)
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(w));
+    return sum;
+  }
+#else
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return _mm512_dpwssd_epi32(sum, a, w); }
+#endif
+};
+
+}  // namespace
+}  // namespace avx512
+}  // namespace fastsr

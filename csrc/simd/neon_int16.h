@@ -1,0 +1,59 @@
+// Half floats and 16-bit integers for neon.h; the contract of the functions is in avx2_int16.h. Pairs hold the first of four pairs, then the second ones.
+#pragma once
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "neon.h"
+
+namespace fastsr {
+namespace neon {
+namespace {
+
+using I = int32x4_t;
+using Pairs = int16x8_t;
+using Pair = int16x4_t;
+
+// 32 registers: 24 sums, 3 vectors of inputs, weights.
+constexpr int kDotChannels = 8, kDotVectors = 3;
+
+FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+FASTSR_INLINE V load_two(const float* p) { return vcombine_f32(vld1_f32(p), vdup_n_f32(0.0f)); }
+FASTSR_INLINE V load_two(const uint16_t* p) {
+  uint16_t four[4] = {p[0], p[1], 0, 0};
+  return load(four);
+}
+
+FASTSR_INLINE V set2(const float* p) { return vcombine_f32(vld1_f32(p), vld1_f32(p)); }
+
+FASTSR_INLINE V zip32_lo(V a, V b) { return vzip1q_f32(a, b); }
+FASTSR_INLINE V zip32_hi(V a, V b) { return vzip2q_f32(a, b); }
+FASTSR_INLINE V zip64_lo(V a, V b) { return vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))); }
+FASTSR_INLINE V zip64_hi(V a, V b) { return vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))); }
+FASTSR_INLINE V next_lane(V, V b) { return b; }
+
+FASTSR_INLINE I whole(V a, V most) { return vcvtnq_s32_f32(min(max(a, neg(most)), most)); }
+FASTSR_INLINE Pairs pairs(I a, I b) { return vcombine_s16(vqmovn_s32(vuzp1q_s32(a, b)), vqmovn_s32(vuzp2q_s32(a, b))); }
+FASTSR_INLINE void store_pairs(int16_t* p, Pairs a) { vst1q_s16(p, a); }
+FASTSR_INLINE Pairs load_pairs(const int16_t* p) { return vld1q_s16(p); }
+FASTSR_INLINE Pair load_pair(const int16_t* p) {
+  int32_t both;
+  std::memcpy(&both, p, 4);
+  return vreinterpret_s16_s32(vdup_n_s32(both));
+}
+
+FASTSR_INLINE I zero() { return vdupq_n_s32(0); }
+FASTSR_INLINE void store_sums(int32_t* p, I a) { vst1q_s32(p, a); }
+FASTSR_INLINE V load_sums(const int32_t* p) { return vcvtq_f32_s32(vld1q_s32(p)); }
+
+struct PlainDot {
+  static constexpr const char* kName = "plain";
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return vmlal_high_lane_s16(vmlal_lane_s16(sum, vget_low_s16(a), w, 0), a, w, 1); }
+};
+using QuickDot = PlainDot;
+
+}  // namespace
+}  // namespace neon
+}  // namespace fastsr

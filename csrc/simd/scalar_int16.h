@@ -1,0 +1,93 @@
+// Half floats and 16-bit integers for scalar.h; the contract of the functions is in avx2_int16.h.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "scalar.h"
+
+namespace fastsr {
+namespace scalar {
+namespace {
+
+struct I { int32_t v[W]; };
+struct Pairs { int16_t v[2 * W]; };
+struct Pair { int16_t v[2]; };
+
+constexpr int kDotChannels = 4, kDotVectors = 2;
+
+FASTSR_INLINE float half_value(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, rest = h & 0x7fffu;
+  if (rest >= 0x7c00) return unbits(sign | 0x7f800000u | (rest & 0x3ff ? (rest & 0x3ff) << 13 | 0x400000u : 0));
+  if (rest >= 0x400) return unbits(sign | ((rest << 13) + 0x38000000u));
+  return unbits(sign | bits(static_cast<float>(rest) * 5.9604644775390625e-8f));  // 2^-24
+}
+FASTSR_INLINE uint16_t half_bits(float a) {
+  const uint32_t u = bits(a), sign = u >> 16 & 0x8000, size = u & 0x7fffffffu;
+  uint32_t h;
+  if (size > 0x7f800000u) {
+    h = 0x7e00 | (size >> 13 & 0x3ff);
+  } else if (size < 0x38800000u) {  // denormal: adding 1/2 rounds to a multiple of 2^-24
+    h = bits(unbits(size) + 0.5f) - bits(0.5f);
+  } else {
+    h = (size - 0x38000000u + 0xfff + (size >> 13 & 1)) >> 13;
+    if (h > 0x7c00) h = 0x7c00;
+  }
+  return static_cast<uint16_t>(sign | h);
+}
+
+FASTSR_INLINE V load(const uint16_t* p) { return V{{half_value(p[0]), half_value(p[1]), half_value(p[2]), half_value(p[3])}}; }
+FASTSR_INLINE void store(uint16_t* p, V a) {
+  for (int i = 0; i < W; i++) p[i] = half_bits(a.v[i]);
+}
+FASTSR_INLINE V load_two(const float* p) { return V{{p[0], p[1], 0, 0}}; }
+FASTSR_INLINE V load_two(const uint16_t* p) { return V{{half_value(p[0]), half_value(p[1]), 0, 0}}; }
+
+FASTSR_INLINE V set2(const float* p) { return V{{p[0], p[1], p[0], p[1]}}; }
+
+FASTSR_INLINE V zip32_lo(V a, V b) { return V{{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
+FASTSR_INLINE V zip32_hi(V a, V b) { return V{{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
+FASTSR_INLINE V zip64_lo(V a, V b) { return V{{a.v[0], a.v[1], b.v[0], b.v[1]}}; }
+FASTSR_INLINE V zip64_hi(V a, V b) { return V{{a.v[2], a.v[3], b.v[2], b.v[3]}}; }
+FASTSR_INLINE V next_lane(V, V b) { return b; }
+
+// Adding 1.5 * 2^23 leaves no bits for a fraction.
+FASTSR_INLINE I whole(V a, V most) {
+  I r;
+  for (int i = 0; i < W; i++) {
+    const float low = a.v[i] > -most.v[i] ? a.v[i] : -most.v[i], x = low < most.v[i] ? low : most.v[i];
+    r.v[i] = static_cast<int32_t>(x + 12582912.0f - 12582912.0f);
+  }
+  return r;
+}
+FASTSR_INLINE Pairs pairs(I a, I b) {
+  Pairs r;
+  for (int i = 0; i < W; i++) {
+    r.v[i] = static_cast<int16_t>(a.v[i]);
+    r.v[W + i] = static_cast<int16_t>(b.v[i]);
+  }
+  return r;
+}
+FASTSR_INLINE void store_pairs(int16_t* p, Pairs a) { std::memcpy(p, a.v, sizeof a.v); }
+FASTSR_INLINE Pairs load_pairs(const int16_t* p) { Pairs r; std::memcpy(r.v, p, sizeof r.v); return r; }
+FASTSR_INLINE Pair load_pair(const int16_t* p) { return Pair{{p[0], p[1]}}; }
+
+FASTSR_INLINE I zero() { return I{{0, 0, 0, 0}}; }
+FASTSR_INLINE void store_sums(int32_t* p, I a) { std::memcpy(p, a.v, sizeof a.v); }
+FASTSR_INLINE V load_sums(const int32_t* p) {
+  V r;
+  for (int i = 0; i < W; i++) r.v[i] = static_cast<float>(p[i]);
+  return r;
+}
+
+struct PlainDot {
+  static constexpr const char* kName = "plain";
+  FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
+    for (int i = 0; i < W; i++) sum.v[i] += a.v[2 * i] * w.v[0] + a.v[2 * i + 1] * w.v[1];
+    return sum;
+  }
+};
+using QuickDot = PlainDot;
+
+}  // namespace
+}  // namespace scalar
+}  // namespace fastsr

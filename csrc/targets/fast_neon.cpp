@@ -1,0 +1,18 @@
+// The kernels of the tier `fast` for the instruction set "neon". What neon.cpp says of flags, headers and regions holds here too.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../kernels/fast.h"
+#include "../kernels/kernels.h"
+
+#if defined(__aarch64__) || defined(_M_ARM64)
+#include "../simd/neon_int16.h"
+
+#include "../kernels/winograd16.h"
+
+const fastsr::FastKernels* fastsr::fast_kernels_neon(bool quick) { return quick ? &fastsr::neon::kQuickTable : &fastsr::neon::kFastTable; }
+#else
+const fastsr::FastKernels* fastsr::fast_kernels_neon(bool) { return nullptr; }
+#endif

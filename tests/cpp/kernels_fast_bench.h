@@ -1,0 +1,36 @@
+// fast_test --bench: the 16-bit convolution's rate.
+#pragma once
+#include "kernels_fast.h"
+#include "kernels_peak.h"
+
+namespace {
+
+// GFLOP/s of `rows` rows of `width` pixels, counted as the direct sum's; best of short runs. Input and output rows lie as in the engine.
+double bench_fast_convolution(const FastKernels* isa, int cin, int cout, int width, int rows) {
+  FastProblem p(cin, cout, width, rows, true);
+  p.calibrate(1.25f);
+  Winograd16Rows r = p.rows(1);
+  r.out_type = Element::kHalf;
+  FastCall call(isa, p, r, 0);
+  const double flop = 2.0 * rows * 9 * cin * cout * width;
+  const int rounds = std::max(1, static_cast<int>((isa->isa == std::string("scalar") ? 3e7 : 3e8) / flop));
+  double best = 0;
+  for (int run = 0; run < 20; run++) {
+    const double start = peak::seconds();
+    for (int i = 0; i < rounds; i++) isa->winograd16(call.r);
+    best = std::max(best, flop * rounds / (peak::seconds() - start) * 1e-9);
+  }
+  return best;
+}
+
+void bench_fast(const std::vector<const FastKernels*>& isas, const std::string& only) {
+  const int shapes[][4] = {{64, 64, 192, 4}, {64, 64, 128, 12}, {64, 64, 256, 8}, {32, 32, 256, 8}, {12, 12, 256, 8}, {64, 16, 256, 8}, {128, 128, 192, 4}};
+  for (const FastKernels* isa : isas) {
+    if (!only.empty() && only != isa->isa) continue;
+    for (const auto& s : shapes)
+      std::printf("%s winograd16 %3d->%3d, %3d x %2d  %7.1f GFLOP/s\n", fast_name(isa).c_str(), s[0], s[1], s[2], s[3],
+                  bench_fast_convolution(isa, s[0], s[1], s[2], s[3]));
+  }
+}
+
+}  // namespace

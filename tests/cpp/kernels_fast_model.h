@@ -1,0 +1,343 @@
+// Rows of half floats in guarded memory, and the 16-bit convolution's arithmetic operation by operation.
+#pragma once
+#include <array>
+
+#include "../../csrc/targets/fast.h"
+#include "kernels_fixture.h"
+
+namespace {
+
+const float kHalfMax = 65504;
+
+double half_value(uint16_t h) {
+  const int exponent = h >> 10 & 31, fraction = h & 1023;
+  const double size = exponent == 31 ? (fraction ? kNaN : kInf) : exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
+  return h & 0x8000 ? -size : size;
+}
+
+// The nearest half float, half to even, in its range; as a number.
+double nearest_half(double x) {
+  if (x == 0 || std::isnan(x)) return x;
+  const double limited = std::min(std::max(x, -static_cast<double>(kHalfMax)), static_cast<double>(kHalfMax));
+  const int unit = std::max(std::ilogb(limited), -14) - 10;
+  return std::ldexp(std::nearbyint(std::ldexp(limited, -unit)), unit);
+}
+
+uint16_t half_bits(double x) {  // of a number that is a half float
+  for (int lo = 0, hi = 0x7c00;;) {
+    const int mid = (lo + hi) / 2;
+    const double size = half_value(static_cast<uint16_t>(mid));
+    if (size == std::fabs(x)) return static_cast<uint16_t>(mid | (std::signbit(x) ? 0x8000 : 0));
+    (size < std::fabs(x) ? lo : hi) = mid;
+  }
+}
+
+// Elements that end at an inaccessible page.
+template <class T>
+class Row {
+ public:
+  explicit Row(size_t n) : memory_((n * sizeof(T) + 3) / 4), n_(n), data(reinterpret_cast<T*>(memory_.data + (n * sizeof(T) + 3) / 4) - n) {
+    for (size_t i = 0; i < n; i++) data[i] = marker();
+  }
+  static T marker() {
+    T value;
+    std::memcpy(&value, &kMarker, sizeof value);
+    return value;
+  }
+  // As Guarded's.
+  bool intact(size_t first, size_t stride, size_t rows, size_t n) const {
+    const T mark = marker();
+    for (size_t i = 0; i < n_; i++) {
+      const bool inside = i >= first && (i - first) / stride < rows && (i - first) % stride < n;
+      if (!inside && std::memcmp(data + i, &mark, sizeof mark)) return false;
+    }
+    return true;
+  }
+
+ private:
+  Guarded memory_;
+  size_t n_;
+
+ public:
+  T* data;
+};
+
+// A row of either type.
+struct AnyRow {
+  Element type;
+  Row<float> floats;
+  Row<uint16_t> halves;
+  AnyRow(Element t, size_t n) : type(t), floats(t == Element::kFloat ? n : 0), halves(t == Element::kHalf ? n : 0) {}
+  void* at(size_t i) { return type == Element::kHalf ? static_cast<void*>(halves.data + i) : static_cast<void*>(floats.data + i); }
+  void set(size_t i, float x) {
+    if (type == Element::kHalf) {
+      halves.data[i] = std::isnan(x) ? 0x7e00 : half_bits(nearest_half(x));
+    } else {
+      floats.data[i] = x;
+    }
+  }
+  float get(size_t i) const { return type == Element::kHalf ? static_cast<float>(half_value(halves.data[i])) : floats.data[i]; }
+  bool intact(size_t first, size_t stride, size_t rows, size_t n) const {
+    return type == Element::kHalf ? halves.intact(first, stride, rows, n) : floats.intact(first, stride, rows, n);
+  }
+};
+
+// ---- the model -----------------------------------------------------------------------------------------------------------------------------------
+
+constexpr int kSide = 6, kAll = 36;
+const double kPoint[5] = {0, 1, -1, 0.5, -2};
+
+// y = AT ((G g) * (BT d)), by the textbook.
+struct FastMatrices {
+  double at[4][6] = {}, g[6][3] = {}, bt[6][6] = {};
+  FastMatrices() {
+    for (int j = 0; j < 5; j++) {
+      std::array<double, 6> others{1}, all{1};  // polynomials whose zeros are the points, without point j and with it; lowest power first
+      double scale = 1;
+      for (int i = 0; i < 5; i++) {
+        for (int e = 5; e >= 0; e--) all[e] = (e ? all[e - 1] : 0) - kPoint[i] * all[e];
+        if (i == j) continue;
+        for (int e = 5; e >= 0; e--) others[e] = (e ? others[e - 1] : 0) - kPoint[i] * others[e];
+        scale *= kPoint[j] - kPoint[i];
+      }
+      for (int e = 0; e < 6; e++) bt[j][e] = others[e], bt[5][e] = all[e];
+      for (int e = 0; e < 4; e++) at[e][j] = std::pow(kPoint[j], e);
+      for (int e = 0; e < 3; e++) g[j][e] = std::pow(kPoint[j], e) / scale;
+    }
+    at[3][5] = g[5][2] = 1;
+  }
+};
+const FastMatrices kFast;
+
+struct FastWeights {
+  std::vector<int32_t> u;    // [p][k][c]
+  std::vector<float> coef;   // [p][k]
+  std::vector<float> scale;  // [p][c]
+  float most;
+};
+
+// What transformed inputs were like.
+struct FastRange {
+  int cin;
+  std::vector<float> largest;
+  std::vector<double> squares;
+  Winograd16Range r;
+  explicit FastRange(int cin_) : cin(cin_), largest(kAll * cin_), squares(kAll * cin_), r{largest.data(), squares.data(), 0} {}
+  FastRange(const FastRange&) = delete;
+};
+
+// Margins are numbers that float rounding leaves as they are when multiplied.
+FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin) {
+  FastWeights m;
+  m.u.resize(static_cast<size_t>(kAll) * cout * cin);
+  m.coef.resize(static_cast<size_t>(kAll) * cout);
+  m.scale.resize(static_cast<size_t>(kAll) * cin);
+  std::vector<double> u(m.u.size()), sums(static_cast<size_t>(kAll) * cout), largest(sums.size());
+  double of_u = 0, of_v = 0;
+  for (int p = 0; p < kAll; p++) {
+    double power = 0;
+    const float top = *std::max_element(&range.largest[p * cin], &range.largest[p * cin] + cin);
+    for (int c = 0; c < cin; c++) {
+      const double limit = static_cast<double>(std::max(range.largest[p * cin + c], top / 16)) * static_cast<double>(margin);
+      m.scale[p * cin + c] = static_cast<float>(limit > 1e-30 ? limit : 1);
+      const double l = static_cast<double>(m.scale[p * cin + c]);
+      power += range.r.tiles > 0 ? range.squares[p * cin + c] / range.r.tiles / (l * l) : 0.01;
+    }
+    double times = 1;
+    for (int j : {p / 6, p % 6}) {
+      double column = 0;
+      for (int i = 0; i < 4; i++) column += kFast.at[i][j] * kFast.at[i][j];
+      times *= column;
+    }
+    for (int k = 0; k < cout; k++) {
+      double squares = 0;
+      const size_t pk = static_cast<size_t>(p) * cout + k;
+      for (int c = 0; c < cin; c++) {
+        const float* t = w.data() + (static_cast<size_t>(k) * cin + c) * 9;
+        double line[3];
+        for (int x = 0; x < 3; x++) line[x] = kFast.g[p / 6][0] * t[x] + kFast.g[p / 6][1] * t[3 + x] + kFast.g[p / 6][2] * t[6 + x];
+        const double sum = kFast.g[p % 6][0] * line[0] + kFast.g[p % 6][1] * line[1] + kFast.g[p % 6][2] * line[2];
+        const double v = u[pk * cin + c] = sum * static_cast<double>(m.scale[p * cin + c]);
+        sums[pk] += std::fabs(v);
+        largest[pk] = std::max(largest[pk], std::fabs(v));
+        squares += v * v;
+      }
+      of_v += times * squares;
+      of_u += times * power * sums[pk] * sums[pk];
+    }
+  }
+  const double r = of_u > 0 ? std::floor(std::min(std::max(46340.95 * std::sqrt(std::sqrt(of_v / of_u)), 2048.0), 32767.0)) : 32767;
+  const int64_t most_sum = 2147483647 / static_cast<int64_t>(r);
+  m.most = static_cast<float>(r);
+  for (size_t pk = 0; pk < sums.size(); pk++) {
+    double scale = sums[pk] > 0 ? std::min(static_cast<double>(most_sum) / sums[pk], 32767 / largest[pk]) : 1;
+    for (;;) {
+      int64_t total = 0;
+      for (int c = 0; c < cin; c++) {
+        m.u[pk * cin + c] = static_cast<int32_t>(std::nearbyint(u[pk * cin + c] * scale));
+        total += std::abs(m.u[pk * cin + c]);
+      }
+      if (total <= most_sum) break;
+      scale *= (static_cast<double>(most_sum) - 0.5) / static_cast<double>(total);
+    }
+    m.coef[pk] = static_cast<float>(1 / (scale * r));
+  }
+  for (float& scale : m.scale) scale = m.most / scale;
+  return m;
+}
+
+// Multiplication and addition, with one rounding or, as the scalar set has it, with two.
+struct Fma {
+  bool fused;
+  float operator()(float a, float b, float c) const { return fused ? std::fma(a, b, c) : a * b + c; }
+};
+
+void model_input(Fma fma, const float* d, int step, float* t) {
+  const auto at = [&](int i) { return d[i * step]; };
+  const float e = at(4) - at(2), f = at(3) - at(1), p0 = fma(1.5f, at(1), at(2) - at(0)), p1 = fma(1.5f, at(2), f), p2 = fma(1.5f, at(3), e);
+  const float out[6] = {p2 - p0, p2 + p1, p2 - p1, fma(2.0f, f, e), fma(-0.5f, f, e), fma(1.5f, at(4), at(5) - at(3)) - p1};
+  for (int i = 0; i < 6; i++) t[i * step] = out[i];
+}
+
+// Input lines, weights and everything else that a Winograd16Rows points to.
+struct FastProblem {
+  int cin, cout, width, n_rows, groups, tiles;
+  bool half;
+  ptrdiff_t stride, extra_stride;
+  std::vector<float> w, bias, slope;
+  std::vector<std::unique_ptr<AnyRow>> lines, extra;
+  std::vector<const void*> in, residual;
+  Element extra_type;
+  FastRange range;
+  float margin = 1;
+
+  FastProblem(int cin_, int cout_, int width_, int rows_, bool half_, float reach = 1)
+      : cin(cin_), cout(cout_), width(width_), n_rows(rows_), groups((rows_ + 3) / 4), tiles((width_ + 3) / 4), half(half_),
+        stride(width_ + 2 + kOverRead), extra_stride(width_ + kOverRead), w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_),
+        extra_type(pick(2) ? Element::kHalf : Element::kFloat), range(cin_) {
+    for (float& v : w) v = uniform(-1, 1);
+    for (float& v : bias) v = uniform(-1, 1);
+    for (float& v : slope) v = uniform(-0.5f, 1.5f);
+    for (int i = 0; i < 4 * groups + 2; i++) {
+      lines.push_back(std::make_unique<AnyRow>(half ? Element::kHalf : Element::kFloat, cin * stride));
+      for (int c = 0; c < cin; c++)
+        for (int x = 0; x < stride; x++) lines[i]->set(c * stride + x, x < 4 * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
+      in.push_back(lines[i]->at(0));
+    }
+    for (int i = 0; i < n_rows; i++) {
+      extra.push_back(std::make_unique<AnyRow>(extra_type, cout * extra_stride));
+      for (int k = 0; k < cout; k++)
+        for (int x = 0; x < width; x++) extra[i]->set(k * extra_stride + x, uniform(-1, 1));
+      residual.push_back(extra[i]->at(0));
+    }
+  }
+
+  Winograd16Rows rows(int variant) const {
+    Winograd16Rows r{};
+    r.in = in.data();
+    r.in_type = half ? Element::kHalf : Element::kFloat;
+    r.in_stride = stride;
+    r.cin = cin, r.cout = cout, r.width = width, r.rows = n_rows;
+    r.bias = variant % 7 == 6 ? nullptr : bias.data();
+    r.act = static_cast<Act>(variant % 5);
+    r.a = r.act == Act::kClip ? -0.75f : 0.2f;
+    r.b = 1.25f;
+    r.slope = slope.data();
+    r.residual = variant / 5 % 3 ? residual.data() : nullptr;
+    r.residual_type = extra_type;
+    r.residual_stride = extra_stride;
+    r.residual_first = variant / 5 % 3 == 2;
+    return r;
+  }
+
+  // [p][c][tile of all groups] before scales.
+  std::vector<float> transformed(bool fused) const {
+    std::vector<float> v(static_cast<size_t>(kAll) * cin * groups * tiles);
+    for (int c = 0; c < cin; c++)
+      for (int t = 0; t < groups * tiles; t++) {
+        float d[kAll], m[kAll];
+        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * 4 + i / 6]->get(c * stride + t % tiles * 4 + i % 6);
+        for (int x = 0; x < 6; x++) model_input({fused}, d + x, 6, m + x);
+        for (int y = 0; y < 6; y++) model_input({fused}, m + 6 * y, 1, d + 6 * y);
+        for (int p = 0; p < kAll; p++) v[(static_cast<size_t>(p) * cin + c) * groups * tiles + t] = d[p];
+      }
+    return v;
+  }
+
+  void calibrate(float margin_) {
+    margin = margin_;
+    const std::vector<float> v = transformed(true);
+    const size_t n = static_cast<size_t>(groups) * tiles;
+    for (int i = 0; i < kAll * cin; i++) {
+      range.largest[i] = 0;
+      range.squares[i] = 0;
+      for (size_t j = 0; j < n; j++) {
+        range.largest[i] = std::max(range.largest[i], std::fabs(v[i * n + j]));
+        range.squares[i] += static_cast<double>(v[i * n + j]) * v[i * n + j];
+      }
+    }
+    range.r.tiles = static_cast<double>(n);
+  }
+
+  // Results [row][k][x] as floats that the element type can hold.
+  std::vector<float> model(const Winograd16Rows& r, bool fused) const {
+    const Fma fma{fused};
+    const FastWeights m = model_weights(w, cout, cin, range, margin);
+    const std::vector<float> v = transformed(fused);
+    std::vector<float> out(static_cast<size_t>(n_rows) * cout * width);
+    const int all = groups * tiles;
+    std::vector<int32_t> q(v.size());
+    for (size_t i = 0; i < v.size(); i++) {
+      const float x = v[i] * m.scale[i / all];
+      q[i] = static_cast<int32_t>(std::nearbyint(std::min(std::max(x, -m.most), m.most)));
+    }
+    for (int k = 0; k < cout; k++)
+      for (int t = 0; t < all; t++) {
+        float columns[4][6], y[4][4];
+        float s[kAll];
+        for (int p = 0; p < kAll; p++) {
+          int64_t sum = 0;
+          for (int c = 0; c < cin; c++)
+            sum += static_cast<int64_t>(q[(static_cast<size_t>(p) * cin + c) * all + t]) * m.u[(static_cast<size_t>(p) * cout + k) * cin + c];
+          if (sum != static_cast<int32_t>(sum)) fail("%s", "a sum leaves 32 bits");
+          s[p] = static_cast<float>(sum);
+        }
+        const auto last = [&](float sum0, float sum, float difference5, float difference, float m3, float m4, float* to, int step) {
+          to[0] = sum0 + (m3 + m4);
+          to[step] = fma(0.5f, m3, fma(-2.0f, m4, difference));
+          to[2 * step] = fma(0.25f, m3, fma(4.0f, m4, sum));
+          to[3 * step] = fma(0.125f, m3, fma(-8.0f, m4, difference5));
+        };
+        for (int j = 0; j < 6; j++) {
+          const auto coef = [&](int i) { return m.coef[static_cast<size_t>(6 * i + j) * cout + k]; };
+          const auto sum_of = [&](int i) { return s[6 * i + j]; };
+          const float bias_k = r.bias ? r.bias[k] : 0.0f, m1 = j == 1 ? fma(coef(1), sum_of(1), bias_k) : coef(1) * sum_of(1);
+          const float sum = fma(coef(2), sum_of(2), m1), difference = fma(-coef(2), sum_of(2), m1);
+          last(fma(coef(0), sum_of(0), sum), sum, fma(coef(5), sum_of(5), difference), difference, coef(3) * sum_of(3), coef(4) * sum_of(4),
+               &columns[0][j], 6);
+        }
+        for (int i = 0; i < 4; i++) {
+          const float* c = columns[i];
+          const float sum = c[1] + c[2], difference = c[1] - c[2];
+          last(c[0] + sum, sum, c[5] + difference, difference, c[3], c[4], y[i], 1);
+        }
+        for (int i = 0; i < kAll - 20; i++) {
+          const int row = t / tiles * 4 + i / 4, x = t % tiles * 4 + i % 4;
+          if (row >= n_rows || x >= width) continue;
+          float value = y[i / 4][i % 4];
+          const float more = r.residual ? extra[row]->get(k * extra_stride + x) : 0.0f;
+          if (r.residual && r.residual_first) value += more;
+          const float slope_k = r.act == Act::kPRelu ? slope[k] : r.a;
+          if (r.act == Act::kRelu) value = std::max(value, 0.0f);
+          if (r.act == Act::kClip) value = std::min(std::max(value, r.a), r.b);
+          if ((r.act == Act::kPRelu || r.act == Act::kLeakyRelu) && value < 0) value *= slope_k;
+          if (r.residual && !r.residual_first) value += more;
+          if (r.out_type == Element::kHalf) value = static_cast<float>(nearest_half(value));
+          out[(static_cast<size_t>(row) * cout + k) * width + x] = value;
+        }
+      }
+    return out;
+  }
+};
+
+}  // namespace
