@@ -46,6 +46,7 @@ struct Job {
 };
 
 thread_local bool inside_job = false;
+std::atomic<bool> ending{false};
 
 // Takes units until there are none, or until `leave`.
 void work(Job& job, int slot, const std::atomic<bool>& leave) {
@@ -97,6 +98,7 @@ class Pool {
 
   // Pool threads end after the unit they are at; callers still inside run() do the rest alone.
   void shut_down() {
+    ending.store(true, std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       stopping_ = true;
@@ -182,6 +184,8 @@ Pool& pool() {
 }
 
 }  // namespace
+
+bool shutting_down() { return ending.load(std::memory_order_relaxed); }
 
 int available_cores() {
 #if defined(__linux__)

@@ -8,6 +8,9 @@ namespace fastsr {
 // Cores that this process may run on (scheduler affinity where the system has it), at least 1.
 int available_cores();
 
+// True once the library is being unloaded or the process ends: pool threads must return from what they do.
+bool shutting_down();
+
 // Changes in a forked child: what another thread had locked at the fork stays locked there, so state with locks is not carried over.
 long process_id();
 

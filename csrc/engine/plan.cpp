@@ -80,19 +80,39 @@ void fuse(StepPlan& plan, const Program& program, int channels) {
   plan.before.erase(plan.before.begin(), plan.before.begin() + static_cast<ptrdiff_t>(taken));
 }
 
-// Whether Winograd's algorithm can run the step and is faster.
-bool takes_winograd(const ConvParams& p, int cin, int cout) {
-  return p.kh == 3 && p.kw == 3 && p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && p.group == 1 && winograd_pays(cin, cout);
+Algorithm choose_algorithm(const ConvParams& p, int cin, int cout) {
+  if (p.kh != 3 || p.kw != 3 || p.sh != 1 || p.sw != 1 || p.dh != 1 || p.dw != 1 || p.group != 1) return Algorithm::kDirect;
+  if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
+  return winograd_pays(cin, cout) ? Algorithm::kWinograd : Algorithm::kDirect;
+}
+
+size_t packed_floats(const Kernels& k, const StepPlan& s) {
+  switch (s.algorithm) {
+    case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin);
+    case Algorithm::kWinograd2d: return k.winograd2d_pack_size(s.cout, s.cin);
+    default: return k.conv_pack_size(s.cout, s.cin, s.n_taps);
+  }
 }
 
 }  // namespace
+
+double StepPlan::cost_per_pixel() const {
+  // Multiplications saved, against transforms of each input and output channel.
+  const double transforms = 1.0 / cin + 1.0 / cout;
+  switch (algorithm) {
+    case Algorithm::kWinograd: return flops_per_pixel * (0.5 + 1.5 * transforms);
+    case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.5 * transforms);
+    default: return flops_per_pixel;
+  }
+}
 
 std::string StepPlan::kernel(const Step& step) const {
   std::string s = kind_name(kind);
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    if (winograd()) s += " winograd";
+    static const char* const algorithms[] = {"", " winograd", " winograd2d"};
+    s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
     if (p.dh > 1 || p.dw > 1) s += " dilation " + std::to_string(p.dh) + "x" + std::to_string(p.dw);
@@ -119,7 +139,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
     size_t at;
     bool packed;
   };
-  std::map<std::tuple<int, int, bool>, Place> places;
+  std::map<std::tuple<int, int, Algorithm>, Place> places;
   size_t total = 0;
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
@@ -138,11 +158,13 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
     const Tensor& w = p.tensors[static_cast<size_t>(step.weight)];
     s.n_taps = step.conv.kh * step.conv.kw;
     s.cin = w.dims[1], s.cout = w.dims[0] / step.conv.group;
-    if (takes_winograd(step.conv, s.cin, s.cout)) s.row_group = kWinogradRows;
-    s.packed_group = ((s.winograd() ? kernels->winograd_pack_size(s.cout, s.cin) : kernels->conv_pack_size(s.cout, s.cin, s.n_taps)) + 15) / 16 * 16;
+    s.algorithm = choose_algorithm(step.conv, s.cin, s.cout);
+    if (s.algorithm != Algorithm::kDirect) s.row_group = kWinogradRows;
+    if (s.algorithm == Algorithm::kWinograd2d) s.col_group = kWinogradRows;
+    s.packed_group = (packed_floats(*kernels, s) + 15) / 16 * 16;
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
     fuse(s, p, step.channels);
-    const bool first = places.emplace(std::make_tuple(step.weight, step.conv.group, s.winograd()), Place{total, false}).second;
+    const bool first = places.emplace(std::make_tuple(step.weight, step.conv.group, s.algorithm), Place{total, false}).second;
     if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);
   }
   plan->weights = aligned_floats(total + 16);
@@ -150,15 +172,15 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
     const Step& step = p.steps[i];
     if (step.kind != Kind::kConv) continue;
     StepPlan& s = plan->steps[i];
-    Place& place = places.at({step.weight, step.conv.group, s.winograd()});
+    Place& place = places.at({step.weight, step.conv.group, s.algorithm});
     s.packed = plan->weights.get() + place.at;
     if (step.bias >= 0) s.bias = p.tensors[static_cast<size_t>(step.bias)].data.data();
     if (place.packed) continue;
     place.packed = true;
     const float* w = p.tensors[static_cast<size_t>(step.weight)].data.data();
     const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
-    if (s.winograd()) {
-      kernels->winograd_pack(plan->weights.get() + place.at, w, s.cout, s.cin);
+    if (s.algorithm != Algorithm::kDirect) {
+      (s.algorithm == Algorithm::kWinograd ? kernels->winograd_pack : kernels->winograd2d_pack)(plan->weights.get() + place.at, w, s.cout, s.cin);
       continue;
     }
     for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)

@@ -27,12 +27,16 @@ struct RowOp {
   float a = 0, b = 0;
 };
 
+// How a convolution is computed.
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d };
+
 struct StepPlan {
   Kind kind = Kind::kPointwise;
+  Algorithm algorithm = Algorithm::kDirect;
   int block = 1, mode = 0;      // of the epilogue's DepthToSpace
   std::vector<RowOp> before;    // applied to the result row, before the shuffle
   std::vector<RowOp> after;     // applied to the rows after the shuffle
-  int row_group = 1;            // rows of the result that are made together, at multiples of this in the picture; more than 1 for Winograd's algorithm
+  int row_group = 1, col_group = 1;  // rows (columns) of the result that are made together, at multiples of this in the picture: Winograd's algorithm
   // Conv only:
   int n_taps = 0, cin = 0, cout = 0;  // of one group of channels
   const float* packed = nullptr;
@@ -45,9 +49,8 @@ struct StepPlan {
   bool residual_first = false;
   double flops_per_pixel = 0;  // of the result, as a direct convolution counts them
 
-  bool winograd() const { return row_group > 1; }
-  // What the step costs in operations of a direct convolution: winograd is up to 1.9 times as fast (kernels.h).
-  double cost_per_pixel() const { return winograd() ? flops_per_pixel * 0.54 : flops_per_pixel; }
+  // What the step costs in operations of a direct convolution.
+  double cost_per_pixel() const;
 
   std::string kernel(const Step& step) const;  // what runs, for people
 };

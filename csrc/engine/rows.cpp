@@ -23,9 +23,17 @@ double now() {
 
 }  // namespace
 
-TileRunner::TileRunner(const RunContext& run, Workspace& workspace, bool timed)
-    : run_(run), net_(run.net), k_(*run.net.plan.kernels), workspace_(workspace), timed_(timed) {
-  rings_.resize(net_.sizes.size());
+float* Workspace::room(size_t n) {
+  if (capacity < n) {
+    floats.reset();
+    capacity = 0;
+    floats = aligned_floats(n);
+    capacity = n;
+  }
+  return floats.get();
+}
+
+TileRunner::TileRunner(const RunContext& run, bool timed) : run_(run), net_(run.net), k_(*run.net.plan.kernels), timed_(timed) {
   resize_columns_.resize(net_.active.size());
   times_.resize(net_.active.size() + 2);
   for (const Source* s : run.sources) source_scratch_.push_back(s->make_scratch());
@@ -45,33 +53,11 @@ TileRunner::TileRunner(const RunContext& run, Workspace& workspace, bool timed)
 
 TileRunner::~TileRunner() = default;
 
-void TileRunner::begin(const Schedule& schedule, const Strip& strip) {
+void TileRunner::begin(const Layout& layout, const Strip& strip, float* rings, float* scratch) {
+  layout_ = &layout;
   strip_ = &strip;
-  const size_t want = tile_floats(net_, schedule, strip);
-  if (workspace_.capacity < want) {
-    workspace_.floats.reset();
-    workspace_.capacity = 0;
-    workspace_.floats = aligned_floats(want);
-    workspace_.capacity = want;
-  }
-  float* place = workspace_.floats.get();
-  for (size_t v = 0; v < rings_.size(); ++v) {
-    if (!net_.used[v]) continue;
-    const ValueColumns& c = strip.values[v];
-    Ring& r = rings_[v];
-    r.channels = net_.channels(static_cast<int>(v));
-    r.stride = c.stride;
-    r.row = c.stride * r.channels;
-    r.rows = schedule.ring[v];
-    r.origin = c.origin;
-    r.right = c.right;
-    r.end = c.cols.hi;
-    r.base = place;
-    place += r.row * r.rows + static_cast<ptrdiff_t>(kRowEnd);
-    if (c.left)
-      for (ptrdiff_t i = 0; i < ptrdiff_t{r.rows} * r.channels; ++i) std::fill_n(r.base + i * r.stride + (c.cols.lo - c.left - r.origin), c.left, 0.0f);
-  }
-  scratch_ = place;
+  rings_ = rings;
+  scratch_ = scratch;
   for (size_t s = 0; s < net_.active.size(); ++s) {
     const Step& step = net_.step(s);
     if (!net_.active[s] || step.kind != Kind::kResize) continue;
@@ -91,9 +77,19 @@ void TileRunner::begin(const Schedule& schedule, const Strip& strip) {
   }
 }
 
-void TileRunner::act(const Action& action) {
+int TileRunner::share(const Action& action, int threads) const {
+  const int rows = action.to - action.from;
+  if (action.what != Action::kMake) return (rows + threads - 1) / threads;
+  const size_t s = idx(action.index);
+  const int group = net_.plan.steps[s].row_group, groups = (rows + group - 1) / group;
+  const int most = net_.plan.steps[s].algorithm == Algorithm::kWinograd2d ? strip_->call_rows[s] / group : std::max(8 / group, 1);
+  const int turns = (groups + threads * most - 1) / (threads * most) * threads;
+  return (groups + turns - 1) / turns * group;
+}
+
+void TileRunner::act(const Action& action, int from, int to) {
   const double start = timed_ ? now() : 0;
-  const size_t n_steps = net_.active.size(), i = static_cast<size_t>(action.index);
+  const size_t n_steps = net_.active.size(), i = idx(action.index);
   size_t entry = i;
   double pixels = 0;
   // A strip may have no column of a value: nothing of an output that is much narrower than the input.
@@ -101,19 +97,19 @@ void TileRunner::act(const Action& action) {
   switch (action.what) {
     case Action::kLoad:
       if (empty(net_.plan.program.inputs[i])) return;
-      load(i, action.from, action.to);
+      load(i, from, to);
       entry = n_steps;
       break;
     case Action::kMake:
       if (empty(net_.step(i).out)) return;
-      for (int y = action.from, n; y < action.to; y += n) {
-        n = std::min(net_.plan.steps[i].row_group, action.to - y);
+      for (int y = from, n; y < to; y += n) {
+        n = std::min(strip_->call_rows[i], to - y);
         make(i, y, n);
       }
-      pixels = static_cast<double>(action.to - action.from) * (strip_->values[idx(net_.step(i).out)].cols.size() / net_.plan.steps[i].block);
+      pixels = static_cast<double>(to - from) * (strip_->values[idx(net_.step(i).out)].cols.size() / net_.plan.steps[i].block);
       break;
     case Action::kStore:
-      store(i, action.from, action.to);
+      store(i, from, to);
       entry = n_steps + 1;
   }
   if (!timed_) return;
@@ -121,31 +117,37 @@ void TileRunner::act(const Action& action) {
   times_[entry].pixels += pixels;
 }
 
-// Zeroes the margin to the right of a row just made, which kernels may have overwritten.
+// Zeroes the margins of a row just made, which kernels may have overwritten.
 void TileRunner::close_row(int v, int y) {
-  const Ring& r = rings_[idx(v)];
-  if (!r.right) return;
-  float* p = at(v, y, r.end);
-  for (int c = 0; c < r.channels; ++c) std::fill_n(p + c * r.stride, r.right, 0.0f);
+  const Ring& r = ring(v);
+  if (r.left) {
+    float* p = at(v, y, r.begin - r.left);
+    for (int c = 0; c < r.channels; ++c) std::fill_n(p + c * r.stride, r.left, 0.0f);
+  }
+  if (r.right) {
+    float* p = at(v, y, r.end);
+    for (int c = 0; c < r.channels; ++c) std::fill_n(p + c * r.stride, r.right, 0.0f);
+  }
 }
 
-// Rows y .. y + n - 1 of step s's result; n is 1 but for Winograd's algorithm. Row y gives y * block .. y * block + block - 1 of the output.
+// Rows y .. y + n - 1 of step s's result, at most call_rows. Row y gives y * block .. y * block + block - 1 of the output.
 void TileRunner::make(size_t s, int y, int n) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
-  const Ring& out = rings_[idx(step.out)];
+  const Ring& out = ring(step.out);
   const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block;
   const Span cols{out_cols.lo / block, out_cols.hi / block};
   // Without a shuffle the result goes to the output's rows, else to scratch.
   const ptrdiff_t stride = block == 1 ? out.stride : row_stride(0, cols.size(), 0);
-  float* rows[kWinogradRows];
+  results_.resize(idx(n));
+  float** const rows = results_.data();
   float* scratch = scratch_;
   for (int i = 0; i < n; ++i) {
     rows[i] = block == 1 ? at(step.out, y + i, out_cols.lo) : scratch;
     if (block > 1) scratch += stride * step.channels;
   }
-  if (plan.winograd()) {
+  if (plan.algorithm != Algorithm::kDirect) {
     winograd(s, y, n, rows, stride, cols, scratch);
   } else {
     make_result(s, y, rows[0], stride, cols, scratch);
@@ -165,7 +167,7 @@ void TileRunner::make(size_t s, int y, int n) {
 void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
-  const Ring& out = rings_[idx(step.out)];
+  const Ring& out = ring(step.out);
   const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block, channels = step.channels / (block * block);
   const float* src[kMaxBlock];
@@ -193,10 +195,13 @@ void TileRunner::make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span
     case Kind::kDepthToSpace: depth_to_space(s, y, dst, stride, cols); break;
     case Kind::kSpaceToDepth: space_to_depth(s, y, dst, stride, cols); break;
     default:  // Pointwise, Concat
-      for (int v : step.in) {
-        const Ring& in = rings_[idx(v)];
-        const float* src = at(v, y, cols.lo);
-        for (int c = 0; c < in.channels; ++c, dst += stride) std::memcpy(dst, src + c * in.stride, bytes);
+      for (size_t i = 0, channel = 0; i < step.in.size(); ++i) {
+        const Ring& in = ring(step.in[i]);
+        const float* src = at(step.in[i], y, cols.lo);
+        float* to = dst + static_cast<ptrdiff_t>(channel) * stride;
+        channel += idx(in.channels);
+        if (step.kind == Kind::kConcat && net_.in_place(s, i, static_cast<int>(channel) - in.channels)) continue;
+        for (int c = 0; c < in.channels; ++c) std::memcpy(to + c * stride, src + c * in.stride, bytes);
       }
   }
 }
@@ -205,7 +210,7 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const int v = step.in[0];
-  const Ring& in = rings_[idx(v)];
+  const Ring& in = ring(v);
   const Size size = net_.size(v);
   const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
   const auto first = static_cast<int>(columns.first(cols.lo));
@@ -255,7 +260,7 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   row.b = plan.b;
   row.residual_first = plan.residual_first;
   const float* residual = plan.residual >= 0 ? at(plan.residual, y, cols.lo) : nullptr;
-  row.residual_stride = plan.residual >= 0 ? rings_[idx(plan.residual)].stride : 0;
+  row.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
   row.out_stride = stride;
   row.taps = taps_.data();
   for (int g = 0; g < step.conv.group; ++g) {
@@ -274,16 +279,16 @@ void TileRunner::winograd(size_t s, int y, int n, float* const* dst, ptrdiff_t s
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const int v = step.in[0];
-  const Ring& in = rings_[idx(v)];
+  const Ring& in = ring(v);
   const Size size = net_.size(v);
   const int64_t top = conv_axis(step.conv, 0, size.h).first(y);
   const auto left = static_cast<int>(conv_axis(step.conv, 1, size.w).first(cols.lo));
-  const float* lines[kWinogradRows + 2];
-  const float* residual[kWinogradRows];
-  for (int i = 0; i < kWinogradRows + 2; ++i) lines[i] = top + i >= 0 && top + i < size.h ? at(v, static_cast<int>(top + i), left) : run_.zeros;
-  for (int i = 0; i < n && plan.residual >= 0; ++i) residual[i] = at(plan.residual, y + i, cols.lo);
+  lines_.clear(), residuals_.clear();
+  for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + 2; ++i)
+    lines_.push_back(top + i >= 0 && top + i < size.h ? at(v, static_cast<int>(top + i), left) : run_.zeros);
+  for (int i = 0; i < n && plan.residual >= 0; ++i) residuals_.push_back(at(plan.residual, y + i, cols.lo));
   WinogradRows rows;
-  rows.in = lines;
+  rows.in = lines_.data();
   rows.in_stride = in.stride;
   rows.cin = plan.cin;
   rows.cout = plan.cout;
@@ -294,20 +299,20 @@ void TileRunner::winograd(size_t s, int y, int n, float* const* dst, ptrdiff_t s
   rows.a = plan.a;
   rows.b = plan.b;
   rows.slope = plan.slope.empty() ? nullptr : plan.slope.data();
-  rows.residual = plan.residual >= 0 ? residual : nullptr;
-  rows.residual_stride = plan.residual >= 0 ? rings_[idx(plan.residual)].stride : 0;
+  rows.residual = plan.residual >= 0 ? residuals_.data() : nullptr;
+  rows.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
   rows.residual_first = plan.residual_first;
   rows.out = dst;
   rows.out_stride = stride;
   rows.rows = n;
   rows.scratch = scratch;
-  k_.winograd(rows);
+  (plan.algorithm == Algorithm::kWinograd ? k_.winograd : k_.winograd2d)(rows);
 }
 
 void TileRunner::resize(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch) {
   const Step& step = net_.step(s);
   const int v = step.in[0];
-  const Ring& in = rings_[idx(v)];
+  const Ring& in = ring(v);
   const Span in_cols = strip_->values[idx(v)].cols;
   int index[kMaxResizeTaps];
   float coef[kMaxResizeTaps];
@@ -330,7 +335,7 @@ void TileRunner::pad(size_t s, int y, float* dst, ptrdiff_t stride, Span cols) {
   const Step& step = net_.step(s);
   const PadParams& p = step.pad;
   const int v = step.in[0];
-  const Ring& in = rings_[idx(v)];
+  const Ring& in = ring(v);
   const Size size = net_.size(v);
   const int from = pad_source(p, 0, size.h, y);
   const int n_left = static_cast<int>(std::clamp<int64_t>(p.pl, cols.lo, cols.hi)), n_mid = static_cast<int>(std::clamp<int64_t>(int64_t{p.pl} + size.w, cols.lo, cols.hi));
@@ -354,7 +359,7 @@ void TileRunner::pad(size_t s, int y, float* dst, ptrdiff_t stride, Span cols) {
 void TileRunner::depth_to_space(size_t s, int y, float* dst, ptrdiff_t stride, Span cols) {
   const Step& step = net_.step(s);
   const int block = step.shuffle.block, by = y % block, v = step.in[0], channels = step.channels;
-  const Ring& in = rings_[idx(v)];
+  const Ring& in = ring(v);
   const int first = cols.lo / block, n = (cols.hi - 1) / block + 1 - first, skip = cols.lo - first * block;
   const float* src = at(v, y / block, first);
   for (int c = 0; c < channels; ++c) {
@@ -379,7 +384,7 @@ void TileRunner::depth_to_space(size_t s, int y, float* dst, ptrdiff_t stride, S
 void TileRunner::space_to_depth(size_t s, int y, float* dst, ptrdiff_t stride, Span cols) {
   const Step& step = net_.step(s);
   const int block = step.shuffle.block, v = step.in[0];
-  const Ring& in = rings_[idx(v)];
+  const Ring& in = ring(v);
   for (int by = 0; by < block; ++by) {
     const float* src = at(v, y * block + by, cols.lo * block);
     for (int c = 0; c < in.channels; ++c) {
@@ -393,7 +398,7 @@ void TileRunner::space_to_depth(size_t s, int y, float* dst, ptrdiff_t stride, S
 void TileRunner::apply(const RowOp& op, int y, float* dst, ptrdiff_t stride, int channels, Span cols) {
   const auto code = static_cast<Pointwise>(op.code);
   if (op.value >= 0) {
-    const Ring& r = rings_[idx(op.value)];
+    const Ring& r = ring(op.value);
     const float* operand = at(op.value, y, cols.lo);
     const ptrdiff_t step = r.channels == 1 ? 0 : r.stride;
     for (int c = 0; c < channels; ++c) k_.binary(code, dst + c * stride, operand + c * step, cols.size());
@@ -406,14 +411,14 @@ void TileRunner::load(size_t input, int from, int to) {
   const int v = net_.plan.program.inputs[input];
   const Span cols = strip_->values[idx(v)].cols;
   for (int y = from; y < to; ++y) {
-    run_.sources[input]->read(y, cols.lo, cols.size(), at(v, y, cols.lo), rings_[idx(v)].stride, source_scratch_[input].get());
+    run_.sources[input]->read(y, cols.lo, cols.size(), at(v, y, cols.lo), ring(v).stride, source_scratch_[input].get());
     close_row(v, y);
   }
 }
 
 void TileRunner::store(size_t output, int from, int to) {
   const int v = net_.outputs[output];
-  const Ring& r = rings_[idx(v)];
+  const Ring& r = ring(v);
   const Span cols = strip_->outs[output];
   if (cols.size() <= 0) return;
   for (int y = from; y < to; ++y) {

@@ -1,10 +1,12 @@
-// One thread's work on one tile: it slides down the tile as the band's schedule says, and makes of every value just the rows that are new. A value lives
-// in a ring of rows: as many as its readers still need. So nothing is computed twice inside a tile.
+// One thread's work on a tile: it slides down the tile as the band's schedule says, and makes of every value just the rows that are new. A value lives
+// in a ring of rows: as many as its readers still need. So nothing is computed twice inside a tile. Several threads may share a tile: all rows of an
+// action are independent of each other.
 #pragma once
 #include <memory>
 #include <vector>
 
 #include "engine/io.h"
+#include "engine/layout.h"
 #include "engine/tiling.h"
 
 namespace fastsr {
@@ -14,6 +16,8 @@ struct Workspace {
   AlignedFloats floats;
   size_t capacity = 0;
   size_t bytes() const { return capacity * sizeof(float); }
+  // At least n floats; what they held is lost. Throws Error(kMemory).
+  float* room(size_t n);
 };
 
 struct StepTime {
@@ -31,42 +35,32 @@ struct RunContext {
 class TileRunner {
  public:
   // `timed`: fill times().
-  TileRunner(const RunContext& run, Workspace& workspace, bool timed);
+  TileRunner(const RunContext& run, bool timed);
   ~TileRunner();
 
-  // Runs the tile. Calls `pause` every few rows; when it returns false the tile is given up.
-  template <class Pause>
-  bool run(const Schedule& schedule, const Strip& strip, Pause&& pause) {
-    begin(schedule, strip);
-    for (const Action& action : schedule.actions) {
-      act(action);
-      if (!pause()) return false;
-    }
-    return true;
-  }
+  // From now on works on this tile. rings: layout.floats of them, shared by all threads on the tile; scratch: strip.scratch_floats, its own. All must
+  // stay while the tile is worked on.
+  void begin(const Layout& layout, const Strip& strip, float* rings, float* scratch);
+
+  // Does rows `from` .. `to` of an action, whole calls of them (see call_rows).
+  void act(const Action& action, int from, int to);
+
+  // Rows that a thread should take of an action at a time when `threads` share it: whole groups, in calls as large as they may be.
+  int share(const Action& action, int threads) const;
 
   // Per step, then one entry for sources and one for sinks.
   const std::vector<StepTime>& times() const { return times_; }
 
  private:
-  struct Ring {
-    float* base = nullptr;
-    ptrdiff_t stride = 0;     // channel to channel
-    ptrdiff_t row = 0;        // row to row
-    int rows = 1, origin = 0, right = 0, end = 0;  // right: zero margin after column end-1
-    int channels = 0;
-  };
   struct ResizeColumns {
     std::vector<int32_t> index;
     std::vector<float> coef;
   };
 
-  void begin(const Schedule& schedule, const Strip& strip);
-  void act(const Action& action);
-
-  float* at(int v, int y, int x) {
-    const Ring& r = rings_[static_cast<size_t>(v)];
-    return r.base + (y % r.rows) * r.row + (x - r.origin);
+  const Ring& ring(int v) const { return layout_->rings[static_cast<size_t>(v)]; }
+  float* at(int v, int y, int x) const {
+    const Ring& r = ring(v);
+    return rings_ + r.base + (y % r.rows) * r.row + (x - r.origin);
   }
   void close_row(int v, int y);
   void make(size_t s, int y, int n);
@@ -85,13 +79,14 @@ class TileRunner {
   const RunContext& run_;
   const Net& net_;
   const Kernels& k_;
-  Workspace& workspace_;
   const bool timed_;
+  const Layout* layout_ = nullptr;
   const Strip* strip_ = nullptr;
+  float* rings_ = nullptr;
   float* scratch_ = nullptr;
-  std::vector<Ring> rings_;
   std::vector<ResizeColumns> resize_columns_;  // by step
-  std::vector<const float*> taps_;
+  std::vector<const float*> taps_, lines_, residuals_;
+  std::vector<float*> results_;
   std::vector<char> copy_for_sink_;
   std::vector<std::unique_ptr<IoScratch>> source_scratch_, sink_scratch_;
   std::vector<StepTime> times_;

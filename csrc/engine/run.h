@@ -23,6 +23,8 @@ struct RunOptions {
   std::function<bool(int64_t, int64_t)> progress;
 };
 
+struct Prepared;
+
 // A model ready to run. May be used from several threads at once.
 class Model {
  public:
@@ -45,9 +47,8 @@ class Model {
   Cost cost(int h, int w, int tile) const;
 
  private:
-  struct Prepared;
   std::shared_ptr<const Prepared> prepare(int h, int w, const std::vector<int>& outputs, const RunOptions& options, int threads) const;
-  Workspace take_workspace() const;
+  Workspace take_workspace(size_t floats) const;
   void give_back(Workspace workspace) const;
 
   std::unique_ptr<Plan> plan_;

@@ -1,5 +1,6 @@
 // Walks down a band as a tile will and writes down what is done when, and how many rows each ring must hold: see Schedule in tiling.h.
 #include <algorithm>
+#include <cstdint>
 
 #include "base/error.h"
 #include "engine/tiling.h"
@@ -29,6 +30,12 @@ class Walk {
       while (!reached())
         if (!round()) throw Error(ErrorKind::kModel, "the network's steps wait for each other");
     }
+    // A root's ring holds what the most demanding of its values needs.
+    for (size_t v = 0; v < net_.places.size(); ++v) {
+      int& ring = result_.ring[idx(net_.places[v].root)];
+      ring = std::max(ring, result_.ring[v]);
+    }
+    find_lives();
     return std::move(result_);
   }
 
@@ -85,6 +92,31 @@ class Walk {
     int& ring = result_.ring[idx(v)];
     ring = std::max(ring, to - std::min(keep_[idx(v)], done_[idx(v)]));
     done_[idx(v)] = to;
+  }
+
+  void find_lives() {
+    result_.life.assign(net_.sizes.size(), {INT32_MAX, -1});
+    const auto touch = [this](int v, size_t action) {
+      Schedule::Life& life = result_.life[idx(net_.place(v).root)];
+      life.first = std::min(life.first, static_cast<int32_t>(action));
+      life.last = std::max(life.last, static_cast<int32_t>(action));
+    };
+    for (size_t a = 0; a < result_.actions.size(); ++a) {
+      const size_t i = idx(result_.actions[a].index);
+      if (result_.actions[a].what == Action::kLoad) {
+        touch(net_.plan.program.inputs[i], a);
+      } else if (result_.actions[a].what == Action::kStore) {
+        touch(net_.outputs[i], a);
+      } else {
+        const StepPlan& plan = net_.plan.steps[i];
+        touch(net_.step(i).out, a);
+        for (int v : net_.step(i).in) touch(v, a);
+        if (plan.residual >= 0) touch(plan.residual, a);
+        for (const auto* ops : {&plan.before, &plan.after})
+          for (const RowOp& op : *ops)
+            if (op.value >= 0) touch(op.value, a);
+      }
+    }
   }
 
   // Whether all that row y of step s's result needs has been made.

@@ -9,6 +9,12 @@
 
 namespace fastsr {
 
+// Where a value's rows lie: in the rows of value `root`, from its channel `channel` on. What a Concat joins lies in its result from the start.
+struct Place {
+  int root = -1, channel = 0;
+  bool operator==(const Place& o) const { return root == o.root && channel == o.channel; }
+};
+
 // A plan with a picture size and a choice of outputs: everything that all tiles of a run share.
 struct Net {
   Net(const Plan& plan, int height, int width, std::vector<int> outputs);
@@ -19,10 +25,14 @@ struct Net {
   std::vector<Size> sizes;      // of every value
   std::vector<char> active;     // steps that the outputs need
   std::vector<char> used;       // values that active steps make or read, or that are outputs
+  std::vector<Place> places;    // of every value
 
   const Step& step(size_t s) const { return plan.program.steps[s]; }
   Size size(int v) const { return sizes[static_cast<size_t>(v)]; }
   int channels(int v) const { return plan.program.values[static_cast<size_t>(v)].channels; }
+  Place place(int v) const { return places[static_cast<size_t>(v)]; }
+  // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
+  bool in_place(size_t s, size_t i, int channel) const;
   // Extent of a step's result before its epilogue.
   int result_extent(size_t s, int axis) const { return size(step(s).out).along(axis) / plan.steps[s].block; }
   // The part of every output that belongs to `base`, a part of the input grid.
@@ -32,6 +42,9 @@ struct Net {
   // The first row of each value that is still needed when rows [done, full.hi) of every value are still to be made.
   void still_needed(const std::vector<Span>& full, const std::vector<int>& done, const std::vector<Span>& outs, const std::vector<int>& out_done,
                     std::vector<int>& keep) const;
+
+ private:
+  void find_places();
 };
 
 struct Band {
@@ -50,17 +63,11 @@ struct ValueColumns {
 struct Strip {
   Span base;
   std::vector<Span> outs;
-  std::vector<ValueColumns> values;
-  // Of the scratch of one row or group of rows: the result before a shuffle, behind it Winograd's transforms, lines resized vertically or the column
-  // phases of a strided convolution; or a copy for a sink.
+  std::vector<ValueColumns> values;  // origin and stride are the root's, see Place
+  std::vector<int> call_rows;        // by step: rows of the result that are made in one go, a multiple of row_group
+  // Of the scratch of one call: the result before a shuffle, behind it Winograd's transforms, lines resized vertically or the column phases of a
+  // strided convolution; or a copy for a sink.
   size_t scratch_floats = 0;
-};
-
-struct Tiling {
-  std::vector<Band> bands;
-  std::vector<Strip> strips;
-  int chunk = 1;           // input rows that a tile advances by
-  size_t zero_floats = 0;  // of the shared zero row
 };
 
 // Channel strides: room for the margins and for what kernels read and write beyond, an odd number of cache lines so that channels fall into
@@ -78,15 +85,24 @@ struct Action {
 
 struct Schedule {
   std::vector<Action> actions;
-  std::vector<int> ring;  // rows that each value's ring must hold
+  std::vector<int> ring;  // rows that the ring of each root must hold
+  struct Life {
+    int32_t first, last;  // actions
+  };
+  std::vector<Life> life;  // from the first action that writes into the ring of a root to the last that reads it
 };
 
 Band make_band(const Net& net, Span base);
 Strip make_strip(const Net& net, Span base);
 Schedule make_schedule(const Net& net, const Band& band, int chunk);
 
-// Floats of a tile's rings and scratch.
-size_t tile_floats(const Net& net, const Schedule& schedule, const Strip& strip);
+struct Tiling {
+  std::vector<Band> bands;
+  std::vector<Strip> strips;
+  int chunk = 1;           // input rows that a tile advances by
+  bool team = false;       // all threads work together on each tile; otherwise each takes tiles of its own
+  size_t zero_floats = 0;  // of the shared zero row
+};
 
 // Tiles of `tile` x `tile` input pixels, or for tile = 0 the engine's own choice for `threads` threads. chunk 0: the engine's choice.
 Tiling make_tiling(const Net& net, int tile, int chunk, int threads);

@@ -1,0 +1,85 @@
+#include "engine/layout.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+
+namespace fastsr {
+namespace {
+
+constexpr double kMaxTileFloats = static_cast<double>(size_t{1} << 29);  // 2 GiB: more means a hostile file
+
+size_t idx(int i) { return static_cast<size_t>(i); }
+
+// Floats of a root's ring; hostile files can ask for more than 64 bits hold.
+double ring_floats(const Net& net, const Schedule& schedule, const Strip& strip, int v) {
+  return static_cast<double>(net.channels(v)) * static_cast<double>(strip.values[idx(v)].stride) * schedule.ring[idx(v)] + kRowEnd;
+}
+
+struct Block {
+  int value;
+  double floats;
+  Schedule::Life life;
+  double at = 0;
+};
+
+// Gives every root's ring a place, the largest first, each at the lowest address that is free during its life. Returns the floats of all.
+double place_rings(const Net& net, const Schedule& schedule, const Strip& strip, std::vector<Block>& blocks) {
+  for (size_t v = 0; v < net.sizes.size(); ++v)
+    if (net.used[v] && net.places[v].root == static_cast<int>(v))
+      blocks.push_back({static_cast<int>(v), ring_floats(net, schedule, strip, static_cast<int>(v)), schedule.life[v]});
+  std::stable_sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) { return a.floats > b.floats; });
+  double total = 0;
+  std::vector<const Block*> rivals;  // placed, alive at the same time, by address
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    Block& block = blocks[i];
+    rivals.clear();
+    for (size_t j = 0; j < i; ++j)
+      if (blocks[j].life.first <= block.life.last && block.life.first <= blocks[j].life.last) rivals.push_back(&blocks[j]);
+    std::sort(rivals.begin(), rivals.end(), [](const Block* a, const Block* b) { return a->at < b->at; });
+    for (const Block* rival : rivals) {
+      if (block.at + block.floats <= rival->at) break;
+      block.at = std::max(block.at, rival->at + rival->floats);
+    }
+    total = std::max(total, block.at + block.floats);
+  }
+  return total;
+}
+
+}  // namespace
+
+double layout_floats(const Net& net, const Schedule& schedule, const Strip& strip) {
+  std::vector<Block> blocks;
+  return place_rings(net, schedule, strip, blocks);
+}
+
+Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip) {
+  std::vector<Block> blocks;
+  const double floats = place_rings(net, schedule, strip, blocks) + static_cast<double>(strip.scratch_floats);
+  if (floats > kMaxTileFloats)
+    throw Error(ErrorKind::kMemory, "the network needs " + std::to_string(static_cast<int64_t>(floats / (1 << 18))) + " MiB of working memory for one tile");
+  Layout layout;
+  layout.rings.resize(net.sizes.size());
+  for (const Block& b : blocks) {
+    layout.rings[idx(b.value)].base = static_cast<ptrdiff_t>(b.at);
+    layout.floats = std::max(layout.floats, static_cast<size_t>(b.at + b.floats));
+  }
+  for (size_t v = 0; v < layout.rings.size(); ++v) {
+    if (!net.used[v]) continue;
+    const Place place = net.places[v];
+    const ValueColumns& c = strip.values[v];
+    Ring& r = layout.rings[v];
+    r.stride = c.stride;
+    r.base = layout.rings[idx(place.root)].base + place.channel * r.stride;
+    r.row = r.stride * net.channels(place.root);
+    r.rows = schedule.ring[idx(place.root)];
+    r.origin = c.origin;
+    r.channels = net.channels(static_cast<int>(v));
+    r.left = c.left, r.begin = c.cols.lo;
+    r.right = c.right, r.end = c.cols.hi;
+  }
+  return layout;
+}
+
+}  // namespace fastsr

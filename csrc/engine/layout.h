@@ -1,0 +1,28 @@
+// Where in memory the rows of a tile's values lie.
+#pragma once
+#include <vector>
+
+#include "engine/tiling.h"
+
+namespace fastsr {
+
+struct Ring {
+  ptrdiff_t base = 0;    // floats from the start of the tile's memory
+  ptrdiff_t stride = 0;  // channel to channel
+  ptrdiff_t row = 0;     // row to row
+  int rows = 1, origin = 0, channels = 0;
+  int left = 0, begin = 0, right = 0, end = 0;  // zero margins: `left` columns before column `begin`, `right` columns from column `end` on
+};
+
+struct Layout {
+  std::vector<Ring> rings;  // by value
+  size_t floats = 0;        // of all rings
+};
+
+// Rings whose values do not live at the same time share memory. Throws Error(kMemory) when that is more than any picture can ask for.
+Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip);
+
+// Floats that make_layout finds, without its limit.
+double layout_floats(const Net& net, const Schedule& schedule, const Strip& strip);
+
+}  // namespace fastsr
