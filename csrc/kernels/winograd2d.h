@@ -54,15 +54,22 @@ void winograd2d_pack(float* packed, const float* w, int cout, int cin) {
 }
 
 struct TileBlocks {
-  int in_row, vectors, count;  // tiles of a group of rows; vectors of all tiles; blocks
-  ptrdiff_t stride, point;     // floats from channel to channel and from point to point of V and M
+  int in_row, lines, tiles;  // tiles of a group of rows; lines of the input; tiles of all groups
+  int vectors, count;        // of all tiles; blocks
+  ptrdiff_t stride, point;   // floats from channel to channel and from point to point of V and M
+  int begin(int i) const {   // the first tile of block i
+    const int t = static_cast<int>(static_cast<int64_t>(vectors) * i / count) * W;
+    return t < tiles ? t : tiles;
+  }
 };
 
 FASTSR_INLINE TileBlocks tile_blocks(int cin, int cout, int width, int rows) {
   TileBlocks b;
-  const int channels = cin > cout ? cin : cout, register_block = kConvVectors[channel_blocks(cout).size];
+  const int groups = (rows + kTile - 1) / kTile, channels = cin > cout ? cin : cout, register_block = kConvVectors[channel_blocks(cout).size];
   b.in_row = (width + kTile - 1) / kTile;
-  b.vectors = (b.in_row * ((rows + kTile - 1) / kTile) + W - 1) / W;
+  b.lines = groups * kTile + 2;
+  b.tiles = b.in_row * groups;
+  b.vectors = (b.tiles + W - 1) / W;
   const int fits = static_cast<int>(kTileFloats / (static_cast<int64_t>(kTilePoints + 1) * W * channels));
   const int limit = fits > register_block ? fits / register_block * register_block : register_block;
   b.count = (b.vectors + limit - 1) / limit;
@@ -76,44 +83,135 @@ size_t winograd2d_scratch(int cin, int cout, int width, int rows) {
   return static_cast<size_t>((kTilePoints + 1) * tile_blocks(cin, cout, width, rows).point + 16);
 }
 
-// V of `vectors` vectors of tiles, one channel: their first pixels at from + lines[i]. next: whether the tile behind them exists.
+// The segments of n tiles from tile t0.
+struct Segments {
+  int in_row, group, x, tiles, done, n;  // tiles of a group of rows; the segment's group, first tile there and tiles; tiles before it, of all segments
+  Segments(const TileBlocks& b, int t0, int n_) : in_row(b.in_row), group(t0 / b.in_row), x(t0 % b.in_row), done(0), n(n_) { measure(); }
+  void measure() { tiles = n - done < in_row - x ? n - done : in_row - x; }
+  bool valid() const { return done < n; }
+  void next() {
+    done += tiles;
+    group++;
+    x = 0;
+    measure();
+  }
+  int count() const { return n > 0 ? (x + n - 1) / in_row + 1 : 0; }
+};
+
+// Prefetches the pixels under the tiles of `segments`, a piece of a row at a time: for each channel the segments, for each segment the lines of its group.
+struct Prefetch {
+  const float* const* lines;
+  int n_lines, in_group;  // pointers in `lines`; how many lines belong to a group
+  ptrdiff_t stride;
+  int channels, channel, line;
+  Segments first, at;
+  Prefetch(const float* const* lines_, int n_lines_, int in_group_, ptrdiff_t stride_, int channels_, const Segments& segments)
+      : lines(lines_), n_lines(n_lines_), in_group(in_group_), stride(stride_), channels(lines && segments.valid() ? channels_ : 0), channel(0), line(0),
+        first(segments), at(segments) {}
+  int steps() const { return channels * first.count() * in_group; }
+  bool step() {
+    if (channel == channels) return false;
+    const int i = at.group * kTile + line;
+    if (i < n_lines) {
+      const float* const from = lines[i] + channel * stride + at.x * kTile;
+      const float* const last = from + at.tiles * kTile + 1;
+      for (const float* p = from; p < last; p += 16) FASTSR_PREFETCH(p);
+      FASTSR_PREFETCH(last);
+    }
+    if (++line == in_group) {
+      line = 0;
+      at.next();
+      if (!at.valid()) {
+        at = first;
+        channel++;
+      }
+    }
+    return true;
+  }
+};
+
+// V of `vectors` vectors of tiles, one channel: their first pixels at lines[i] + from. next: whether there is a tile behind them.
 FASTSR_INLINE void winograd2d_input_vectors(const float* const* lines, ptrdiff_t from, float* to, ptrdiff_t point, int vectors, bool next) {
-  float behind[kPoints][W] = {};  // the column transform of the pixels behind the vector at work
+  float behind[kPoints][W];  // the transform down the columns of the pixels behind the vector at work, of which the first two count
+  const float* line[kPoints];
+  FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
+    line[i] = lines[i] + from + vectors * kTile * W;
+    store(behind[i], set1(0.0f));
+  }
   V d[kPoints], t[kPoints];
   if (next) {
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = load(lines[i] + from + vectors * kTile * W);
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = load(line[i]);
     winograd_bt(d, t);
     FASTSR_UNROLL for (int i = 0; i < kPoints; i++) store(behind[i], t[i]);
   }
-  for (int v = vectors - 1; v >= 0; v--) {
-    const ptrdiff_t x = from + v * kTile * W;
-    V columns[kPoints][4];
-    FASTSR_UNROLL for (int j = 0; j < 4; j++) {
-      FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = load(lines[i] + x + j * W);
+  to += vectors * W;
+  for (; vectors > 0; vectors--) {
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) line[i] -= kTile * W;
+    V columns[kPoints][kTile];
+    FASTSR_UNROLL for (int j = 0; j < kTile; j++) {
+      FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = load_once(line[i] + j * W);
       winograd_bt(d, t);
       FASTSR_UNROLL for (int i = 0; i < kPoints; i++) columns[i][j] = t[i];
     }
+    to -= W;
+    float* row = to;
     FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
       const float next0 = behind[i][0], next1 = behind[i][1];
       store(behind[i], columns[i][0]);
       deinterleave4(columns[i]);
-      FASTSR_UNROLL for (int j = 0; j < 4; j++) d[j] = columns[i][j];
+      FASTSR_UNROLL for (int j = 0; j < kTile; j++) d[j] = columns[i][j];
       d[4] = push(d[0], next0);
       d[5] = push(d[1], next1);
       winograd_bt(d, t);
-      FASTSR_UNROLL for (int j = 0; j < kPoints; j++) store(to + (i * kPoints + j) * point + v * W, t[j]);
+      FASTSR_UNROLL for (int j = 0; j < kPoints; j++) store(row + j * point, t[j]);
+      row += kPoints * point;
+      FASTSR_OPAQUE("r", row);  // or 36 addresses are kept in memory
     }
   }
 }
 
-// V of n tiles from tile t0.
-FASTSR_NOINLINE void winograd2d_input(const WinogradRows& r, const TileBlocks& b, float* v, int t0, int n) {
+// V of a block. far: its pixels have not been prefetched.
+FASTSR_NOINLINE void winograd2d_input(const WinogradRows& r, const TileBlocks& b, float* v, const Segments& segments, bool far) {
+  Prefetch prefetch(r.in, b.lines, kPoints, r.in_stride, far ? r.cin : 0, segments);
+  const int lines = segments.count() * kPoints;
+  for (int i = 0; i < 2 * lines; i++) prefetch.step();
   for (int c = 0; c < r.cin; c++) {
-    int group = t0 / b.in_row, x = t0 % b.in_row;
-    for (int done = 0; done < n; group++, x = 0) {
-      const int tiles = n - done < b.in_row - x ? n - done : b.in_row - x;
-      winograd2d_input_vectors(r.in + group * kTile, c * r.in_stride + x * kTile, v + c * b.stride + done, b.point, (tiles + W - 1) / W, tiles % W == 0);
-      done += tiles;
+    for (int i = 0; i < lines; i++) prefetch.step();
+    for (Segments s = segments; s.valid(); s.next())
+      winograd2d_input_vectors(r.in + s.group * kTile, c * r.in_stride + s.x * kTile, v + c * b.stride + s.done, b.point, (s.tiles + W - 1) / W,
+                               s.tiles % W == 0);
+  }
+}
+
+// M of a block of n tiles. After each register block some pieces of what comes next are prefetched.
+FASTSR_NOINLINE void winograd2d_products(const WinogradRows& r, const TileBlocks& b, float* m, const float* v, int n, Prefetch* const (&prefetch)[3]) {
+  static constexpr ConvBlocks<1> kBlocks;
+  const ChannelBlocks channels = channel_blocks(r.cout);
+  const size_t point_weights = winograd2d_point_floats(r.cout, r.cin);
+  const int vectors = (n + W - 1) / W, most = kConvVectors[channels.size], n_x = (vectors + most - 1) / most;
+  const int calls = kTilePoints * n_x * channels.count;
+  const int steps = (prefetch[0]->steps() + prefetch[1]->steps() + prefetch[2]->steps() + calls - 1) / calls;
+  ConvRow product{};
+  product.in_stride = product.out_stride = b.stride;
+  product.n_taps = 1;
+  product.cin = r.cin;
+  product.cout = r.cout;
+  product.width = n;
+  for (int p = 0; p < kTilePoints; p++, v += b.point, m += b.point) {
+    product.taps = &v;
+    product.out = m;
+    for (int i = 0, v0 = 0; i < n_x; i++) {
+      const int v1 = vectors * (i + 1) / n_x;
+      const float* w = r.weights + p * point_weights;
+      for (int j = 0, k = 0; j < channels.count; j++) {
+        const int kb = j < channels.larger ? channels.size : channels.size - 1;
+        kBlocks.block[kb][v1 - v0](product, w, k, v0 * W);
+        w += kb * r.cin;
+        k += kb;
+        for (int s = 0; s < steps && (prefetch[0]->step() || prefetch[1]->step() || prefetch[2]->step()); s++) {
+        }
+      }
+      v0 = v1;
     }
   }
 }
@@ -123,7 +221,9 @@ FASTSR_INLINE void winograd2d_output_vector(const ConvRow* rows, int n_rows, con
   V columns[kPoints][kTile], y[kTile][1][kTile];
   FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
     V p[kPoints];
-    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) p[j] = load(m + (i * kPoints + j) * point);
+    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) p[j] = load_once(m + j * point);
+    m += kPoints * point;
+    FASTSR_OPAQUE("r", m);
     winograd_at(p, set1(0.0f), columns[i]);
   }
   FASTSR_UNROLL for (int j = 0; j < kTile; j++) {
@@ -140,52 +240,37 @@ FASTSR_INLINE void winograd2d_output_vector(const ConvRow* rows, int n_rows, con
   }
 }
 
-// The results of n tiles from tile t0.
-FASTSR_NOINLINE void winograd2d_output(const WinogradRows& r, const TileBlocks& b, const float* m, int t0, int n) {
+// The results of a block.
+FASTSR_NOINLINE void winograd2d_output(const WinogradRows& r, const TileBlocks& b, const float* m, const Segments& segments) {
   ConvRow rows[kTile];
   for (ConvRow& row : rows) static_cast<ConvCommon&>(row) = r;
-  int group = t0 / b.in_row, x = t0 % b.in_row;
-  for (int done = 0; done < n; group++, x = 0) {
-    const int tiles = n - done < b.in_row - x ? n - done : b.in_row - x;
-    const int first = group * kTile, n_rows = r.rows - first < kTile ? r.rows - first : kTile;
+  for (Segments s = segments; s.valid(); s.next()) {
+    const int first = s.group * kTile, n_rows = r.rows - first < kTile ? r.rows - first : kTile;
     for (int i = 0; i < n_rows; i++) {
       rows[i].out = r.out[first + i];
       rows[i].residual = r.residual ? r.residual[first + i] : nullptr;
     }
     for (int k = 0; k < r.cout; k++) {
       const V bias = set1(r.bias ? r.bias[k] : 0.0f);
-      for (int i = 0; i < tiles; i += W) winograd2d_output_vector(rows, n_rows, m + k * b.stride + done + i, b.point, bias, k, (x + i) * kTile);
+      const float* const row = m + k * b.stride + s.done;
+      for (int i = 0; i < s.tiles; i += W) winograd2d_output_vector(rows, n_rows, row + i, b.point, bias, k, (s.x + i) * kTile);
     }
-    done += tiles;
   }
 }
 
 void winograd2d(const WinogradRows& r) {
   const TileBlocks b = tile_blocks(r.cin, r.cout, r.width, r.rows);
-  const size_t point_weights = winograd2d_point_floats(r.cout, r.cin);
-  const int tiles = b.in_row * ((r.rows + kTile - 1) / kTile);
   float* const m = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(r.scratch) + 63) / 64 * 64);
   float* const v = m + b.point;
-  for (int i = 0, v0 = 0; i < b.count; i++) {
-    const int v1 = static_cast<int>(static_cast<int64_t>(b.vectors) * (i + 1) / b.count), t0 = v0 * W;
-    const int n = (v1 * W < tiles ? v1 * W : tiles) - t0;
-    winograd2d_input(r, b, v, t0, n);
-    ConvRow product{};
-    product.in_stride = b.stride;
-    product.n_taps = 1;
-    product.cin = r.cin;
-    product.cout = r.cout;
-    product.width = n;
-    product.out_stride = b.stride;
-    for (int p = 0; p < kTilePoints; p++) {
-      const float* const tap = v + p * b.point;
-      product.taps = &tap;
-      product.weights = r.weights + p * point_weights;
-      product.out = m + p * b.point;
-      conv(product);
-    }
-    winograd2d_output(r, b, m, t0, n);
-    v0 = v1;
+  for (int i = 0; i < b.count; i++) {
+    const int t0 = b.begin(i), t1 = b.begin(i + 1), t2 = i + 1 < b.count ? b.begin(i + 2) : t1;
+    const Segments segments(b, t0, t1 - t0);
+    winograd2d_input(r, b, v, segments, i == 0);
+    Prefetch next(r.in, b.lines, kPoints, r.in_stride, r.cin, Segments(b, t1, t2 - t1));
+    Prefetch residual(r.residual, r.rows, kTile, r.residual_stride, r.cout, segments), out(r.out, r.rows, kTile, r.out_stride, r.cout, segments);
+    Prefetch* const prefetch[] = {&next, &residual, &out};
+    winograd2d_products(r, b, m, v, t1 - t0, prefetch);
+    winograd2d_output(r, b, m, segments);
   }
 }
 

@@ -33,6 +33,7 @@ constexpr int kConvChannels = 6, kConvPreferred = 4;
 constexpr int kConvVectors[] = {0, 8, 5, 3, 3, 2, 2};
 
 FASTSR_INLINE V load(const float* p) { return _mm256_loadu_ps(p); }
+FASTSR_INLINE V load_once(const float* p) { V a = load(p); FASTSR_OPAQUE("x", a); return a; }  // not again at each use
 FASTSR_INLINE void store(float* p, V a) { _mm256_storeu_ps(p, a); }
 FASTSR_INLINE V set1(float a) { return _mm256_set1_ps(a); }
 FASTSR_INLINE V add(V a, V b) { return _mm256_add_ps(a, b); }

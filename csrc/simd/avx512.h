@@ -31,6 +31,7 @@ constexpr int kConvChannels = 8, kConvPreferred = 8;
 constexpr int kConvVectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3};
 
 FASTSR_INLINE V load(const float* p) { return _mm512_loadu_ps(p); }
+FASTSR_INLINE V load_once(const float* p) { V a = load(p); FASTSR_OPAQUE("v", a); return a; }  // not again at each use
 FASTSR_INLINE void store(float* p, V a) { _mm512_storeu_ps(p, a); }
 FASTSR_INLINE V set1(float a) { return _mm512_set1_ps(a); }
 FASTSR_INLINE V add(V a, V b) { return _mm512_add_ps(a, b); }

@@ -25,6 +25,7 @@ constexpr int kConvChannels = 8, kConvPreferred = 8;
 constexpr int kConvVectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3};
 
 FASTSR_INLINE V load(const float* p) { return vld1q_f32(p); }
+FASTSR_INLINE V load_once(const float* p) { V a = load(p); FASTSR_OPAQUE("w", a); return a; }  // not again at each use
 FASTSR_INLINE void store(float* p, V a) { vst1q_f32(p, a); }
 FASTSR_INLINE V set1(float a) { return vdupq_n_f32(a); }
 FASTSR_INLINE V add(V a, V b) { return vaddq_f32(a, b); }

@@ -29,6 +29,7 @@ FASTSR_INLINE uint32_t bits(float a) { uint32_t u; std::memcpy(&u, &a, 4); retur
 FASTSR_INLINE float unbits(uint32_t u) { float a; std::memcpy(&a, &u, 4); return a; }
 
 FASTSR_INLINE V load(const float* p) { V r; std::memcpy(r.v, p, sizeof r.v); return r; }
+FASTSR_INLINE V load_once(const float* p) { return load(p); }
 FASTSR_INLINE void store(float* p, V a) { std::memcpy(p, a.v, sizeof a.v); }
 FASTSR_INLINE V set1(float a) { FASTSR_LANES(a); }
 FASTSR_INLINE V add(V a, V b) { FASTSR_LANES(a.v[i] + b.v[i]); }
