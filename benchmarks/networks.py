@@ -66,7 +66,7 @@ class Builder:
             b = self.rng.standard_normal(cout, np.float32) * np.float32(0.01) if bias else None
         if w.shape != shape:
             raise ValueError(f"{key}: weights of shape {w.shape}, not {shape}")
-        return self.node("Conv", [x, w, b], cout, kernel_shape=[k, k], pads=[k // 2] * 4)
+        return self.node("Conv", [x, w] if b is None else [x, w, b], cout, kernel_shape=[k, k], pads=[k // 2] * 4)
 
     def prelu(self, x: str, key: str = "") -> str:
         """One slope per channel."""

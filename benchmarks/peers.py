@@ -106,8 +106,9 @@ def specs(text: str, threads: int) -> list[Spec]:
 class Contender:
     """A worker process with one network loaded."""
 
-    def __init__(self, spec: Spec, threads: int, scratch: Path, job: dict[str, str]) -> None:
+    def __init__(self, spec: Spec, threads: int, scratch: Path, job: dict[str, str], clock: str) -> None:
         self.spec = spec
+        self.clock = clock
         path = os.pathsep.join([p for p in (spec.folder, str(ROOT), os.environ.get("PYTHONPATH", "")) if p])
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads), "OPENCV_LOG_LEVEL": "SILENT"}
         if spec.isa:
@@ -122,7 +123,6 @@ class Contender:
         self.version = str(self.first.get("version", ""))
         self.name = spec.name(self.version, threads)
         self.seconds: list[float] = []
-        self.processor: list[float] = []
 
     def turn(self, runs: int, keep: bool = True) -> float:
         """Let it run so many times; the shortest in seconds."""
@@ -130,9 +130,8 @@ class Contender:
         if "error" in answer:
             sys.exit(f"{self.name} ended while it was measured: {answer['error']}")
         if keep:
-            self.seconds += answer["seconds"]
-            self.processor.append(answer["processor"])
-        return float(min(answer["seconds"]))
+            self.seconds += answer[self.clock]
+        return float(min(answer["wall"]))
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -187,8 +186,8 @@ def reference_result(graph: Graph, x: np.ndarray, folder: Path) -> np.ndarray:
     return kept
 
 
-def measure(network: Network, size: tuple[int, int], wanted: Sequence[Spec], threads: int, rounds: int, kept: Path) -> dict[str, Any]:
-    """Compare, then time, one network on a picture of that size (height, width)."""
+def measure(network: Network, size: tuple[int, int], wanted: Sequence[Spec], how: argparse.Namespace) -> dict[str, Any]:
+    """Compare, then time, one network on a picture of that size (height, width). how: the command line's options."""
     graph = network.build()
     source, kind = picture(*size)
     x = image.to_network(source, graph.feed)[0]
@@ -200,10 +199,10 @@ def measure(network: Network, size: tuple[int, int], wanted: Sequence[Spec], thr
         np.save(scratch / "x.npy", x)
         job = {"graph": str(scratch / "graph"), "input": str(scratch / "x.npy"), "save": str(scratch / "result.npy")}
         case["gflop"] = round(gigaflops(graph, *size), 3)
-        reference = reference_result(optimise(graph), x, kept)
+        reference = reference_result(optimise(graph), x, how.references)
         contenders = []
         for spec in wanted:
-            c = Contender(spec, threads, scratch, job)
+            c = Contender(spec, how.threads, scratch, job, how.clock)
             if c.error:
                 case["absent"][c.name] = c.error
                 c.close()
@@ -211,9 +210,9 @@ def measure(network: Network, size: tuple[int, int], wanted: Sequence[Spec], thr
             case["results"].append({"name": c.name, "library": spec.library, "precision": spec.precision, "version": c.version,
                                     **exactness(np.load(scratch / "result.npy"), reference), "rise_mib": c.first["rise_mib"]})  # fmt: skip
             contenders.append(c)
-    take_turns(contenders, rounds)
+    take_turns(contenders, how.rounds)
     for c, row in zip(contenders, case["results"], strict=True):
-        row |= {**summary(c.seconds), "processor_ms": round(1e3 * statistics.median(c.processor), 4)}
+        row |= summary(c.seconds)
         row["gflops"] = round(case["gflop"] / row["median_ms"] * 1e3, 1)
         c.close()
     compare(case)
@@ -246,11 +245,11 @@ def compare(case: dict[str, Any]) -> None:
 def as_text(case: dict[str, Any]) -> str:
     """One network's results for people."""
     title = f"{case['title']}  {case['input']}  {case['gflop']:.1f} GFLOP"
-    rows = [[title, "median ms", "quartiles", "min ms", "cpu ms", "GFLOP/s", "rel. error", "PSNR dB", "x f32", "x bf16", ""]]
+    rows = [[title, "median ms", "quartiles", "min ms", "GFLOP/s", "rel. error", "PSNR dB", "x f32", "x bf16", ""]]
     for r in case["results"]:
         times = [f"{r['times'][p]:.2f}" if p in r.get("times", {}) else "" for p in ("f32", "bf16")]
         quartiles = f"{r['q1_ms']:.2f}-{r['q3_ms']:.2f}"
-        timing = [f"{r['median_ms']:.2f}", quartiles, f"{r['min_ms']:.2f}", f"{r['processor_ms']:.1f}", f"{r['gflops']:.0f}"]
+        timing = [f"{r['median_ms']:.2f}", quartiles, f"{r['min_ms']:.2f}", f"{r['gflops']:.0f}"]
         rows.append([r["name"], *timing, f"{r['max_rel']:.1e}", f"{r['psnr']:.1f}", *times, "WRONG" if r["wrong"] else ""])
     return "\n".join([table(rows), *(f"{name}: {why}" for name, why in case["absent"].items())])
 
@@ -282,13 +281,13 @@ def overview(report: dict[str, Any]) -> str:
     return f"{table(rows, left=2)}\n\n{table([*ratios, last])}"
 
 
-def sizes(wanted: Sequence[Spec], networks: Sequence[Network], threads: int, rounds: int, most: float) -> list[dict[str, Any]]:
-    """Time per pixel and memory over picture sizes of three to two."""
+def sizes(wanted: Sequence[Spec], networks: Sequence[Network], how: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time per pixel and memory over picture sizes of three to two. how: the command line's options."""
     rows = []
     lines = [["network", "contender", "megapixels", "ms", "ns per pixel", "rise MiB", "result MiB"]]
     for network in networks:
         graph = network.build()
-        for wished in (m for m in MEGAPIXELS if m <= most):
+        for wished in (m for m in MEGAPIXELS if m <= how.megapixels):
             height = round(math.sqrt(wished * 1e6 / 1.5) / 4) * 4
             size = height, height * 3 // 2
             source, _ = picture(min(height, 1024), min(size[1], 1536))
@@ -298,11 +297,11 @@ def sizes(wanted: Sequence[Spec], networks: Sequence[Network], threads: int, rou
                 (scratch / "graph").write_bytes(pickle.dumps(graph))
                 np.save(scratch / "x.npy", image.to_network(np.ascontiguousarray(source), graph.feed)[0])
                 job = {"graph": str(scratch / "graph"), "input": str(scratch / "x.npy"), "save": ""}
-                contenders = [Contender(s, threads, scratch, job) for s in wanted]
+                contenders = [Contender(s, how.threads, scratch, job, how.clock) for s in wanted]
             failed = next((c for c in contenders if c.error), None)
             if failed:
                 sys.exit(f"{failed.name}: {failed.error}")
-            take_turns(contenders, rounds if wished < 10 else 1)
+            take_turns(contenders, how.rounds if wished < 10 else 1)
             for c in contenders:
                 megapixels, ms = height * size[1] / 1e6, statistics.median(c.seconds) * 1e3
                 result = math.prod(c.first["shape"]) * 4 / 2**20
@@ -322,6 +321,7 @@ def main() -> int:
     parser.add_argument("--contenders", nargs="+", metavar="SPEC", help="see above (default: all libraries in all their precisions)")
     parser.add_argument("--threads", type=positive, default=2, help="threads for everyone (default 2)")
     parser.add_argument("--rounds", type=positive, help="turns of everyone (default 7)")
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="processor: for busy machines, best with one thread")
     parser.add_argument("--quick", action="store_true", help="a quarter of the pixels, 3 rounds")
     parser.add_argument("--sizes", action="store_true", help="ours over picture sizes instead (default networks: espcn, fsrcnn, vdsr)")
     parser.add_argument("--megapixels", type=float, default=max(MEGAPIXELS), help="largest picture of --sizes (default 67)")
@@ -332,17 +332,17 @@ def main() -> int:
         wanted = [s for text in args.contenders or (["fastsr"] if args.sizes else PRECISIONS) for s in specs(text, args.threads)]
     except argparse.ArgumentTypeError as e:
         parser.error(str(e))
-    rounds = args.rounds or (3 if args.quick else 7)
+    args.rounds = args.rounds or (3 if args.quick else 7)
     chosen = [NETWORKS[n] for n in args.networks or (["espcn", "fsrcnn", "vdsr"] if args.sizes else NETWORKS)]
-    report: dict[str, Any] = {**header(args.threads), "rounds": rounds}
+    report: dict[str, Any] = {**header(args.threads), "rounds": args.rounds, "clock": args.clock}
     if args.sizes:
-        report["sizes"] = sizes(wanted, chosen, args.threads, rounds, args.megapixels)
+        report["sizes"] = sizes(wanted, chosen, args)
         print(f"written: {keep('peers-sizes', report, args.output)}")
         return 0
     report["cases"] = []
     for network in chosen:
         size = (network.height // 2, network.width // 2) if args.quick else (network.height, network.width)
-        report["cases"].append(measure(network, size, wanted, args.threads, rounds, args.references))
+        report["cases"].append(measure(network, size, wanted, args))
         print(as_text(report["cases"][-1]), end="\n\n", flush=True)
     print(overview(report))
     print(f"written: {keep('peers', report, args.output)}")
