@@ -288,7 +288,7 @@ FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m
   }
   const int rows = r.rows - kTile * group;
   FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
-    if (i >= rows) break;
+    if (i >= rows) continue;
     const V sum = add(columns[1][i], columns[2][i]), difference = sub(columns[1][i], columns[2][i]);
     V t[kTile];
     transform_output(add(columns[0][i], sum), sum, add(columns[5][i], difference), difference, columns[3][i], columns[4][i], t);

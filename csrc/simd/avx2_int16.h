@@ -1,5 +1,4 @@
-// Half floats and 16-bit integers for avx2.h, in whose region this opens another one with F16C, which every processor with AVX2 has so far; the target
-// unit closes both.
+// Half floats and 16-bit integers for avx2.h, whose region this closes; it opens another one with F16C, which every processor with AVX2 has so far.
 //
 // load, store of uint16_t: W half floats, rounded to the nearest, half to even. load_two: the first two elements, then zeros.
 // zip32, zip64: a and b interleaved by elements, or by pairs of elements, within each lane of four elements: its lower or its upper half.
@@ -17,8 +16,10 @@
 #include "avx2.h"
 
 #if defined(__clang__)
+#pragma clang attribute pop
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #elif defined(__GNUC__)
+#pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 #endif

@@ -14,9 +14,7 @@
 
 #if defined(__clang__)
 #pragma clang attribute pop
-#pragma clang attribute pop
 #elif defined(__GNUC__)
-#pragma GCC pop_options
 #pragma GCC pop_options
 #endif
 
