@@ -129,6 +129,16 @@ FASTSR_INLINE void winograd_at(const V (&m)[kPoints], V bias, V (&y)[kWinogradRo
   y[3] = fma(set1(kNear3), near_difference, fma(set1(kFar3), far_difference, add(m[5], bias)));
 }
 
+// y = A^T m
+FASTSR_INLINE void winograd_at(const V (&m)[kPoints], V (&y)[kWinogradRows]) {
+  const V near_sum = add(m[1], m[2]), near_difference = sub(m[1], m[2]);
+  const V far_sum = add(m[3], m[4]), far_difference = sub(m[3], m[4]);
+  y[0] = add(add(near_sum, far_sum), m[0]);
+  y[1] = fma(set1(kNear), near_difference, mul(set1(kFar), far_difference));
+  y[2] = fma(set1(kNear2), near_sum, mul(set1(kFar2), far_sum));
+  y[3] = fma(set1(kNear3), near_difference, fma(set1(kFar3), far_difference, m[5]));
+}
+
 // T of `vectors` vectors from pixel x.
 FASTSR_NOINLINE void winograd_input(const WinogradRows& r, float* t, ptrdiff_t stride, ptrdiff_t point, int x, int vectors) {
   for (int c = 0; c < r.cin; c++) {

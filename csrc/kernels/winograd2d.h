@@ -26,7 +26,7 @@ namespace FASTSR_TARGET {
 namespace {
 
 constexpr int kTile = kWinogradRows, kTilePoints = kPoints * kPoints;
-constexpr int kTileFloats = 120000;  // of V and M together, unless one register block takes more
+constexpr int kTileFloats = 90000;  // of V and M together, unless one register block takes more
 
 size_t winograd2d_point_floats(int cout, int cin) { return (conv_pack_size(cout, cin, 1) + 15) / 16 * 16; }
 
@@ -216,26 +216,25 @@ FASTSR_NOINLINE void winograd2d_products(const WinogradRows& r, const TileBlocks
   }
 }
 
-// One vector of tiles of output channel k whose first pixel is x; m: its place in the first point's row. rows: where the results go, and how.
+// One vector of tiles of output channel k whose first pixel is x; m: its place in the first point's row. rows: where the results go, and how. ALL: all
+// four rows are wanted; otherwise the compiler puts everything off until a row is.
+template <bool ALL>
 FASTSR_INLINE void winograd2d_output_vector(const ConvRow* rows, int n_rows, const float* m, ptrdiff_t point, V bias, int k, int x) {
-  V columns[kPoints][kTile], y[kTile][1][kTile];
-  FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
-    V p[kPoints];
-    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) p[j] = load_once(m + j * point);
-    m += kPoints * point;
-    FASTSR_OPAQUE("r", m);
-    winograd_at(p, set1(0.0f), columns[i]);
-  }
-  FASTSR_UNROLL for (int j = 0; j < kTile; j++) {
+  V lines[kTile][kPoints];
+  FASTSR_UNROLL for (int j = 0; j < kPoints; j++) {
     V p[kPoints], t[kTile];
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = columns[i][j];
-    winograd_at(p, bias, t);
-    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i][0][j] = t[i];
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_once(m + i * (kPoints * point));
+    m += point;
+    FASTSR_OPAQUE("r", m);
+    winograd_at(p, t);
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) lines[i][j] = t[i];
   }
   FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
-    if (i < n_rows) {
-      interleave4(y[i][0]);
-      conv_store<1, kTile>(rows[i], y[i], k, x);
+    if (ALL || i < n_rows) {
+      V y[1][kTile];
+      winograd_at(lines[i], bias, y[0]);
+      interleave4(y[0]);
+      conv_store<1, kTile>(rows[i], y, k, x);
     }
   }
 }
@@ -253,7 +252,11 @@ FASTSR_NOINLINE void winograd2d_output(const WinogradRows& r, const TileBlocks& 
     for (int k = 0; k < r.cout; k++) {
       const V bias = set1(r.bias ? r.bias[k] : 0.0f);
       const float* const row = m + k * b.stride + s.done;
-      for (int i = 0; i < s.tiles; i += W) winograd2d_output_vector(rows, n_rows, row + i, b.point, bias, k, (s.x + i) * kTile);
+      for (int i = 0; i < s.tiles; i += W) {
+        const int x = (s.x + i) * kTile;
+        if (n_rows == kTile) winograd2d_output_vector<true>(rows, n_rows, row + i, b.point, bias, k, x);
+        else winograd2d_output_vector<false>(rows, n_rows, row + i, b.point, bias, k, x);
+      }
     }
   }
 }
