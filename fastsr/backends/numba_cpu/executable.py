@@ -15,21 +15,22 @@ from collections.abc import Iterator, Sequence
 import numba
 import numpy as np
 
-from ... import knobs, tiles
+from ... import knobs
 from ...errors import BackendError
 from ...program import Program
 from ...threads import get_num_threads
 from ...tiles import Rect, Size
 from .. import Executable, Progress
 from . import pictures
+from .constants import Constants
 from .kernels import run_tiles
-from .layout import Constants, Plan, plan_tiles
+from .layout import Plan, plan_tiles
 from .pictures import NO_SINK, Sink
-from .tile_size import choose_tile
+from .tile_size import Cut, choose_cut, cut_picture
 from .vectors import LANES
 
-_TILES_AT_ONCE = 256
-"""Tiles that are planned together."""
+_BANDS_AT_ONCE = 512
+"""Bands that are planned together, or those of one tile."""
 
 _PLAN_BYTES = 4 << 20
 """Plans are kept for the next picture of the same size up to this size."""
@@ -56,8 +57,8 @@ def _threading_layer() -> str:
     with _lock:
         if _layer is None:
             none, nothing = np.zeros(1, np.int64), np.zeros(0, np.float32)
-            no_tiles = np.zeros((0, 4), np.int64)
-            run_tiles(1, none, no_tiles, no_tiles, none, nothing, nothing, np.zeros((1, 0), np.float32), nothing, nothing, *NO_SINK)
+            no_bands = np.zeros((0, 4), np.int64)
+            run_tiles(1, none, none, no_bands, no_bands, none, nothing, nothing, np.zeros((1, 0), np.float32), nothing, nothing, *NO_SINK)
             _layer = numba.threading_layer()
         return _layer
 
@@ -73,7 +74,7 @@ class NumbaExecutable(Executable):
         self._constants = Constants(program)
         self._arenas: deque[np.ndarray] = deque()
         self._plans: dict[tuple[object, ...], list[Plan]] = {}
-        self._tile_sizes: dict[tuple[object, ...], Size] = {}
+        self._cuts: dict[tuple[object, ...], Cut] = {}
         # The workqueue layer may be entered by one thread at a time only.
         self._guard: contextlib.AbstractContextManager[object] = _lock if _threading_layer() == "workqueue" else contextlib.nullcontext()
 
@@ -123,20 +124,22 @@ class NumbaExecutable(Executable):
         if _forked:
             raise BackendError("numba's OpenMP threads do not survive fork(): start processes with 'spawn', or set NUMBA_THREADING_LAYER=workqueue")
         threads = self._thread_count()
-        tile = self._tile_size(size, sizes, wanted, threads)
+        cut = self._cut(size, sizes, wanted, threads)
         seed = knobs.TILE_SEED.read_int()
-        rects = tiles.tile_rects(size, [sizes[v] for v in wanted], tile, seed)
+        rects = cut_picture(size, [sizes[v] for v in wanted], cut, seed)
         timer = _StepTimer(self.program) if knobs.debug_level() >= 2 else None
         done, total = batch[0] * len(rects), batch[1] * len(rects)
         before = numba.get_num_threads()
         try:
-            for plan in self._planned((*size, tuple(wanted), tile, seed), sizes, wanted, rects):
-                step = min(8 * threads if progress else _TILES_AT_ONCE, len(plan.tiles))
-                for i in range(0, len(plan.tiles), step):
+            for plan in self._planned((*size, tuple(wanted), cut, seed), sizes, wanted, rects):
+                count = len(plan.starts) - 1
+                step = min(8 * threads, count) if progress else count
+                for i in range(0, count, step):
                     if progress:
                         progress(done, total)
-                    self._run_tiles(plan, slice(i, i + step), threads, source, target, sink, timer)
-                    done += len(plan.tiles[i : i + step])
+                    starts = plan.starts[i : i + step + 1]
+                    self._run_tiles(plan, starts, threads, source, target, sink, timer)
+                    done += len(starts) - 1
         finally:
             numba.set_num_threads(before)
         if progress and done == total:
@@ -144,10 +147,9 @@ class NumbaExecutable(Executable):
         if timer:
             timer.report(sizes)
 
-    def _run_tiles(self, plan: Plan, part: slice, threads: int, source: np.ndarray, target: np.ndarray, sink: Sink,
+    def _run_tiles(self, plan: Plan, starts: np.ndarray, threads: int, source: np.ndarray, target: np.ndarray, sink: Sink,
                    timer: _StepTimer | None) -> None:  # fmt: skip
-        places, shifts = plan.tiles[part], plan.shifts[part]
-        workers = 1 if timer else min(threads, len(places))
+        workers = 1 if timer else min(threads, len(starts) - 1)
         size = -(-plan.arena // 16) * 16
         try:
             memory = self._arenas.pop()
@@ -159,23 +161,26 @@ class NumbaExecutable(Executable):
         numba.set_num_threads(workers)
         try:
             if timer is None:
-                self._call(workers, places, shifts, plan, arenas, source, target, sink)
+                self._call(workers, starts, plan.bands, plan, arenas, source, target, sink)
                 return
-            for place, shift in zip(places, shifts, strict=True):
-                calls = plan.calls[int(place[0])]
-                for (step, begin), (_, end) in zip(calls, [*calls[1:], (-1, int(place[1]))], strict=True):
+            for band in range(starts[0], starts[-1]):
+                bands = plan.bands.copy()
+                calls = plan.calls[int(bands[band, 0])]
+                for (step, begin), (_, end) in zip(calls, [*calls[1:], (-1, int(bands[band, 1]))], strict=True):
+                    bands[band, :2] = begin, end
                     start = time.perf_counter()
-                    self._call(1, np.array([[begin, end, *place[2:]]], np.int64), shift[None], plan, arenas, source, target, sink)
+                    self._call(1, np.array([band, band + 1]), bands, plan, arenas, source, target, sink)
                     timer.add(step, time.perf_counter() - start)
         finally:
             self._arenas.append(memory)
 
-    def _call(self, workers: int, places: np.ndarray, shifts: np.ndarray, plan: Plan, arenas: np.ndarray, source: np.ndarray, target: np.ndarray,
+    def _call(self, workers: int, starts: np.ndarray, bands: np.ndarray, plan: Plan, arenas: np.ndarray, source: np.ndarray, target: np.ndarray,
               sink: Sink) -> None:  # fmt: skip
+        constants, counter = self._constants.array, np.zeros(1, np.int64)
         with self._guard:
-            run_tiles(workers, np.zeros(1, np.int64), places, shifts, plan.code, plan.floats, self._constants.array, arenas, source, target, *sink)
+            run_tiles(workers, counter, starts, bands, plan.shifts, plan.code, plan.floats, constants, arenas, source, target, *sink)
 
-    def _planned(self, key: tuple[object, ...], sizes: list[Size], wanted: list[int], rects: list[list[Rect]]) -> Iterator[Plan]:
+    def _planned(self, key: tuple[object, ...], sizes: list[Size], wanted: list[int], rects: list[list[list[Rect]]]) -> Iterator[Plan]:
         """All tiles, some at a time. Plans that are small are kept for the next picture of this size."""
         plans = self._plans.get(key)
         if plans is not None:
@@ -183,24 +188,23 @@ class NumbaExecutable(Executable):
             return
         plans = []
         size = 0
-        for i in range(0, len(rects), _TILES_AT_ONCE):
-            plan = plan_tiles(self.program, self._constants, sizes, wanted, rects[i : i + _TILES_AT_ONCE])
-            size += plan.code.nbytes + plan.tiles.nbytes + plan.shifts.nbytes
+        step = max(1, _BANDS_AT_ONCE // len(rects[0]))
+        for i in range(0, len(rects), step):
+            plan = plan_tiles(self.program, self._constants, sizes, wanted, rects[i : i + step])
+            size += plan.code.nbytes + plan.bands.nbytes + plan.shifts.nbytes
             if size <= _PLAN_BYTES:
                 plans.append(plan)
             yield plan
         if size <= _PLAN_BYTES:
             self._plans = {**dict(list(self._plans.items())[1 - _SIZES_KEPT :]), key: plans}
 
-    def _tile_size(self, size: Size, sizes: list[Size], wanted: list[int], threads: int) -> Size:
-        if self._tile:
-            return self._tile, self._tile
+    def _cut(self, size: Size, sizes: list[Size], wanted: list[int], threads: int) -> Cut:
         key = (size, tuple(wanted), threads)
-        tile = self._tile_sizes.get(key)
-        if tile is None:
-            tile = choose_tile(self.program, size, sizes, wanted, threads)
-            self._tile_sizes = {**dict(list(self._tile_sizes.items())[1 - _SIZES_KEPT :]), key: tile}
-        return tile
+        cut = self._cuts.get(key)
+        if cut is None:
+            cut = choose_cut(self.program, size, sizes, wanted, threads, self._constants.grouped, self._tile)
+            self._cuts = {**dict(list(self._cuts.items())[1 - _SIZES_KEPT :]), key: cut}
+        return cut
 
 
 class _StepTimer:

@@ -342,8 +342,20 @@ def _resize(arena, code, floats, p):
 
 # ---- tiles -------------------------------------------------------------------------------------------------------------------------------------
 
-CONV, POINTWISE, COPY, LOAD, STORE, ZERO_BORDER, RESIZE = range(7)
-"""Kernels in a tile's code. LOAD copies from the network's inputs, STORE to its outputs, COPY within the arena."""
+CONV, POINTWISE, COPY, LOAD, STORE, ZERO_BORDER, RESIZE, MOVE = range(8)
+"""Kernels in a tile's code. LOAD copies from the network's inputs, STORE to its outputs, COPY within the arena; MOVE: from, to, count."""
+
+
+@intrinsic
+def _move(_: Any, arena: Any, source: Any, target: Any, count: Any) -> Any:
+    """Copy `count` floats inside the arena; the places may overlap."""
+
+    def codegen(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        data = vec.pointer(context, b, sig, args, 0)
+        cgutils.raw_memmove(b, b.gep(data, [args[2]]), b.gep(data, [args[1]]), args[3], 4)
+        return context.get_dummy_value()
+
+    return types.void(arena, source, target, count), codegen
 
 
 @intrinsic
@@ -358,7 +370,7 @@ def _take_number(_: Any, counter: Any) -> Any:
 
 _INTS, _INTS2, _FLOATS, _FLOATS2 = types.int64[::1], types.int64[:, ::1], types.float32[::1], types.float32[:, ::1]
 _SIGNATURE = types.void(
-    types.int64, _INTS, _INTS2, _INTS2, _INTS, _FLOATS, _FLOATS, _FLOATS2, types.Array(types.float32, 1, "C", readonly=True), _FLOATS,
+    types.int64, _INTS, _INTS, _INTS2, _INTS2, _INTS, _FLOATS, _FLOATS, _FLOATS2, types.Array(types.float32, 1, "C", readonly=True), _FLOATS,
     types.uint8[:, :, ::1], types.float32[:, :, ::1], _INTS, _FLOATS,
 )  # fmt: skip
 
@@ -370,39 +382,42 @@ def _compile(stamp: int, cache: bool) -> Any:
     """
 
     @njit(_SIGNATURE, parallel=True, nogil=True, cache=cache)
-    def run_tiles(workers, counter, tiles, shifts, code, floats, consts, arenas, source, target, pixels, chroma, taps, factors):
-        """Run the tiles; each of the workers takes the next one when it is done with one.
+    def run_tiles(workers, counter, starts, bands, shifts, code, floats, consts, arenas, source, target, pixels, chroma, taps, factors):
+        """Run the tiles, each band by band; each of the workers takes the next one when it is done with one.
 
-        counter: int64 (1), 0. tiles, shifts, code, floats: see `layout.Plan`. arenas: float32 (workers, floats a tile needs). source, target: all
-        inputs and all outputs, one after another. pixels, chroma, taps, factors: a `pictures.Sink`; unless it is empty it takes the output.
+        counter: int64 (1), 0. starts, bands, shifts, code, floats: see `layout.Plan`. arenas: float32 (workers, floats a tile needs). source, target:
+        all inputs and all outputs, one after another. pixels, chroma, taps, factors: a `pictures.Sink`; unless it is empty it takes the output.
         """
         if stamp == 0:
             return
         for worker in prange(workers):
             arena = arenas[worker]
             tile = _take_number(counter)
-            while tile < tiles.shape[0]:
-                p = tiles[tile, 0]
-                scalars = floats[tiles[tile, 2] : tiles[tile, 3]]
-                while p < tiles[tile, 1]:
-                    kernel, body = code[p], p + 2
-                    if kernel == CONV:
-                        _conv(arena, consts, code, scalars, body)
-                    elif kernel == POINTWISE:
-                        _pointwise(arena, consts, code, scalars, body)
-                    elif kernel == COPY:
-                        _copy(arena, arena, code, scalars, body, 0, 0)
-                    elif kernel == LOAD:
-                        _copy(source, arena, code, scalars, body, shifts[tile, code[body + 5]], 0)
-                    elif kernel == STORE and pixels.size > 0:
-                        _store_pixels(arena, code, body, shifts[tile, code[body + 5]], pixels, chroma, taps, factors)
-                    elif kernel == STORE:
-                        _copy(arena, target, code, scalars, body, 0, shifts[tile, code[body + 5]])
-                    elif kernel == ZERO_BORDER:
-                        _zero_border(arena, code, body)
-                    else:
-                        _resize(arena, code, scalars, body)
-                    p += code[p + 1]
+            while tile < starts.size - 1:
+                for band in range(starts[tile], starts[tile + 1]):
+                    p = bands[band, 0]
+                    scalars = floats[bands[band, 2] : bands[band, 3]]
+                    while p < bands[band, 1]:
+                        kernel, body = code[p], p + 2
+                        if kernel == CONV:
+                            _conv(arena, consts, code, scalars, body)
+                        elif kernel == POINTWISE:
+                            _pointwise(arena, consts, code, scalars, body)
+                        elif kernel == COPY:
+                            _copy(arena, arena, code, scalars, body, 0, 0)
+                        elif kernel == LOAD:
+                            _copy(source, arena, code, scalars, body, shifts[band, code[body + 5]], 0)
+                        elif kernel == STORE and pixels.size > 0:
+                            _store_pixels(arena, code, body, shifts[band, code[body + 5]], pixels, chroma, taps, factors)
+                        elif kernel == STORE:
+                            _copy(arena, target, code, scalars, body, 0, shifts[band, code[body + 5]])
+                        elif kernel == MOVE:
+                            _move(arena, code[body], code[body + 1], code[body + 2])
+                        elif kernel == ZERO_BORDER:
+                            _zero_border(arena, code, body)
+                        else:
+                            _resize(arena, code, scalars, body)
+                        p += code[p + 1]
                 tile = _take_number(counter)
 
     return run_tiles

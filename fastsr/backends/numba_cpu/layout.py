@@ -1,113 +1,43 @@
-"""From a Program to what the kernels take: the constants, packed once (`Constants`), and the code that makes one tile (`plan_tile`)."""
+"""From a Program to what the kernels take: the code that makes tiles (`plan_tiles`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ... import tiles
-from ...program import CODES, Epilogue, Program, Step
+from ...program import CODES, Program, Step
 from ...tiles import Rect, Size
 from . import kernels as k
+from .bands import Bands, Rows, plan_bands, window
+from .constants import Constants
 from .vectors import LANES
-
-_INF = float("inf")
 
 
 class Plan(NamedTuple):
     """What `kernels.run_tiles` needs to make some tiles.
 
-    code: int64; floats: float32; tiles: int64 (n, 4), where a tile's code begins and ends and where its floats do; tiles that look alike share them.
-    shifts: int64 (n, inputs + outputs): what is added to the places of the tile in the network's inputs and outputs. arena: floats of memory needed.
-    calls: begin in `code` -> the step each kernel call belongs to (-1 for none) and where it begins.
+    code: int64; floats: float32; starts: int64 (tiles + 1), each tile's first band. bands: int64 (n, 4), where a band's code begins and ends and
+    where its floats do; bands that look alike share them. shifts: int64 (n, inputs + outputs): what is added to the places of the band in the
+    network's inputs and outputs. arena: floats of memory needed. calls: begin in `code` -> the step each kernel call belongs to (-1 for none) and
+    where it begins.
     """
 
     code: np.ndarray
     floats: np.ndarray
-    tiles: np.ndarray
+    starts: np.ndarray
+    bands: np.ndarray
     shifts: np.ndarray
     arena: int
     calls: dict[int, list[tuple[int, int]]]
 
 
-class ConvConstants(NamedTuple):
-    """What `kernels.conv` needs of one step; places are indices into `Constants.array`."""
-
-    blocks: np.ndarray
-    act: tuple[int, int, float, float]
-    residual: int | None
-    residual_first: bool
-    fused: int
-
-
-class Constants:
-    """Weights, biases, slopes and tensor operands of a program in one float32 array."""
-
-    def __init__(self, program: Program) -> None:
-        self._parts: list[np.ndarray] = []
-        self._length = 0
-        self.convs: dict[int, ConvConstants] = {}
-        self.tensors: dict[tuple[int, int], int] = {}
-        for s, step in enumerate(program.steps):
-            if step.kind == "Conv":
-                self.convs[s] = self._conv(program, step)
-            for j, e in enumerate(step.epilogue):
-                if e.tensor is not None:
-                    self.tensors[s, j] = self._put(e.tensor)
-        # Kernels read a few constants past the last one of a block.
-        self._put(np.zeros(LANES))
-        self.array = np.concatenate(self._parts)
-
-    def _put(self, array: np.ndarray) -> int:
-        place = self._length
-        self._parts.append(np.ascontiguousarray(array, np.float32).reshape(-1))
-        self._length += array.size
-        return place
-
-    def _conv(self, program: Program, step: Step) -> ConvConstants:
-        weight = step.weight
-        assert weight is not None
-        cout, per_group = weight.shape[0], weight.shape[0] // step["group"]
-        flat = weight.reshape(cout, -1)
-        bias = self._put(np.zeros(cout) if step.bias is None else step.bias)
-        blocks = []
-        for g in range(step["group"]):
-            o, end = g * per_group, (g + 1) * per_group
-            while o < end:
-                n = next(n for n in k.CONV_BLOCKS if n <= end - o)
-                blocks.append((n, o, g * weight.shape[1], self._put(flat[o : o + n].T), bias + o))
-                o += n
-        act, residual, first, fused = self._store(program, step, cout)
-        return ConvConstants(np.array(blocks, np.int64).reshape(-1, 5), act, residual, first, fused)
-
-    def _store(self, program: Program, step: Step, cout: int) -> tuple[tuple[int, int, float, float], int | None, bool, int]:
-        """The leading epilogues that the convolution's store does: one activation and one residual, in either order."""
-        act, residual, first, fused = (k.ACT_NONE, 0, 0.0, 0.0), None, False, 0
-        for e in step.epilogue:
-            if e.op == "Add" and e.value is not None and residual is None and program.values[e.value].channels == cout:
-                residual, first = e.value, act[0] == k.ACT_NONE
-            elif act[0] == k.ACT_NONE and e.op in ("Relu", "Clip", "LeakyRelu", "PRelu"):
-                act = self._activation(e, cout)
-            else:
-                break
-            fused += 1
-        return act, residual, first, fused
-
-    def _activation(self, e: Epilogue, cout: int) -> tuple[int, int, float, float]:
-        if e.op == "Relu":
-            return k.ACT_CLIP, 0, 0.0, _INF
-        if e.op == "Clip":
-            return k.ACT_CLIP, 0, e.a, e.b
-        slopes = np.full(cout, e.a) if e.tensor is None else np.broadcast_to(e.tensor.reshape(-1), cout)
-        return k.ACT_SLOPE, self._put(slopes), 0.0, 0.0
-
-
 @dataclass
 class Buffer:
-    """Where a part of a value lies in the arena: `rect` is the part, `ext` is `rect` and the zeros around it that convolutions read."""
+    """Where a part of a value lies in the arena: `rect` is the part, `ext` the rows that are held and the columns with zeros left and right."""
 
     channels: int
     rect: Rect
@@ -135,47 +65,77 @@ class Buffer:
         return self.base + (y - self.ext[0]) * self.row + c * self.channel + self.left + x - self.rect[1]
 
 
-def plan_tiles(program: Program, constants: Constants, sizes: Sequence[Size], wanted: Sequence[int], tile_rects: Sequence[Sequence[Rect]]) -> Plan:
+def plan_tiles(program: Program, constants: Constants, sizes: Sequence[Size], wanted: Sequence[int],
+               tile_bands: Sequence[Sequence[Sequence[Rect]]]) -> Plan:  # fmt: skip
     """The code that makes some tiles.
 
-    sizes: of every value; wanted: value index of each requested output; tile_rects: for each tile the part of each output to make.
+    sizes: of every value; wanted: value index of each requested output; tile_bands: of each tile, from top to bottom, the part of each output that a
+    band makes.
     """
     known: dict[object, tuple[int, int, int, int]] = {}
     code: list[np.ndarray] = []
     floats: list[np.ndarray] = [np.zeros(0, np.float32)]
     calls: dict[int, list[tuple[int, int]]] = {}
-    places, shifts = [], []
+    starts, places, shifts = [0], [], []
     length = n_floats = arena = 0
-    for rects in tile_rects:
-        planner = _Planner(program, constants, sizes, wanted, rects)
-        key = planner.key()
-        if key not in known:
-            planner.plan()
-            code += planner.code
-            floats += planner.floats
-            known[key] = (length, length + planner.length, n_floats, n_floats + planner.n_floats)
-            calls[length] = [(step, length + at) for step, at in planner.calls]
-            length, n_floats, arena = length + planner.length, n_floats + planner.n_floats, max(arena, planner.arena)
-        places.append(known[key])
-        shifts.append(planner.shifts())
-    return Plan(np.concatenate(code), np.concatenate(floats), np.array(places, np.int64), np.array(shifts, np.int64), arena, calls)
+    for band_rects in tile_bands:
+        tile = _Tile(program, constants, sizes, wanted, band_rects)
+        for number in range(len(band_rects)):
+            band = _Band(tile, number)
+            key = band.key()
+            if key not in known:
+                band.plan()
+                code += band.code
+                floats += band.floats
+                known[key] = (length, length + band.length, n_floats, n_floats + band.n_floats)
+                calls[length] = [(step, length + at) for step, at in band.calls]
+                length, n_floats, arena = length + band.length, n_floats + band.n_floats, max(arena, band.arena)
+            places.append(known[key])
+            shifts.append(band.shifts())
+        starts.append(len(places))
+    tables = [np.array(x, np.int64) for x in (starts, places, shifts)]
+    return Plan(np.concatenate(code), np.concatenate(floats), tables[0], tables[1], tables[2], arena, calls)
 
 
-class _Planner:
-    """Writes the code of one tile."""
+class _Tile:
+    """What the bands of a tile share: the storage of the values whose rows outlive a band, at the front of the arena."""
 
-    def __init__(self, program: Program, constants: Constants, sizes: Sequence[Size], wanted: Sequence[int], rects: Sequence[Rect]) -> None:
-        self.program, self.constants, self.sizes, self.wanted, self.rects = program, constants, sizes, wanted, rects
-        out_rects: dict[int, Rect] = {}
-        for v, rect in zip(wanted, rects, strict=True):
-            out_rects[v] = tiles.union(out_rects.get(v, tiles.EMPTY), rect)
-        self.need = tiles.plan_tile(program, sizes, out_rects)
-        self.steps = [(s, step) for s, step in enumerate(program.steps) if not tiles.is_empty(self.need[step.output])]
-        self.ext = list(self.need)
-        for _, step in self.steps:
-            if step.kind == "Conv":
-                v = step.inputs[0]
-                self.ext[v] = tiles.union(self.ext[v], tiles.conv_window(step, tiles.before_shuffle(step, self.need[step.output]), sizes[v]))
+    def __init__(self, program: Program, constants: Constants, sizes: Sequence[Size], wanted: Sequence[int],
+                 band_rects: Sequence[Sequence[Rect]]) -> None:  # fmt: skip
+        self.program, self.constants, self.sizes, self.wanted = program, constants, sizes, wanted
+        self.bands: Bands = plan_bands(program, sizes, wanted, band_rects, constants.grouped)
+        need, ext = self.bands.need, self.bands.ext
+        self.rects = [tiles.EMPTY] * len(wanted)
+        for band in band_rects:
+            self.rects = [tiles.union(a, b) for a, b in zip(self.rects, band, strict=True)]
+        self.base: dict[int, int] = {}
+        self.size = 0
+        parts: list[object] = []
+        for v, (r, e) in enumerate(zip(need, ext, strict=True)):
+            parts.append((r[1] - e[1], r[3] - r[1], e[3] - r[3], self.bands.capacity[v], self.bands.kept[v]))
+            if self.bands.kept[v]:
+                self.base[v] = self.size
+                self.size += self.buffer(v, 0, self.bands.capacity[v]).size
+        self.key = tuple(parts)
+
+    def buffer(self, v: int, first: int, last: int) -> Buffer:
+        """Storage of those rows of value v."""
+        r, e = self.bands.need[v], self.bands.ext[v]
+        return Buffer(self.program.values[v].channels, (first, r[1], last, r[3]), (first, e[1], last, e[3]), self.base.get(v, 0))
+
+
+class _Band:
+    """Writes the code of one band."""
+
+    def __init__(self, tile: _Tile, number: int) -> None:
+        self.tile, self.number = tile, number
+        self.program, self.constants, self.sizes, self.wanted = tile.program, tile.constants, tile.sizes, tile.wanted
+        self.rows: list[Rows] = tile.bands.rows[number]
+        self.steps = [(s, step) for s, step in enumerate(self.program.steps) if not tiles.is_empty(self.rows[step.output].made)]
+        self.stored = []
+        for v, r in zip(self.wanted, tile.rects, strict=True):
+            y0, y1 = max(r[0], self.rows[v].made[0]), min(r[2], self.rows[v].made[2])
+            self.stored.append((y0, r[1], y1, r[3]) if y0 < y1 and r[1] < r[3] else tiles.EMPTY)
         self.code: list[np.ndarray] = []
         self.length = 0
         self.floats: list[np.ndarray] = []
@@ -184,70 +144,80 @@ class _Planner:
         self.s = -1
         self.buffers: dict[int, Buffer] = {}
         self.free: list[tuple[int, int]] = []
-        self.size = 0
+        self.size = tile.size
 
-    # ---- tiles that look alike ---------------------------------------------------------------------------------------------------------------
+    # ---- bands that look alike ---------------------------------------------------------------------------------------------------------------
 
     def key(self) -> object:
-        """Equal for tiles of one picture whose code is equal: all that the code depends on, counted from the corner of each value's storage."""
-        parts: list[object] = []
-        for r, e in zip(self.need, self.ext, strict=True):
-            parts.append((r[0] - e[0], r[1] - e[1], r[2] - e[0], r[3] - e[1], e[2] - e[0], e[3] - e[1]))
-        for _, step in self.steps:
-            rect = self.need[step.output]
+        """Equal for bands of one picture whose code is equal: all that the code depends on, counted from the first row and column that is held."""
+        parts: list[object] = [self.tile.key]
+        for n in self.rows:
+            new = () if tiles.is_empty(n.made) else (n.made[0] - n.first, n.made[2] - n.first, n.top - n.first, n.bottom - n.first)
+            parts.append((new, n.moved, n.step))
+        ext = self.tile.bands.ext
+        for s, step in self.steps:
+            rect = self.rows[step.output].made
             inner = tiles.before_shuffle(step, rect)
             if step.kind in ("Pad", "Resize"):
                 parts.append(inner)
             for v in step.inputs:
-                origin: Sequence[int] = inner
-                if step.kind == "Conv":
-                    origin = tiles.conv_window(step, inner, self.sizes[v])
-                elif step.kind == "SpaceToDepth":
-                    origin = (inner[0] * step["block"], inner[1] * step["block"])
-                elif step.kind == "DepthToSpace":
-                    origin = (inner[0] // step["block"], inner[1] // step["block"])
-                parts.append((origin[0] - self.ext[v][0], origin[1] - self.ext[v][1]))
+                origin = window(s, step, rect, self.sizes[v], self.sizes[step.output], self.constants.grouped)
+                parts.append((origin[0] - self.rows[v].first, origin[1] - ext[v][1]))
             for op in step.epilogue:
                 if op.op == "DepthToSpace":
                     inner = rect
                 elif op.value is not None:
-                    parts.append((inner[0] - self.ext[op.value][0], inner[1] - self.ext[op.value][1]))
-        for v, r in zip(self.wanted, self.rects, strict=True):
-            parts.append((r[0] - self.ext[v][0], r[1] - self.ext[v][1], r[2] - r[0], r[3] - r[1]))
+                    parts.append((inner[0] - self.rows[op.value].first, inner[1] - ext[op.value][1]))
+            if s in self.constants.grouped:
+                parts.append((inner[2] - inner[0], tiles.before_shuffle(step, rect)[2] % 4))
+        for v, r in zip(self.wanted, self.stored, strict=True):
+            parts.append((r[0] - self.rows[v].first, r[1] - ext[v][1], r[2] - r[0], r[3] - r[1]) if not tiles.is_empty(r) else ())
         return tuple(parts)
 
     def shifts(self) -> list[int]:
-        """Of each input and output: the place of the tile's first pixel in one channel."""
-        corners = [(v, self.need[v]) for v in self.program.inputs] + list(zip(self.wanted, self.rects, strict=True))
+        """Of each input and output: the place of the band's first pixel in one channel."""
+        corners = [(v, self.rows[v].made) for v in self.program.inputs] + list(zip(self.wanted, self.stored, strict=True))
         return [r[0] * self.sizes[v][1] + r[1] for v, r in corners]
 
     # ---- the code ----------------------------------------------------------------------------------------------------------------------------
 
     def plan(self) -> None:
         """Write the code."""
+        for v, rows in enumerate(self.rows):
+            if v in self.tile.base:
+                b = self.buffers[v] = self.tile.buffer(v, rows.first, rows.first + self.tile.bands.capacity[v])
+                if rows.step:
+                    self._call(k.MOVE, (b.base + rows.step * b.row, b.base, rows.moved * b.row))
         last_use = {v: s for s, step in self.steps for v in step.reads()}
         place = 0
         for i, v in enumerate(self.program.inputs):
-            if not tiles.is_empty(self.need[v]):
+            if not tiles.is_empty(self.rows[v].made):
                 self._load(i, v, place)
             place += self.program.values[v].channels * self.sizes[v][0] * self.sizes[v][1]
         for s, step in self.steps:
             self.s = s
-            out = self._new(self.program.values[step.output].channels, self.need[step.output], self.ext[step.output])
-            self.buffers[step.output] = out
+            out = self._storage(step.output)
             self._step(step, out)
-            self._zero_border(out)
-            self._store(step.output)
+            self._finish(step.output, out)
             for v in {*step.reads(), step.output}:
-                if last_use.get(v, s) == s and v in self.buffers:
+                if last_use.get(v, s) == s and v not in self.tile.base:
                     self._release(self.buffers.pop(v))
         # Vectors and the columns of strided convolutions reach past the end of the last buffer.
         self.arena = self.size + 2 * LANES + max((s["sw"] for _, s in self.steps if s.kind == "Conv"), default=0)
 
     # ---- memory ------------------------------------------------------------------------------------------------------------------------------
 
-    def _new(self, channels: int, rect: Rect, ext: Rect) -> Buffer:
-        buffer = Buffer(channels, rect, ext)
+    def _storage(self, v: int) -> Buffer:
+        """Storage of a value that is made now; the part that is new."""
+        rows = self.rows[v]
+        if v not in self.buffers:
+            self.buffers[v] = self._place(self.tile.buffer(v, rows.first, rows.bottom))
+        return replace(self.buffers[v], rect=rows.made)
+
+    def _new(self, channels: int, rect: Rect) -> Buffer:
+        return self._place(Buffer(channels, rect, rect))
+
+    def _place(self, buffer: Buffer) -> Buffer:
         for i, (start, end) in enumerate(self.free):
             if end - start >= buffer.size:
                 self.free[i] = (start + buffer.size, end)
@@ -293,25 +263,24 @@ class _Planner:
 
     def _load(self, number: int, v: int, place: int) -> None:
         h, w = self.sizes[v]
-        b = self.buffers[v] = self._new(self.program.values[v].channels, self.need[v], self.ext[v])
+        b = self._storage(v)
         jobs = [(place + c * h * w, b.at(b.rect[0], b.rect[1], c), b.row, 1) for c in range(b.channels)]
         self._gather(jobs, np.arange(b.height) * w, np.arange(b.width), kernel=k.LOAD, shift=number)
-        self._zero_border(b)
-        self._store(v)
+        self._finish(v, b)
 
-    def _store(self, v: int) -> None:
+    def _finish(self, v: int, b: Buffer) -> None:
+        """Zeros around the new part of a value, and the store of what is wanted of it."""
+        top, bottom = self.rows[v].top, self.rows[v].bottom
+        if (top, b.ext[1], bottom, b.ext[3]) != b.rect:
+            start = b.base + (top - b.ext[0]) * b.row
+            self._call(k.ZERO_BORDER, (start, b.row, b.channel, bottom - top, b.channels, b.rect[0] - top, b.left, b.height, b.width))
         place = 0
-        for number, (value, (y0, x0, y1, x1)) in enumerate(zip(self.wanted, self.rects, strict=True), len(self.program.inputs)):
+        for number, (value, (y0, x0, y1, x1)) in enumerate(zip(self.wanted, self.stored, strict=True), len(self.program.inputs)):
             (h, w), channels = self.sizes[value], self.program.values[value].channels
-            if value == v and y0 < y1 and x0 < x1:
-                b = self.buffers[v]
+            if value == v and y0 < y1:
                 jobs = [(b.at(y0, x0, c), place + c * h * w, w, 1) for c in range(channels)]
                 self._gather(jobs, np.arange(y1 - y0) * b.row, np.arange(x1 - x0), kernel=k.STORE, shift=number)
             place += channels * h * w
-
-    def _zero_border(self, b: Buffer) -> None:
-        if b.ext != b.rect:
-            self._call(k.ZERO_BORDER, (b.base, b.row, b.channel, b.ext[2] - b.ext[0], b.channels, b.rect[0] - b.ext[0], b.left, b.height, b.width))
 
     def _step(self, step: Step, out: Buffer) -> None:
         split = next((j for j, e in enumerate(step.epilogue) if e.op == "DepthToSpace"), None)
@@ -320,7 +289,7 @@ class _Planner:
             return
         e = step.epilogue[split]
         rect = tiles.before_shuffle(step, out.rect)
-        result = self._new(out.channels * int(e.a) ** 2, rect, rect)
+        result = self._new(out.channels * int(e.a) ** 2, rect)
         self._result(step, result, split)
         self._shuffle(result, out, int(e.a), int(e.b))
         self._release(result)
@@ -372,7 +341,7 @@ class _Planner:
             # The input's columns sorted by phase, so that neighbours in the output are neighbours in each phase; phases are stored as channels.
             n = out.width + int(x_offsets[-1]) // sw
             rows = (out.height - 1) * step["sh"] + step["dh"] * (step["kh"] - 1) + 1
-            temporary = self._new(source.channels * sw, (0, 0, rows, n), (0, 0, rows, n))
+            temporary = self._new(source.channels * sw, (0, 0, rows, n))
             jobs = [(source.at(y0, x0 + p, i), temporary.at(0, 0, i * sw + p), temporary.row, 1) for i in range(source.channels) for p in range(sw)]
             self._gather(jobs, np.arange(rows) * source.row, np.arange(n) * sw)
             at, row, channel = temporary.at(0, 0), temporary.row, temporary.channel * sw
