@@ -50,11 +50,12 @@ PRECISIONS = {
     "openvino": ("f32", "bf16"),
     "ncnn": ("f32", "bf16"),
     "torch": ("f32", "bf16"),
+    "torch_compiled": ("f32", "bf16"),
     "cv2": ("f32",),
 }
 """Library -> the precisions it can compute in."""
 
-TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch_compiled": "torch compiled"}
 
 BURST, MOST = 0.15, 10
 """A turn of a quick contender is several runs, about this long in seconds, and at most so many."""
@@ -111,6 +112,7 @@ class Contender:
         self.clock = clock
         path = os.pathsep.join([p for p in (spec.folder, str(ROOT), os.environ.get("PYTHONPATH", "")) if p])
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads), "OPENCV_LOG_LEVEL": "SILENT"}
+        env["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # leaves no helper processes behind
         if spec.isa:
             env["FASTSR_ISA"] = spec.isa
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115

@@ -125,22 +125,34 @@ def ncnn(job: Job) -> Loaded:
 
 def torch(job: Job) -> Loaded:
     """torch, eager, in inference mode, channels last."""
+    return _torch(job, compiled=False)
+
+
+def torch_compiled(job: Job) -> Loaded:
+    """torch.compile with weights frozen, channels last. Needs a C++ compiler."""
+    importlib.import_module("torch._inductor.config").freezing = True
+    return _torch(job, compiled=True)
+
+
+def _torch(job: Job, compiled: bool) -> Loaded:
     from torch_graph import GraphModule
 
     lib = importlib.import_module("torch")
     lib.set_num_threads(job.threads)
     kind = {"f32": lib.float32, "bf16": lib.bfloat16}[job.precision]
     module = GraphModule(job.graph).eval().to(kind)
+    network = lib.compile(module) if compiled else module
+    no_gradients = lib.no_grad if compiled else lib.inference_mode
     x = lib.from_numpy(job.x).contiguous(memory_format=lib.channels_last)
 
     def run() -> Any:
-        with lib.inference_mode():
-            return module(x.to(kind)).float()
+        with no_gradients():
+            return network(x.to(kind)).float()
 
     return Loaded(lib.__version__, run, lambda y: y.contiguous().numpy())
 
 
-LIBRARIES: dict[str, Callable[[Job], Loaded]] = {f.__name__: f for f in (fastsr, onnxruntime, openvino, cv2, ncnn, torch)}
+LIBRARIES: dict[str, Callable[[Job], Loaded]] = {f.__name__: f for f in (fastsr, onnxruntime, openvino, cv2, ncnn, torch, torch_compiled)}
 
 
 def memory_kib(field: str) -> int:
