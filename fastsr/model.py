@@ -61,7 +61,7 @@ def load(
     path: a model file (TensorFlow frozen graph .pb, .fsr), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
-    precision: "f32".
+    precision: "f32", or "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's.
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given. A model file has its own scale; another number is an error.

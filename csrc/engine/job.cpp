@@ -71,11 +71,11 @@ struct Job::Slot {
 Job::Job(const Prepared& prepared, const std::vector<const Source*>& sources, const std::vector<Sink*>& sinks, const RunOptions& options,
          std::function<Workspace(size_t)> take, std::function<void(Workspace)> give_back)
     : prepared_(prepared), net_(prepared.net), options_(options), take_(std::move(take)), give_back_(std::move(give_back)),
-      zeros_(prepared.tiling.zero_floats, 0.0f), context_{net_, sources, sinks, zeros_.data()}, threads_(prepared.threads), order_(tile_order(prepared.tiles())),
+      zeros_(prepared.tiling.zero_floats, 0.0f), context_{net_, sources, sinks, zeros_.data(), options.measured}, threads_(prepared.threads), order_(tile_order(prepared.tiles())),
       total_(prepared.tiles() * kParts) {
   if (!prepared.tiling.team) threads_ = static_cast<int>(std::min<int64_t>(threads_, prepared.tiles()));
   slots_.resize(static_cast<size_t>(threads_));
-  environment_number("FASTSR_DEBUG", &debug_);
+  if (!options.quiet) environment_number("FASTSR_DEBUG", &debug_);
 }
 
 Job::~Job() {

@@ -1,6 +1,7 @@
 #include "engine/layout.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "base/error.h"
@@ -14,7 +15,8 @@ size_t idx(int i) { return static_cast<size_t>(i); }
 
 // Floats of a root's ring; hostile files can ask for more than 64 bits hold.
 double ring_floats(const Net& net, const Schedule& schedule, const Strip& strip, int v) {
-  return static_cast<double>(net.channels(v)) * static_cast<double>(strip.values[idx(v)].stride) * schedule.ring[idx(v)] + kRowEnd;
+  const double size = net.plan.elements[idx(v)] == Element::kHalf ? 0.5 : 1;
+  return std::ceil(size * static_cast<double>(net.channels(v)) * static_cast<double>(strip.values[idx(v)].stride) * schedule.ring[idx(v)]) + kRowEnd;
 }
 
 struct Block {
@@ -71,7 +73,9 @@ Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip)
     const ValueColumns& c = strip.values[v];
     Ring& r = layout.rings[v];
     r.stride = c.stride;
-    r.base = layout.rings[idx(place.root)].base + place.channel * r.stride;
+    r.element = net.plan.elements[v];
+    r.base = layout.rings[idx(place.root)].base;
+    r.first = place.channel * r.stride;
     r.row = r.stride * net.channels(place.root);
     r.rows = schedule.ring[idx(place.root)];
     r.origin = c.origin;

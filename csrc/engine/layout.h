@@ -7,7 +7,9 @@
 namespace fastsr {
 
 struct Ring {
-  ptrdiff_t base = 0;    // floats from the start of the tile's memory
+  Element element = Element::kFloat;
+  ptrdiff_t base = 0;    // floats from the start of the tile's memory to that of the root's ring
+  ptrdiff_t first = 0;   // from here on in elements: to the value's own channels
   ptrdiff_t stride = 0;  // channel to channel
   ptrdiff_t row = 0;     // row to row
   int rows = 1, origin = 0, channels = 0;

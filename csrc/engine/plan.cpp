@@ -11,11 +11,13 @@
 #endif
 
 #include "base/error.h"
+#include "targets/fast.h"
 
 namespace fastsr {
 
 namespace {
 constexpr size_t kLargePage = size_t{2} << 20;
+constexpr float kMargin = 1.25f;  // of what calibration saw, see winograd16_pack
 }
 
 void AlignedFree::operator()(float* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
@@ -86,8 +88,10 @@ Algorithm choose_algorithm(const ConvParams& p, int cin, int cout) {
   return winograd_pays(cin, cout) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
 
-size_t packed_floats(const Kernels& k, const StepPlan& s) {
+size_t packed_floats(const Plan& plan, const StepPlan& s) {
+  const Kernels& k = *plan.kernels;
   switch (s.algorithm) {
+    case Algorithm::kWinograd16: return plan.fast->winograd16_pack_size(s.cout, s.cin) / sizeof(float);
     case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin);
     case Algorithm::kWinograd2d: return k.winograd2d_pack_size(s.cout, s.cin);
     default: return k.conv_pack_size(s.cout, s.cin, s.n_taps);
@@ -102,6 +106,7 @@ double StepPlan::cost_per_pixel() const {
   switch (algorithm) {
     case Algorithm::kWinograd: return flops_per_pixel * (0.5 + 1.5 * transforms);
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.5 * transforms);
+    case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
     default: return flops_per_pixel;
   }
 }
@@ -111,7 +116,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -127,19 +132,74 @@ std::string StepPlan::kernel(const Step& step) const {
   return s;
 }
 
-std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
+bool takes_winograd16(const Plan& plan, size_t step) { return plan.steps[step].algorithm == Algorithm::kWinograd2d; }
+
+namespace {
+
+// Which values are kept as half floats: those that winograd16 makes or reads and that nothing reads which needs floats.
+void choose_elements(Plan& plan) {
+  const Program& p = plan.program;
+  const size_t n = p.values.size();
+  plan.elements.assign(n, Element::kFloat);
+  if (!plan.fast) return;
+  std::vector<char> half(n, 0), wanted(n, 0);
+  const auto forbid = [&](int v) { half[static_cast<size_t>(v)] = 0; };
+  for (size_t i = 0; i < p.steps.size(); ++i)
+    if (plan.steps[i].block == 1 && (p.steps[i].kind == Kind::kConv || p.steps[i].kind == Kind::kPointwise || p.steps[i].kind == Kind::kConcat))
+      half[static_cast<size_t>(p.steps[i].out)] = 1;
+  for (const OutputInfo& o : p.outputs) forbid(o.value);
+  for (size_t i = 0; i < p.steps.size(); ++i) {
+    const Step& step = p.steps[i];
+    const StepPlan& s = plan.steps[i];
+    const bool fast = s.algorithm == Algorithm::kWinograd16;
+    for (int v : step.in) {
+      if (fast) wanted[static_cast<size_t>(v)] = 1;
+      if (!fast && step.kind != Kind::kPointwise && step.kind != Kind::kConcat) forbid(v);
+    }
+    if (s.residual >= 0 && !fast) forbid(s.residual);
+  }
+  for (bool changed = true; changed;) {
+    changed = false;
+    const auto set = [&](char& flag, char value) {
+      changed |= flag != value;
+      flag = value;
+    };
+    for (size_t i = p.steps.size(); i-- > 0;) {
+      if (p.steps[i].kind != Kind::kConcat) continue;
+      const auto out = static_cast<size_t>(p.steps[i].out);
+      char all = half[out] && plan.steps[i].before.empty();
+      for (int v : p.steps[i].in) all = all && half[static_cast<size_t>(v)];
+      set(half[out], all);
+      for (int v : p.steps[i].in) {
+        set(half[static_cast<size_t>(v)], half[static_cast<size_t>(v)] && all);
+        set(wanted[static_cast<size_t>(v)], wanted[static_cast<size_t>(v)] || wanted[out]);
+      }
+    }
+  }
+  for (size_t v = 0; v < n; ++v)
+    if (half[v] && wanted[v]) plan.elements[v] = Element::kHalf;
+}
+
+}  // namespace
+
+std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const std::vector<InputRange>& ranges) {
   auto plan = std::make_unique<Plan>();
   plan->kernels = kernels;
+  if (!ranges.empty()) plan->fast = fast_kernels(*kernels);
   plan->program = std::move(program);
   const Program& p = plan->program;
   plan->steps.resize(p.steps.size());
 
-  // Steps that share a weight tensor, grouping and algorithm share the packed weights.
+  // Steps that share a weight tensor, grouping and algorithm share the packed weights, unless these depend on the step's inputs.
+  const auto key = [&](size_t i) {
+    const StepPlan& s = plan->steps[i];
+    return std::make_tuple(p.steps[i].weight, p.steps[i].conv.group, s.algorithm, s.algorithm == Algorithm::kWinograd16 ? i : 0);
+  };
   struct Place {
     size_t at;
     bool packed;
   };
-  std::map<std::tuple<int, int, Algorithm>, Place> places;
+  std::map<std::tuple<int, int, Algorithm, size_t>, Place> places;
   size_t total = 0;
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
@@ -161,10 +221,11 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
     s.algorithm = choose_algorithm(step.conv, s.cin, s.cout);
     if (s.algorithm != Algorithm::kDirect) s.row_group = kWinogradRows;
     if (s.algorithm == Algorithm::kWinograd2d) s.col_group = kWinogradRows;
-    s.packed_group = (packed_floats(*kernels, s) + 15) / 16 * 16;
+    if (plan->fast && ranges[i].tiles > 0) s.algorithm = Algorithm::kWinograd16;
+    s.packed_group = (packed_floats(*plan, s) + 15) / 16 * 16;
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
     fuse(s, p, step.channels);
-    const bool first = places.emplace(std::make_tuple(step.weight, step.conv.group, s.algorithm), Place{total, false}).second;
+    const bool first = places.emplace(key(i), Place{total, false}).second;
     if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);
   }
   plan->weights = aligned_floats(total + 16);
@@ -172,13 +233,18 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
     const Step& step = p.steps[i];
     if (step.kind != Kind::kConv) continue;
     StepPlan& s = plan->steps[i];
-    Place& place = places.at({step.weight, step.conv.group, s.algorithm});
+    Place& place = places.at(key(i));
     s.packed = plan->weights.get() + place.at;
     if (step.bias >= 0) s.bias = p.tensors[static_cast<size_t>(step.bias)].data.data();
     if (place.packed) continue;
     place.packed = true;
     const float* w = p.tensors[static_cast<size_t>(step.weight)].data.data();
     const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
+    if (s.algorithm == Algorithm::kWinograd16) {
+      InputRange range = ranges[i];
+      plan->fast->winograd16_pack(plan->weights.get() + place.at, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.tiles}, kMargin);
+      continue;
+    }
     if (s.algorithm != Algorithm::kDirect) {
       (s.algorithm == Algorithm::kWinograd ? kernels->winograd_pack : kernels->winograd2d_pack)(plan->weights.get() + place.at, w, s.cout, s.cin);
       continue;
@@ -186,6 +252,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels) {
     for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)
       kernels->conv_pack(plan->weights.get() + place.at + g * s.packed_group, w + g * dense_group, s.cout, s.cin, s.n_taps);
   }
+  choose_elements(*plan);
   // The packed form is all that runs need.
   for (const Step& step : p.steps)
     if (step.weight >= 0) std::vector<float>().swap(plan->program.tensors[static_cast<size_t>(step.weight)].data);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/program.h"
+#include "kernels/fast.h"
 #include "kernels/kernels.h"
 
 namespace fastsr {
@@ -28,7 +29,17 @@ struct RowOp {
 };
 
 // How a convolution is computed.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d };
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16 };
+
+// What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats between the steps (kernels/fast.h).
+enum class Precision : int { kF32, kFast };
+
+// What a 3x3 convolution's transformed inputs were like when the network saw calibration pictures (kernels/fast.h); empty: it stays in floats.
+struct InputRange {
+  std::vector<float> largest;
+  std::vector<double> squares;
+  double tiles = 0;
+};
 
 struct StepPlan {
   Kind kind = Kind::kPointwise;
@@ -39,7 +50,7 @@ struct StepPlan {
   int row_group = 1, col_group = 1;  // rows (columns) of the result that are made together, at multiples of this in the picture: Winograd's algorithm
   // Conv only:
   int n_taps = 0, cin = 0, cout = 0;  // of one group of channels
-  const float* packed = nullptr;
+  const float* packed = nullptr;  // kWinograd16: of its own kind
   size_t packed_group = 0;  // floats from one group of channels' weights to the next
   const float* bias = nullptr;
   Act act = Act::kNone;
@@ -58,10 +69,16 @@ struct StepPlan {
 struct Plan {
   Program program;
   const Kernels* kernels = nullptr;
-  std::vector<StepPlan> steps;  // one per program step
+  const FastKernels* fast = nullptr;  // where any step needs them
+  std::vector<StepPlan> steps;        // one per program step
+  std::vector<Element> elements;      // of each value's rows
   AlignedFloats weights;
 };
 
-std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels);
+// ranges: per step, for the steps that shall run in 16-bit integers; empty: none.
+std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const std::vector<InputRange>& ranges = {});
+
+// Whether the step could run in 16-bit integers, and faster so.
+bool takes_winograd16(const Plan& plan, size_t step);
 
 }  // namespace fastsr

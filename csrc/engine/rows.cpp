@@ -117,17 +117,28 @@ void TileRunner::act(const Action& action, int from, int to) {
   times_[entry].pixels += pixels;
 }
 
+template <class T>
+void TileRunner::clear_margins(int v, int y) {
+  const Ring& r = ring(v);
+  T* const left = element<T>(v, y, r.begin - r.left);
+  T* const right = element<T>(v, y, r.end);
+  for (int c = 0; c < r.channels; ++c) {
+    std::fill_n(left + c * r.stride, r.left, T{0});
+    std::fill_n(right + c * r.stride, r.right, T{0});
+  }
+}
+
 // Zeroes the margins of a row just made, which kernels may have overwritten.
 void TileRunner::close_row(int v, int y) {
-  const Ring& r = ring(v);
-  if (r.left) {
-    float* p = at(v, y, r.begin - r.left);
-    for (int c = 0; c < r.channels; ++c) std::fill_n(p + c * r.stride, r.left, 0.0f);
-  }
-  if (r.right) {
-    float* p = at(v, y, r.end);
-    for (int c = 0; c < r.channels; ++c) std::fill_n(p + c * r.stride, r.right, 0.0f);
-  }
+  if (!ring(v).left && !ring(v).right) return;
+  half(v) ? clear_margins<uint16_t>(v, y) : clear_margins<float>(v, y);
+}
+
+const float* TileRunner::floats(int v, int y, Span cols, int c) {
+  if (!half(v)) return at(v, y, cols.lo) + c * ring(v).stride;
+  line_.resize(idx(cols.size()) + kOverWrite);
+  net_.plan.fast->half_to_float(line_.data(), element<uint16_t>(v, y, cols.lo) + c * ring(v).stride, cols.size());
+  return line_.data();
 }
 
 // Rows y .. y + n - 1 of step s's result, at most call_rows. Row y gives y * block .. y * block + block - 1 of the output.
@@ -138,29 +149,55 @@ void TileRunner::make(size_t s, int y, int n) {
   const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block;
   const Span cols{out_cols.lo / block, out_cols.hi / block};
-  // Without a shuffle the result goes to the output's rows, else to scratch.
-  const ptrdiff_t stride = block == 1 ? out.stride : row_stride(0, cols.size(), 0);
+  if (step.kind == Kind::kConcat && half(step.out)) {
+    for (int i = 0; i < n; ++i) concat(s, y + i, cols);
+    return;
+  }
+  // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats.
+  const bool in_place = block == 1 && (!half(step.out) || (plan.algorithm == Algorithm::kWinograd16 && plan.before.empty()));
+  const ptrdiff_t stride = in_place ? out.stride : row_stride(0, cols.size(), 0);
   results_.resize(idx(n));
-  float** const rows = results_.data();
   float* scratch = scratch_;
   for (int i = 0; i < n; ++i) {
-    rows[i] = block == 1 ? at(step.out, y + i, out_cols.lo) : scratch;
-    if (block > 1) scratch += stride * step.channels;
+    results_[idx(i)] = in_place ? row(step.out, y + i, out_cols.lo) : scratch;
+    if (!in_place) scratch += stride * step.channels;
   }
   if (plan.algorithm != Algorithm::kDirect) {
-    winograd(s, y, n, rows, stride, cols, scratch);
+    winograd(s, y, n, results_.data(), in_place ? out.element : Element::kFloat, stride, cols, scratch);
   } else {
-    make_result(s, y, rows[0], stride, cols, scratch);
+    make_result(s, y, static_cast<float*>(results_[0]), stride, cols, scratch);
   }
   for (int i = 0; i < n; ++i) {
-    for (const RowOp& op : plan.before) apply(op, y + i, rows[i], stride, step.channels, cols);
+    auto* const result = static_cast<float*>(results_[idx(i)]);
+    for (const RowOp& op : plan.before) apply(op, y + i, result, stride, step.channels, cols);
     if (block > 1) {
-      shuffle(s, y + i, rows[i], stride, cols);
+      shuffle(s, y + i, result, stride, cols);
       continue;
     }
-    for (const RowOp& op : plan.after) apply(op, y + i, rows[i], stride, step.channels, cols);
+    for (const RowOp& op : plan.after) apply(op, y + i, result, stride, step.channels, cols);
+    if (!in_place) {
+      auto* const to = element<uint16_t>(step.out, y + i, out_cols.lo);
+      for (int c = 0; c < step.channels; ++c) net_.plan.fast->float_to_half(to + c * out.stride, result + c * stride, cols.size());
+    }
     close_row(step.out, y + i);
   }
+}
+
+// A row of half floats of the Concat s.
+void TileRunner::concat(size_t s, int y, Span cols) {
+  const Step& step = net_.step(s);
+  const ptrdiff_t stride = ring(step.out).stride;
+  uint16_t* to = element<uint16_t>(step.out, y, cols.lo);
+  int channel = 0;
+  for (size_t i = 0; i < step.in.size(); ++i) {
+    const Ring& in = ring(step.in[i]);
+    const uint16_t* const src = element<uint16_t>(step.in[i], y, cols.lo);
+    if (!net_.in_place(s, i, channel))
+      for (int c = 0; c < in.channels; ++c) std::memcpy(to + c * stride, src + c * in.stride, idx(cols.size()) * sizeof(uint16_t));
+    channel += in.channels;
+    to += in.channels * stride;
+  }
+  close_row(step.out, y);
 }
 
 // The epilogue from its DepthToSpace on, of row y of step s's result.
@@ -197,116 +234,12 @@ void TileRunner::make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span
     default:  // Pointwise, Concat
       for (size_t i = 0, channel = 0; i < step.in.size(); ++i) {
         const Ring& in = ring(step.in[i]);
-        const float* src = at(step.in[i], y, cols.lo);
         float* to = dst + static_cast<ptrdiff_t>(channel) * stride;
         channel += idx(in.channels);
         if (step.kind == Kind::kConcat && net_.in_place(s, i, static_cast<int>(channel) - in.channels)) continue;
-        for (int c = 0; c < in.channels; ++c) std::memcpy(to + c * stride, src + c * in.stride, bytes);
+        for (int c = 0; c < in.channels; ++c) std::memcpy(to + c * stride, floats(step.in[i], y, cols, c), bytes);
       }
   }
-}
-
-void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch) {
-  const Step& step = net_.step(s);
-  const StepPlan& plan = net_.plan.steps[s];
-  const int v = step.in[0];
-  const Ring& in = ring(v);
-  const Size size = net_.size(v);
-  const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
-  const auto first = static_cast<int>(columns.first(cols.lo));
-  const int sw = columns.stride, n_phase = cols.size() + (columns.kernel - 1) * columns.dilation / sw;
-  const ptrdiff_t phase_stride = row_stride(0, n_phase, 0);
-  ConvRow row;
-  row.in_stride = sw == 1 ? in.stride : phase_stride;
-  taps_.resize(idx(plan.n_taps));
-  const float** tap = taps_.data();
-  for (int ky = 0; ky < rows.kernel; ++ky) {
-    const int64_t iy = rows.first(y) + int64_t{ky} * rows.dilation;
-    const bool inside = iy >= 0 && iy < size.h;
-    const float* src = inside ? at(v, static_cast<int>(iy), first) : run_.zeros;
-    if (sw == 1) {
-      for (int kx = 0; kx < columns.kernel; ++kx) *tap++ = inside ? src + kx * columns.dilation : src;
-      continue;
-    }
-    // Column x * sw + j of the row becomes element x of phase j; phase j of channel c is at (j * channels + c) * phase_stride.
-    float* phases = scratch + static_cast<ptrdiff_t>(ky) * sw * in.channels * phase_stride;
-    if (inside) {
-      for (int c = 0; c < in.channels; ++c) {
-        const float* from = src + c * in.stride;
-        if (sw <= 4) {
-          float* to[4];
-          for (int j = 0; j < sw; ++j) to[j] = phases + (ptrdiff_t{j} * in.channels + c) * phase_stride;
-          k_.deinterleave(to, from, n_phase, sw);
-          continue;
-        }
-        for (int kx = 0; kx < columns.kernel; ++kx) {
-          const int offset = kx * columns.dilation, j = offset % sw, shift = offset / sw;
-          float* to = phases + (ptrdiff_t{j} * in.channels + c) * phase_stride + shift;
-          for (int x = 0; x < cols.size(); ++x) to[x] = from[offset + ptrdiff_t{x} * sw];
-        }
-      }
-    }
-    for (int kx = 0; kx < columns.kernel; ++kx) {
-      const int offset = kx * columns.dilation;
-      *tap++ = inside ? phases + ptrdiff_t{offset % sw} * in.channels * phase_stride + offset / sw : src;
-    }
-  }
-  row.n_taps = plan.n_taps;
-  row.cin = plan.cin;
-  row.cout = plan.cout;
-  row.width = cols.size();
-  row.act = plan.act;
-  row.a = plan.a;
-  row.b = plan.b;
-  row.residual_first = plan.residual_first;
-  const float* residual = plan.residual >= 0 ? at(plan.residual, y, cols.lo) : nullptr;
-  row.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
-  row.out_stride = stride;
-  row.taps = taps_.data();
-  for (int g = 0; g < step.conv.group; ++g) {
-    if (g > 0)
-      for (const float*& t : taps_) t += plan.cin * row.in_stride;
-    row.weights = plan.packed + static_cast<size_t>(g) * plan.packed_group;
-    row.bias = plan.bias ? plan.bias + g * plan.cout : nullptr;
-    row.slope = plan.slope.empty() ? nullptr : plan.slope.data() + g * plan.cout;
-    row.residual = residual ? residual + g * plan.cout * row.residual_stride : nullptr;
-    row.out = dst + g * plan.cout * stride;
-    k_.conv(row);
-  }
-}
-
-void TileRunner::winograd(size_t s, int y, int n, float* const* dst, ptrdiff_t stride, Span cols, float* scratch) {
-  const Step& step = net_.step(s);
-  const StepPlan& plan = net_.plan.steps[s];
-  const int v = step.in[0];
-  const Ring& in = ring(v);
-  const Size size = net_.size(v);
-  const int64_t top = conv_axis(step.conv, 0, size.h).first(y);
-  const auto left = static_cast<int>(conv_axis(step.conv, 1, size.w).first(cols.lo));
-  lines_.clear(), residuals_.clear();
-  for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + 2; ++i)
-    lines_.push_back(top + i >= 0 && top + i < size.h ? at(v, static_cast<int>(top + i), left) : run_.zeros);
-  for (int i = 0; i < n && plan.residual >= 0; ++i) residuals_.push_back(at(plan.residual, y + i, cols.lo));
-  WinogradRows rows;
-  rows.in = lines_.data();
-  rows.in_stride = in.stride;
-  rows.cin = plan.cin;
-  rows.cout = plan.cout;
-  rows.width = cols.size();
-  rows.weights = plan.packed;
-  rows.bias = plan.bias;
-  rows.act = plan.act;
-  rows.a = plan.a;
-  rows.b = plan.b;
-  rows.slope = plan.slope.empty() ? nullptr : plan.slope.data();
-  rows.residual = plan.residual >= 0 ? residuals_.data() : nullptr;
-  rows.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
-  rows.residual_first = plan.residual_first;
-  rows.out = dst;
-  rows.out_stride = stride;
-  rows.rows = n;
-  rows.scratch = scratch;
-  (plan.algorithm == Algorithm::kWinograd ? k_.winograd : k_.winograd2d)(rows);
 }
 
 void TileRunner::resize(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch) {
@@ -398,10 +331,8 @@ void TileRunner::space_to_depth(size_t s, int y, float* dst, ptrdiff_t stride, S
 void TileRunner::apply(const RowOp& op, int y, float* dst, ptrdiff_t stride, int channels, Span cols) {
   const auto code = static_cast<Pointwise>(op.code);
   if (op.value >= 0) {
-    const Ring& r = ring(op.value);
-    const float* operand = at(op.value, y, cols.lo);
-    const ptrdiff_t step = r.channels == 1 ? 0 : r.stride;
-    for (int c = 0; c < channels; ++c) k_.binary(code, dst + c * stride, operand + c * step, cols.size());
+    const int step = ring(op.value).channels == 1 ? 0 : 1;
+    for (int c = 0; c < channels; ++c) k_.binary(code, dst + c * stride, floats(op.value, y, cols, c * step), cols.size());
     return;
   }
   for (int c = 0; c < channels; ++c) k_.unary(code, dst + c * stride, cols.size(), op.per_channel.empty() ? op.a : op.per_channel[idx(c)], op.b);

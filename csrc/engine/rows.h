@@ -30,6 +30,7 @@ struct RunContext {
   const std::vector<const Source*>& sources;  // one per input of the program
   const std::vector<Sink*>& sinks;            // one per net.outputs
   const float* zeros;                         // tiling.zero_floats of them
+  std::vector<InputRange>* measured;          // by step: what takes_winograd16 steps read is added here, unless null
 };
 
 class TileRunner {
@@ -58,13 +59,23 @@ class TileRunner {
   };
 
   const Ring& ring(int v) const { return layout_->rings[static_cast<size_t>(v)]; }
-  float* at(int v, int y, int x) const {
+  template <class T>
+  T* element(int v, int y, int x) const {
     const Ring& r = ring(v);
-    return rings_ + r.base + (y % r.rows) * r.row + (x - r.origin);
+    return reinterpret_cast<T*>(rings_ + r.base) + r.first + (y % r.rows) * r.row + (x - r.origin);
   }
+  float* at(int v, int y, int x) const { return element<float>(v, y, x); }
+  bool half(int v) const { return ring(v).element == Element::kHalf; }
+  // Either kind.
+  void* row(int v, int y, int x) const { return half(v) ? static_cast<void*>(element<uint16_t>(v, y, x)) : at(v, y, x); }
   void close_row(int v, int y);
+  template <class T>
+  void clear_margins(int v, int y);
+  // Columns cols of channel c of row y of value v as floats, in place or in line_.
+  const float* floats(int v, int y, Span cols, int c);
   void make(size_t s, int y, int n);
-  void winograd(size_t s, int y, int n, float* const* dst, ptrdiff_t stride, Span cols, float* scratch);
+  void concat(size_t s, int y, Span cols);
+  void winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch);
   void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols);
   void make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
@@ -85,8 +96,9 @@ class TileRunner {
   float* rings_ = nullptr;
   float* scratch_ = nullptr;
   std::vector<ResizeColumns> resize_columns_;  // by step
-  std::vector<const float*> taps_, lines_, residuals_;
-  std::vector<float*> results_;
+  std::vector<const float*> taps_;
+  std::vector<void*> results_;
+  std::vector<float> line_;
   std::vector<char> copy_for_sink_;
   std::vector<std::unique_ptr<IoScratch>> source_scratch_, sink_scratch_;
   std::vector<StepTime> times_;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "engine/calibrate.h"
 #include "engine/fsr_reader.h"
 #include "engine/job.h"
 #include "targets/cpu.h"
@@ -16,7 +17,11 @@ constexpr size_t kIdleBytes = size_t{64} << 20;  // workspaces kept between runs
 
 }  // namespace
 
-Model::Model(const void* fsr, size_t bytes, const Kernels* chosen, bool verify) : plan_(make_plan(read_fsr(fsr, bytes, verify), chosen ? chosen : &kernels())) {}
+Model::Model(const void* fsr, size_t bytes, Precision precision, const Kernels* chosen, bool verify) : precision_(precision) {
+  Program program = read_fsr(fsr, bytes, verify);
+  if (!chosen) chosen = &kernels();
+  plan_ = precision == Precision::kFast ? make_fast_plan(program, chosen) : make_plan(std::move(program), chosen);
+}
 Model::~Model() = default;
 
 // A lock that another thread held at fork() stays locked in the child for ever, so these only try.

@@ -38,11 +38,12 @@ void Net::find_places() {
     if (active[s] && step(s).kind == Kind::kConcat && plan.steps[s].before.empty() && plan.steps[s].after.empty() && plan.steps[s].block == 1) joins.push_back(s);
   std::stable_sort(joins.begin(), joins.end(), [this](size_t a, size_t b) { return channels(step(a).out) > channels(step(b).out); });
   const auto is_free = [this](int v) { return place(v).root == v; };
+  const auto alike = [this](int v, int w) { return plan.elements[idx(v)] == plan.elements[idx(w)]; };
   for (size_t s : joins) {
     const int out = step(s).out;
     const std::vector<int>& in = step(s).in;
     // All inputs already lie side by side inside a larger one: so does the result.
-    bool side_by_side = is_free(out) && !is_free(in[0]);
+    bool side_by_side = is_free(out) && !is_free(in[0]) && alike(out, in[0]);
     int channel = place(in[0]).channel;
     for (int v : in) {
       side_by_side = side_by_side && place(v) == Place{place(in[0]).root, channel};
@@ -55,7 +56,7 @@ void Net::find_places() {
     const Place base = place(out);
     channel = base.channel;
     for (int v : in) {
-      if (is_free(v) && v != base.root) places[idx(v)] = {base.root, channel};
+      if (is_free(v) && v != base.root && alike(v, out)) places[idx(v)] = {base.root, channel};
       channel += channels(v);
     }
   }
@@ -161,7 +162,7 @@ namespace {
 
 // Rows of one call: enough for Winograd's tiles to fill whole blocks where the picture is narrow.
 int rows_per_call(const StepPlan& plan, int width) {
-  if (plan.algorithm != Algorithm::kWinograd2d) return plan.row_group;
+  if (plan.col_group == 1) return plan.row_group;
   constexpr int kTiles = 96;
   const int across = (width + plan.col_group - 1) / plan.col_group;
   return plan.row_group * std::clamp((kTiles + across / 2) / across, 1, kMostGroups);
@@ -173,9 +174,10 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip, int width) {
   const auto rows = static_cast<size_t>(strip.call_rows[s]);
   const auto c = static_cast<size_t>(net.channels(st.in[0]));
   size_t floats = 0;
-  if (sp.block > 1) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(0, width, 0));
+  if (sp.block > 1 || net.plan.elements[idx(st.out)] == Element::kHalf) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(0, width, 0));
   if (sp.algorithm == Algorithm::kWinograd) floats += net.plan.kernels->winograd_scratch(sp.cin, sp.cout, width);
   if (sp.algorithm == Algorithm::kWinograd2d) floats += net.plan.kernels->winograd2d_scratch(sp.cin, sp.cout, width, strip.call_rows[s]);
+  if (sp.algorithm == Algorithm::kWinograd16) floats += net.plan.fast->winograd16_scratch(sp.cin, sp.cout, width, strip.call_rows[s]) / sizeof(float) + 1;
   if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(0, strip.values[idx(st.in[0])].cols.size(), 0));
   if (st.kind == Kind::kConv && st.conv.sw > 1) {
     const int phase = width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw;

@@ -15,25 +15,15 @@ enum class Element : int32_t { kFloat, kHalf };
 // winograd2d's convolution (kernels.h), which says what in, out, rows and columns must hold, with the transformed inputs and weights rounded to 16 bits.
 // NaN in a row reaches the results as some number.
 constexpr int kWinograd16Points = 36;
-struct Winograd16Rows {
-  const void* const* in;  // 4 * ceil(rows / 4) + 2 pointers to channel 0 at the leftmost tap of pixel 0
+struct Winograd16Rows : ConvCommon {  // weights: made by winograd16_pack; strides in elements
+  const void* const* in;              // 4 * ceil(rows / 4) + 2 pointers to channel 0 at the leftmost tap of pixel 0
   Element in_type;
-  ptrdiff_t in_stride;    // elements from channel to channel
-  int cin, cout, width;
-  const void* weights;    // made by winograd16_pack
-  const float* bias;      // from here on as in WinogradRows
-  Act act;
-  float a, b;
-  const float* slope;
-  const void* const* residual;
+  const void* const* residual;        // `rows` pointers, or null
   Element residual_type;
-  ptrdiff_t residual_stride;
-  bool residual_first;
-  void* const* out;
+  void* const* out;                   // `rows` pointers
   Element out_type;
-  ptrdiff_t out_stride;
   int rows;
-  void* scratch;          // winograd16_scratch(cin, cout, width, rows) bytes, any alignment and contents
+  void* scratch;                      // winograd16_scratch(cin, cout, width, rows) bytes, any alignment and contents
 };
 
 // What transformed inputs were like, for each point and input channel: [kWinograd16Points][cin]. To begin with all is zero; ranges of parts of a picture

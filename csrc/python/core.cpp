@@ -90,9 +90,16 @@ class Progress {
   std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
 };
 
+Precision precision_of(const std::string& name) {
+  if (name == "f32") return Precision::kF32;
+  if (name == "fast") return Precision::kFast;
+  throw Error(ErrorKind::kArgument, "unknown precision '" + name + "': use f32 or fast");
+}
+
 class PyModel {
  public:
-  PyModel(const py::bytes& fsr, int threads, int tile, bool verify) : model_(view(fsr).data(), view(fsr).size(), nullptr, verify) {
+  PyModel(const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision)
+      : model_(view(fsr).data(), view(fsr).size(), precision_of(precision), nullptr, verify) {
     options_.threads = threads;
     options_.tile = tile;
   }
@@ -227,7 +234,8 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator(translate);
   m.doc() = "The C++ core of fastsr.";
   py::class_<PyModel>(m, "Model")
-      .def(py::init<const py::bytes&, int, int, bool>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("verify") = true)
+      .def(py::init<const py::bytes&, int, int, bool, const std::string&>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0,
+           py::arg("verify") = true, py::arg("precision") = "f32")
       .def("run", &PyModel::run, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0)
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)

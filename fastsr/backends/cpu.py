@@ -27,10 +27,10 @@ def unavailable() -> str | None:
 
 
 def compile(program: Program, *, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> Executable:
-    """Raises BackendError for a precision other than "f32", ModelError for a program beyond the core's limits."""
-    if precision != "f32":
-        raise BackendError(f"the cpu backend computes in f32 only, not '{precision}'")
-    return Cpu(program, threads, tile)
+    """Raises BackendError for a precision other than "f32" and "fast", ModelError for a program beyond the core's limits."""
+    if precision not in ("f32", "fast"):
+        raise BackendError(f"the cpu backend computes in f32 or fast, not '{precision}'")
+    return Cpu(program, precision, threads, tile)
 
 
 class Cpu(Executable):
@@ -38,10 +38,10 @@ class Cpu(Executable):
 
     backend = NAME
 
-    def __init__(self, program: Program, threads: int | None = None, tile: int | None = None) -> None:
+    def __init__(self, program: Program, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> None:
         self.program = program
         self._threads = threads
-        self._model = _core.Model(fsr.dumps(program, checksum=False), threads=threads or 0, tile=tile or 0, verify=False)
+        self._model = _core.Model(fsr.dumps(program, checksum=False), threads=threads or 0, tile=tile or 0, verify=False, precision=precision)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`."""

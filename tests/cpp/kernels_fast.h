@@ -63,7 +63,7 @@ struct FastCall {
         lead(lead_), r(like) {
     void* aligned = packed.data() + (64 - reinterpret_cast<uintptr_t>(packed.data()) % 64) % 64;
     isa->winograd16_pack(aligned, p.w.data(), p.cout, p.cin, p.range.r, p.margin);
-    r.weights = aligned;
+    r.weights = static_cast<const float*>(aligned);
     r.scratch = scratch.data;
     r.out_stride = r.width + kOverWrite + lead % 7;
     for (int i = 0; i < r.rows; i++) {

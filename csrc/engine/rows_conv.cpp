@@ -1,0 +1,155 @@
+// The convolutions of a tile: from a step's plan and the rings to a call of a kernel.
+#include "engine/rows.h"
+#include "targets/fast.h"
+
+namespace fastsr {
+namespace {
+
+size_t idx(int i) { return static_cast<size_t>(i); }
+
+}  // namespace
+
+void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch) {
+  const Step& step = net_.step(s);
+  const StepPlan& plan = net_.plan.steps[s];
+  const int v = step.in[0];
+  const Ring& in = ring(v);
+  const Size size = net_.size(v);
+  const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
+  const auto first = static_cast<int>(columns.first(cols.lo));
+  const int sw = columns.stride, n_phase = cols.size() + (columns.kernel - 1) * columns.dilation / sw;
+  const ptrdiff_t phase_stride = row_stride(0, n_phase, 0);
+  ConvRow row;
+  row.in_stride = sw == 1 ? in.stride : phase_stride;
+  taps_.resize(idx(plan.n_taps));
+  const float** tap = taps_.data();
+  for (int ky = 0; ky < rows.kernel; ++ky) {
+    const int64_t iy = rows.first(y) + int64_t{ky} * rows.dilation;
+    const bool inside = iy >= 0 && iy < size.h;
+    const float* src = inside ? at(v, static_cast<int>(iy), first) : run_.zeros;
+    if (sw == 1) {
+      for (int kx = 0; kx < columns.kernel; ++kx) *tap++ = inside ? src + kx * columns.dilation : src;
+      continue;
+    }
+    // Column x * sw + j of the row becomes element x of phase j; phase j of channel c is at (j * channels + c) * phase_stride.
+    float* phases = scratch + static_cast<ptrdiff_t>(ky) * sw * in.channels * phase_stride;
+    if (inside) {
+      for (int c = 0; c < in.channels; ++c) {
+        const float* from = src + c * in.stride;
+        if (sw <= 4) {
+          float* to[4];
+          for (int j = 0; j < sw; ++j) to[j] = phases + (ptrdiff_t{j} * in.channels + c) * phase_stride;
+          k_.deinterleave(to, from, n_phase, sw);
+          continue;
+        }
+        for (int kx = 0; kx < columns.kernel; ++kx) {
+          const int offset = kx * columns.dilation, j = offset % sw, shift = offset / sw;
+          float* to = phases + (ptrdiff_t{j} * in.channels + c) * phase_stride + shift;
+          for (int x = 0; x < cols.size(); ++x) to[x] = from[offset + ptrdiff_t{x} * sw];
+        }
+      }
+    }
+    for (int kx = 0; kx < columns.kernel; ++kx) {
+      const int offset = kx * columns.dilation;
+      *tap++ = inside ? phases + ptrdiff_t{offset % sw} * in.channels * phase_stride + offset / sw : src;
+    }
+  }
+  row.n_taps = plan.n_taps;
+  row.cin = plan.cin;
+  row.cout = plan.cout;
+  row.width = cols.size();
+  row.act = plan.act;
+  row.a = plan.a;
+  row.b = plan.b;
+  row.residual_first = plan.residual_first;
+  const float* residual = plan.residual >= 0 ? at(plan.residual, y, cols.lo) : nullptr;
+  row.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
+  row.out_stride = stride;
+  row.taps = taps_.data();
+  for (int g = 0; g < step.conv.group; ++g) {
+    if (g > 0)
+      for (const float*& t : taps_) t += plan.cin * row.in_stride;
+    row.weights = plan.packed + static_cast<size_t>(g) * plan.packed_group;
+    row.bias = plan.bias ? plan.bias + g * plan.cout : nullptr;
+    row.slope = plan.slope.empty() ? nullptr : plan.slope.data() + g * plan.cout;
+    row.residual = residual ? residual + g * plan.cout * row.residual_stride : nullptr;
+    row.out = dst + g * plan.cout * stride;
+    k_.conv(row);
+  }
+}
+
+namespace {
+
+template <class T>
+std::vector<T*> as(const std::vector<void*>& pointers) {
+  std::vector<T*> typed;
+  for (void* p : pointers) typed.push_back(static_cast<T*>(p));
+  return typed;
+}
+
+}  // namespace
+
+// Rows y .. y + n - 1 of a convolution by one of Winograd's algorithms, to rows dst[i] of `element`.
+void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch) {
+  const Step& step = net_.step(s);
+  const StepPlan& plan = net_.plan.steps[s];
+  const int v = step.in[0];
+  const Size size = net_.size(v);
+  const int64_t top = conv_axis(step.conv, 0, size.h).first(y);
+  const auto left = static_cast<int>(conv_axis(step.conv, 1, size.w).first(cols.lo));
+  std::vector<void*> lines, residuals;
+  for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + 2; ++i)
+    lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
+  for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, y + i, cols.lo));
+
+  ConvCommon common;
+  common.in_stride = ring(v).stride;
+  common.cin = plan.cin;
+  common.cout = plan.cout;
+  common.width = cols.size();
+  common.weights = plan.packed;
+  common.bias = plan.bias;
+  common.act = plan.act;
+  common.a = plan.a;
+  common.b = plan.b;
+  common.slope = plan.slope.empty() ? nullptr : plan.slope.data();
+  common.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
+  common.residual_first = plan.residual_first;
+  common.out_stride = stride;
+  const bool measure = run_.measured && takes_winograd16(net_.plan, s);
+  if (plan.algorithm == Algorithm::kWinograd16 || measure) {
+    Winograd16Rows rows{};
+    static_cast<ConvCommon&>(rows) = common;
+    const std::vector<const void*> in(lines.begin(), lines.end()), residual(residuals.begin(), residuals.end());
+    rows.in = in.data();
+    rows.in_type = ring(v).element;
+    rows.residual = residual.empty() ? nullptr : residual.data();
+    rows.residual_type = plan.residual >= 0 ? ring(plan.residual).element : Element::kFloat;
+    rows.out = dst;
+    rows.out_type = element;
+    rows.rows = n;
+    rows.scratch = scratch;
+    if (!measure) return net_.plan.fast->winograd16(rows);
+    const FastKernels& fast = *fast_kernels(k_);
+    std::vector<float> room(fast.winograd16_scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
+    rows.scratch = room.data();
+    InputRange& range = (*run_.measured)[s];
+    range.largest.resize(kWinograd16Points * idx(plan.cin));
+    range.squares.resize(range.largest.size());
+    Winograd16Range sums{range.largest.data(), range.squares.data(), range.tiles};
+    fast.winograd16_measure(rows, sums);
+    range.tiles = sums.tiles;
+  }
+  WinogradRows rows{};
+  static_cast<ConvCommon&>(rows) = common;
+  const std::vector<const float*> in = as<const float>(lines), residual = as<const float>(residuals);
+  const std::vector<float*> out = as<float>({dst, dst + n});
+  rows.in = in.data();
+  rows.residual = residual.empty() ? nullptr : residual.data();
+  rows.out = out.data();
+  rows.rows = n;
+  rows.scratch = scratch;
+  (plan.algorithm == Algorithm::kWinograd ? k_.winograd : k_.winograd2d)(rows);
+}
+
+}  // namespace fastsr
