@@ -339,7 +339,7 @@ def main() -> int:
     report: dict[str, Any] = {**header(args.threads), "rounds": args.rounds, "clock": args.clock}
     if args.sizes:
         report["sizes"] = sizes(wanted, chosen, args)
-        print(f"written: {keep('peers-sizes', report, args.output)}")
+        print(f"written: {keep('sizes', report, args.output)}")
         return 0
     report["cases"] = []
     for network in chosen:

@@ -1,12 +1,14 @@
-"""The README's table and plot from the results of upsample.py.
+"""The README's tables and plots from the results of upsample.py or peers.py.
 
     python benchmarks/report.py benchmarks/results/upsample-*.json                        table in Markdown on standard output
     python benchmarks/report.py benchmarks/results/upsample-*.json --plot docs/assets/speed.png --readme README.md
+    python benchmarks/report.py benchmarks/results/peers-*.json --plot docs/assets/peers.png
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import sys
@@ -86,28 +88,31 @@ def plot(report: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def with_table(text: str, table: str) -> str:
-    """The text with what stands between the marks <!-- table:upsample --> and <!-- /table --> replaced. Ends the program without them."""
-    before, mark, rest = text.partition("<!-- table:upsample -->\n")
+def with_table(text: str, table: str, kind: str = "upsample") -> str:
+    """The text with what stands between the marks <!-- table:KIND --> and <!-- /table --> replaced. Ends the program without them."""
+    before, mark, rest = text.partition(f"<!-- table:{kind} -->\n")
     _, end, after = rest.partition("<!-- /table -->")
     if not (mark and end):
-        sys.exit("no <!-- table:upsample --> and <!-- /table --> in that file")
+        sys.exit(f"no <!-- table:{kind} --> and <!-- /table --> in that file")
     return f"{before}{mark}{table}\n{end}{after}"
 
 
 def main() -> int:
     """Table, and the plot if asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="JSON written by upsample.py; of several the last by date counts")
+    parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="JSON from upsample.py or from peers.py; of several the last by date counts")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="write a plot there")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between <!-- table:upsample --> and <!-- /table --> there")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between <!-- table:upsample --> (or peers) and <!-- /table -->")
     args = parser.parse_args()
     report = max((json.loads(p.read_text(encoding="utf-8")) for p in args.results), key=lambda r: r["date"])
-    print(markdown(report))
+    kind = "peers" if "network" in report["cases"][0] else "upsample"
+    maker = importlib.import_module("report_peers") if kind == "peers" else sys.modules[__name__]
+    table = maker.markdown(report)
+    print(table)
     if args.plot:
-        plot(report, args.plot)
+        maker.plot(report, args.plot)
     if args.readme:
-        args.readme.write_text(with_table(args.readme.read_text(encoding="utf-8"), markdown(report)), encoding="utf-8")
+        args.readme.write_text(with_table(args.readme.read_text(encoding="utf-8"), table, kind), encoding="utf-8")
     return 0
 
 

@@ -143,3 +143,19 @@ def test_exactness(peers: Any) -> None:
     assert got["max_rel"] == pytest.approx(0.01, rel=1e-3)
     assert got["psnr"] == pytest.approx(40, abs=0.1)
     assert peers.exactness(reference[..., 1:], reference)["psnr"] == -np.inf
+
+
+def test_report(peers: Any, tmp_path: Path) -> None:
+    report = importlib.import_module("report_peers")
+    results = [row("fastsr", "f32", 10, 120), row("fastsr", "fast", 5, 70), {**row("fastsr", "f32", 1, 120), "name": "fastsr f32 1 thread"},
+               row("openvino", "f32", 30, 120), row("ncnn", "f32", 20, 130), row("torch", "bf16", 15, 50), row("torch", "f32", 1, 20)]  # fmt: skip
+    case = {"network": "a", "title": "A", "input": "1x1", "gflop": 1.0, "results": [{**r, "version": "1"} for r in results]}
+    peers.compare(case)
+    made = {"date": "2000-01-01", "threads": 2, "clock": "wall", "machine": {"cpu": "a processor", "system": "a system"}, "cases": [case]}
+    lines = report.markdown(made).splitlines()
+    assert lines[2] == "| A | 1x1 | ncnn 20.0 ms | torch 15.0 ms | **10.0 ms** | **2.00** | **5.0 ms** | **3.00** |"
+    assert lines[3].count("**2.00**") == lines[3].count("**3.00**") == 1
+    assert "2 threads, a processor" in lines[-1]
+    pytest.importorskip("matplotlib", reason="draws the plot")
+    report.plot(made, tmp_path / "peers.png")
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
