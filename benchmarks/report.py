@@ -100,7 +100,7 @@ def with_table(text: str, table: str, kind: str = "upsample") -> str:
 def main() -> int:
     """Table, and the plot if asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="JSON from upsample.py or from peers.py; of several the last by date counts")
+    parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="JSON of upsample.py or peers.py; of several the last by date counts")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="write a plot there")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between <!-- table:upsample --> (or peers) and <!-- /table -->")
     args = parser.parse_args()
