@@ -174,12 +174,14 @@ def first_run(loaded: Loaded, save: str) -> dict[str, Any]:
     if refs.exists():
         refs.write_text("5", encoding="ascii")
     before = memory_kib("VmRSS")
+    start = time.perf_counter()
     result = loaded.run()
+    seconds = time.perf_counter() - start
     peak = memory_kib("VmHWM")
     y = np.ascontiguousarray(loaded.fetch(result), np.float32)
     if save:
         np.save(save, y)
-    return {"version": loaded.version, "shape": list(y.shape), "rise_mib": round((peak - before) / 1024, 1)}
+    return {"version": loaded.version, "seconds": seconds, "shape": list(y.shape), "rise_mib": round((peak - before) / 1024, 1)}
 
 
 def timed(loaded: Loaded, runs: int) -> dict[str, list[float]]:
