@@ -26,7 +26,8 @@ namespace FASTSR_TARGET {
 namespace {
 
 constexpr int kTile = kWinogradRows, kTilePoints = kPoints * kPoints;
-constexpr int kTileFloats = 90000;  // of V and M together, unless one register block takes more
+constexpr int kTileFloats = 90000;  // of V and M together, unless kTilesLeast tiles take more
+constexpr int kTilesLeast = 32;     // or the tiles of a register block
 
 size_t winograd2d_point_floats(int cout, int cin) { return (conv_pack_size(cout, cin, 1) + 15) / 16 * 16; }
 
@@ -71,9 +72,12 @@ FASTSR_INLINE TileBlocks tile_blocks(int cin, int cout, int width, int rows) {
   b.tiles = b.in_row * groups;
   b.vectors = (b.tiles + W - 1) / W;
   const int fits = static_cast<int>(kTileFloats / (static_cast<int64_t>(kTilePoints + 1) * W * channels));
-  const int limit = fits > register_block ? fits / register_block * register_block : register_block;
+  const int least = register_block < kTilesLeast / W ? register_block : kTilesLeast / W;
+  const int limit = fits > register_block ? fits / register_block * register_block : fits > least ? fits : least;
   b.count = (b.vectors + limit - 1) / limit;
-  b.stride = static_cast<ptrdiff_t>(b.vectors < limit ? b.vectors : limit) * W;  // grows with the vectors, unlike the largest block
+  if (b.count > 1 && b.count > b.vectors / 2) b.count = b.vectors / 2;  // single vectors are slow: rather three than two and one
+  const int most = limit > 3 ? limit : 3;
+  b.stride = static_cast<ptrdiff_t>(b.vectors < most ? b.vectors : most) * W;  // grows with the vectors, unlike the largest block
   b.point = (b.stride * channels + W + 15) / 32 * 32 + 16;  // the same place of all points in different sets of the first cache level
   return b;
 }
@@ -132,7 +136,7 @@ struct Prefetch {
 
 // V of `vectors` vectors of tiles, one channel: their first pixels at lines[i] + from. next: whether there is a tile behind them.
 FASTSR_INLINE void winograd2d_input_vectors(const float* const* lines, ptrdiff_t from, float* to, ptrdiff_t point, int vectors, bool next) {
-  float behind[kPoints][W];  // the transform down the columns of the pixels behind the vector at work, of which the first two count
+  alignas(64) float behind[kPoints][W];  // the transform down the columns of the pixels behind the vector at work, of which the first two count
   const float* line[kPoints];
   FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
     line[i] = lines[i] + from + vectors * kTile * W;
