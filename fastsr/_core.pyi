@@ -22,11 +22,13 @@ class Model:
         progress: _Progress = None,
         threads: int = 0,
         chunk: int = 0,
+        team: int = -1,
     ) -> list[NDArray[np.float32]]:
         """The network: C-contiguous float32 arrays (N, C, H, W), one per input, to arrays of that kind, one per index in `outputs`.
 
         progress(parts done, parts in all) is called on this thread; an exception it raises cancels the run. chunk: input rows that a tile advances
-        by, 0 for the engine's choice. Results depend on none of threads, tile and chunk. Raises PictureError, MemoryError.
+        by, 0 for the engine's choice. team: 1 lets all threads work together on each tile, 0 gives them tiles of their own, -1 leaves it to the
+        engine. Results depend on none of threads, tile, chunk and team. Raises PictureError, MemoryError.
         """
 
     def upscale(

@@ -75,7 +75,7 @@ std::vector<float> calibration_input(const Program& program, int value) {
 std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& inputs, std::vector<InputRange>* measured) {
   std::vector<int> values;
   for (const OutputInfo& o : plan.program.outputs) values.push_back(o.value);
-  const Prepared prepared(plan, kHeight, kWidth, values, 0, 0, measured ? 1 : get_num_threads());
+  const Prepared prepared(plan, kHeight, kWidth, values, {0, 0, measured ? 1 : get_num_threads(), Teams::kAny});
   std::vector<ArraySource> sources;
   std::vector<const Source*> source_pointers;
   sources.reserve(inputs.size());

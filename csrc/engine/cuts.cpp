@@ -156,29 +156,30 @@ Cuts cheapest(const Net& net, int chunk, int threads, bool team) {
   return best;
 }
 
-Cuts choose_cuts(const Net& net, int chunk, int threads) {
-  Cuts best = cheapest(net, chunk > 0 ? chunk : 2, threads, false);
-  if (chunk > 0) return best;
-  std::vector<int> chunks{4 * threads, 8 * threads, net.height};
-  for (int c : chunks) {
-    if (c > net.height) continue;
-    const Cuts cuts = cheapest(net, c, threads, true);
-    if (cuts.time < best.time) best = cuts;
-  }
-  return best;
+Cuts choose_cuts(const Net& net, const TilingOptions& options) {
+  std::vector<Cuts> choices;
+  if (options.teams != Teams::kAlways) choices.push_back(cheapest(net, options.chunk > 0 ? options.chunk : 2, options.threads, false));
+  if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
+    for (int chunk : {4 * options.threads, 8 * options.threads, net.height}) {
+      chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
+      choices.push_back(cheapest(net, chunk, options.threads, true));
+      if (chunk == net.height || chunk == options.chunk) break;
+    }
+  return *std::min_element(choices.begin(), choices.end(), [](const Cuts& a, const Cuts& b) { return a.time < b.time; });
 }
 
 }  // namespace
 
-Tiling make_tiling(const Net& net, int tile, int chunk, int threads) {
+Tiling make_tiling(const Net& net, const TilingOptions& options) {
   Tiling t;
-  t.chunk = chunk > 0 ? chunk : 2;
   std::vector<Span> rows, cols;
-  if (tile > 0) {
+  if (const int tile = options.tile; tile > 0) {
+    t.chunk = options.chunk > 0 ? options.chunk : 2;
+    t.team = options.teams == Teams::kAlways;
     for (int y = 0; y < net.height; y += std::min(tile, net.height - y)) rows.push_back({y, y + std::min(tile, net.height - y)});
     for (int x = 0; x < net.width; x += std::min(tile, net.width - x)) cols.push_back({x, x + std::min(tile, net.width - x)});
   } else {
-    const Cuts cuts = choose_cuts(net, chunk, threads);
+    const Cuts cuts = choose_cuts(net, options);
     t.chunk = cuts.chunk;
     t.team = cuts.team;
     rows = cut(net.height, cuts.bands);

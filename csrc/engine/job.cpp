@@ -46,12 +46,11 @@ std::vector<int64_t> tile_order(int64_t n) {
 
 }  // namespace
 
-Prepared::Prepared(const Plan& plan, int h, int w, std::vector<int> outputs, int tile_edge, int rows, int n_threads)
-    : net(plan, h, w, std::move(outputs)), tiling(make_tiling(net, tile_edge, rows, n_threads)), tile(tile_edge), chunk(rows), threads(n_threads),
-      pid_(process_id()), bands_(tiling.bands.size()) {}
+Prepared::Prepared(const Plan& plan, int h, int w, std::vector<int> outputs, const TilingOptions& wanted)
+    : net(plan, h, w, std::move(outputs)), tiling(make_tiling(net, wanted)), options(wanted), pid_(process_id()), bands_(tiling.bands.size()) {}
 
-bool Prepared::fits(int h, int w, const std::vector<int>& outputs, int tile_edge, int rows, int n_threads) const {
-  return pid_ == process_id() && net.height == h && net.width == w && net.outputs == outputs && tile == tile_edge && chunk == rows && threads == n_threads;
+bool Prepared::fits(int h, int w, const std::vector<int>& outputs, const TilingOptions& wanted) const {
+  return pid_ == process_id() && net.height == h && net.width == w && net.outputs == outputs && options == wanted;
 }
 
 const Schedule& Prepared::schedule(size_t band) const {
@@ -71,7 +70,7 @@ struct Job::Slot {
 Job::Job(const Prepared& prepared, const std::vector<const Source*>& sources, const std::vector<Sink*>& sinks, const RunOptions& options,
          std::function<Workspace(size_t)> take, std::function<void(Workspace)> give_back)
     : prepared_(prepared), net_(prepared.net), options_(options), take_(std::move(take)), give_back_(std::move(give_back)),
-      zeros_(prepared.tiling.zero_floats, 0.0f), context_{net_, sources, sinks, zeros_.data(), options.measured}, threads_(prepared.threads), order_(tile_order(prepared.tiles())),
+      zeros_(prepared.tiling.zero_floats, 0.0f), context_{net_, sources, sinks, zeros_.data(), options.measured}, threads_(prepared.options.threads), order_(tile_order(prepared.tiles())),
       total_(prepared.tiles() * kParts) {
   if (!prepared.tiling.team) threads_ = static_cast<int>(std::min<int64_t>(threads_, prepared.tiles()));
   slots_.resize(static_cast<size_t>(threads_));

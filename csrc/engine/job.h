@@ -15,15 +15,15 @@ namespace fastsr {
 
 // Everything about a run that depends only on sizes and options. Schedules are made when the first tile of their band runs.
 struct Prepared {
-  Prepared(const Plan& plan, int height, int width, std::vector<int> outputs, int tile, int chunk, int threads);
+  Prepared(const Plan& plan, int height, int width, std::vector<int> outputs, const TilingOptions& options);
 
-  bool fits(int height, int width, const std::vector<int>& outputs, int tile, int chunk, int threads) const;
+  bool fits(int height, int width, const std::vector<int>& outputs, const TilingOptions& options) const;
   const Schedule& schedule(size_t band) const;
   int64_t tiles() const { return static_cast<int64_t>(tiling.strips.size() * tiling.bands.size()); }
 
   const Net net;
   const Tiling tiling;
-  const int tile, chunk, threads;
+  const TilingOptions options;
 
  private:
   struct BandSchedule {

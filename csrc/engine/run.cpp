@@ -49,14 +49,14 @@ void Model::give_back(Workspace workspace) const {
   if (kept <= kIdleBytes) idle_.push_back(std::move(workspace));
 }
 
-std::shared_ptr<const Prepared> Model::prepare(int h, int w, const std::vector<int>& values, const RunOptions& options, int threads) const {
+std::shared_ptr<const Prepared> Model::prepare(int h, int w, const std::vector<int>& values, const TilingOptions& options) const {
   std::shared_ptr<const Prepared> prepared;
   {
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (lock.owns_lock()) prepared = last_;
   }
-  if (prepared && prepared->fits(h, w, values, options.tile, options.chunk, threads)) return prepared;
-  prepared = std::make_shared<const Prepared>(*plan_, h, w, values, options.tile, options.chunk, threads);
+  if (prepared && prepared->fits(h, w, values, options)) return prepared;
+  prepared = std::make_shared<const Prepared>(*plan_, h, w, values, options);
   const double actions = static_cast<double>(h) * static_cast<double>(plan_->steps.size()) / prepared->tiling.chunk;
   if (actions * sizeof(Action) > kRememberedBytes) return prepared;
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
@@ -72,7 +72,7 @@ Model::Cost Model::cost(int h, int w, int tile) const {
   std::vector<int> values;
   for (const OutputInfo& o : plan_->program.outputs) values.push_back(o.value);
   const Net net(*plan_, h, w, values);
-  const Tiling tiling = make_tiling(net, tile, 0, 1);
+  const Tiling tiling = make_tiling(net, {tile, 0, 1, Teams::kAny});
   Cost cost{0, 0};
   for (size_t s = 0; s < plan_->steps.size(); ++s) {
     const Size size = net.size(net.step(s).out);
@@ -105,7 +105,7 @@ void Model::run(const std::vector<const Source*>& sources, const std::vector<int
   }
 
   const int threads = std::clamp(options.threads > 0 ? options.threads : get_num_threads(), 1, kMaxThreads);
-  const std::shared_ptr<const Prepared> prepared = prepare(h, w, values, options, threads);
+  const std::shared_ptr<const Prepared> prepared = prepare(h, w, values, {options.tile, options.chunk, threads, options.teams});
   Job(*prepared, sources, sinks, options, [this](size_t n) { return take_workspace(n); }, [this](Workspace used) { give_back(std::move(used)); }).run();
 }
 

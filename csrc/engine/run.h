@@ -18,6 +18,7 @@ struct RunOptions {
   int threads = 0;  // 0: get_num_threads()
   int tile = 0;     // edge in input pixels; 0: the engine's choice
   int chunk = 0;    // input rows that a tile advances by; 0: the engine's choice
+  Teams teams = Teams::kAny;
   std::vector<InputRange>* measured = nullptr;  // see RunContext; only with one thread
   bool quiet = false;                           // whatever FASTSR_DEBUG says
   // Called on the calling thread with (parts done, parts in all), 100 parts a tile, between tiles and about every 50 ms; false cancels: run throws
@@ -51,7 +52,7 @@ class Model {
   Cost cost(int h, int w, int tile) const;
 
  private:
-  std::shared_ptr<const Prepared> prepare(int h, int w, const std::vector<int>& outputs, const RunOptions& options, int threads) const;
+  std::shared_ptr<const Prepared> prepare(int h, int w, const std::vector<int>& outputs, const TilingOptions& options) const;
   Workspace take_workspace(size_t floats) const;
   void give_back(Workspace workspace) const;
 

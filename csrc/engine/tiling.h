@@ -104,7 +104,16 @@ struct Tiling {
   size_t zero_floats = 0;  // of the shared zero row
 };
 
-// Tiles of `tile` x `tile` input pixels, or for tile = 0 the engine's own choice for `threads` threads. chunk 0: the engine's choice.
-Tiling make_tiling(const Net& net, int tile, int chunk, int threads);
+// What may be asked of a tiling; 0 and kAny leave it to the engine.
+enum class Teams : int { kAny = -1, kNone, kAlways };
+struct TilingOptions {
+  int tile = 0;   // edge of the tiles in input pixels
+  int chunk = 0;  // input rows that a tile advances by
+  int threads = 1;
+  Teams teams = Teams::kAny;
+  bool operator==(const TilingOptions& o) const { return tile == o.tile && chunk == o.chunk && threads == o.threads && teams == o.teams; }
+};
+
+Tiling make_tiling(const Net& net, const TilingOptions& options);
 
 }  // namespace fastsr

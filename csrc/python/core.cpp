@@ -104,7 +104,7 @@ class PyModel {
     options_.tile = tile;
   }
 
-  py::list run(const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk) const {
+  py::list run(const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team) const {
     if (inputs.empty()) throw Error(ErrorKind::kPicture, "no input array was given");
     const py::ssize_t n = inputs[0].ndim() == 4 ? inputs[0].shape(0) : 0;
     for (const FloatArray& a : inputs)
@@ -120,7 +120,7 @@ class PyModel {
       results.emplace_back(std::vector<py::ssize_t>{n, c, size.h, size.w});
     }
     Progress poll(progress, n);
-    guarded(poll, threads, chunk, [&](const RunOptions& options) {
+    guarded(poll, threads, chunk, team, [&](const RunOptions& options) {
       for (py::ssize_t i = 0; i < n; ++i, ++poll.round) {
         std::vector<ArraySource> sources;
         std::vector<ArraySink> sinks;
@@ -163,7 +163,7 @@ class PyModel {
     out.white = white;
     const std::unique_ptr<Sink> sink = make_picture_sink(out, in, program.feed, isa);
     Progress poll(progress, 1);
-    guarded(poll, threads, 0, [&](const RunOptions& options) { model_.run({source.get()}, {0}, {sink.get()}, options); });
+    guarded(poll, threads, 0, -1, [&](const RunOptions& options) { model_.run({source.get()}, {0}, {sink.get()}, options); });
     return result;
   }
 
@@ -194,10 +194,11 @@ class PyModel {
   }
 
   template <class Work>
-  void guarded(Progress& poll, int threads, int chunk, Work&& work) const {
+  void guarded(Progress& poll, int threads, int chunk, int team, Work&& work) const {
     RunOptions options = options_;
     if (threads > 0) options.threads = threads;
     options.chunk = chunk;
+    options.teams = static_cast<Teams>(team);
     try {
       WithoutGil gil;
       options.progress = [&](int64_t done, int64_t total) { return poll(done, total, gil); };
@@ -236,7 +237,8 @@ PYBIND11_MODULE(_core, m) {
   py::class_<PyModel>(m, "Model")
       .def(py::init<const py::bytes&, int, int, bool, const std::string&>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0,
            py::arg("verify") = true, py::arg("precision") = "f32")
-      .def("run", &PyModel::run, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0)
+      .def("run", &PyModel::run, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
+           py::arg("team") = -1)
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)
       .def("describe", &PyModel::describe, py::arg("threads") = 0)

@@ -118,32 +118,32 @@ void concurrent_upscales(const char* path) {
   const Feed& feed = model.plan().program.feed;
   PictureView in;
   in.data = picture.data(), in.height = h, in.width = w, in.channels = 3, in.row_bytes = 3 * w, in.pixel_bytes = 3, in.channel_bytes = 1;
-  const auto upscale = [&](int threads, int tile) {
+  const auto upscale = [&](int threads, int tile, Teams teams) {
     std::vector<uint8_t> result(static_cast<size_t>(3 * size.h * size.w));
     PictureView out = in;
     out.data = result.data(), out.height = size.h, out.width = size.w, out.row_bytes = 3 * size.w;
     const std::unique_ptr<Source> source = make_picture_source(in, feed);
     const std::unique_ptr<Sink> sink = make_picture_sink(out, in, feed);
     RunOptions options;
-    options.threads = threads, options.tile = tile;
+    options.threads = threads, options.tile = tile, options.teams = teams;
     options.progress = [](int64_t done, int64_t total) { return done <= total; };
     model.run({source.get()}, {0}, {sink.get()}, options);
     return result;
   };
-  const std::vector<uint8_t> expected = upscale(1, 0);
+  const std::vector<uint8_t> expected = upscale(1, 0, Teams::kAny);
   std::vector<std::thread> callers;
   for (int i = 0; i < 4; ++i)
     callers.emplace_back([&, i] {
-      for (int round = 0; round < 3; ++round) CHECK(upscale(1 + i % 3, 8 + 5 * i) == expected);
+      for (int round = 0; round < 3; ++round) CHECK(upscale(1 + i % 3, 8 + 5 * i, i % 2 ? Teams::kAlways : Teams::kNone) == expected);
     });
-  callers.emplace_back([&] {  // one that gives up, beside the others
+  for (Teams teams : {Teams::kNone, Teams::kAlways}) callers.emplace_back([&, teams] {  // one that gives up, beside the others
     bool cancelled = false;
     const std::vector<float> x(static_cast<size_t>(h * w), 0.5f);
     std::vector<float> y(static_cast<size_t>(size.h) * static_cast<size_t>(size.w));
     const ArraySource source(x.data(), 1, h, w, ptrdiff_t{h} * w, w);
     ArraySink sink(y.data(), 1, ptrdiff_t{size.h} * size.w, size.w);
     RunOptions options;
-    options.threads = 3, options.tile = 8;
+    options.threads = 3, options.tile = 8, options.teams = teams;
     options.progress = [](int64_t, int64_t) { return false; };
     try {
       model.run({&source}, {0}, {&sink}, options);
