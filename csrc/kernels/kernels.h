@@ -109,8 +109,16 @@ struct Kernels {
 //   not worth a group's longer reach: 64->4 1.25, 4->64 1.2, 6->6 1.2, 64->3 1.1, 5->5 1.1, 64->2 1.0, 64->1 0.8
 inline bool winograd_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 4 * (static_cast<int64_t>(cin) + cout); }
 
-// Whether winograd2d is clearly faster than winograd and conv; the same for all instruction sets.
-inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 10 * (static_cast<int64_t>(cin) + cout); }
+// Whether winograd2d is clearly faster than winograd and conv; the same for all instruction sets. Next to 36 multiply-adds per pair of channels and
+// sixteen results the transforms cost about 220 and 160 vector operations for each input and each output channel, and V and M go through the second
+// cache level. Measured, times winograd's rate, medians over rows of 320 and 640 pixels, one and two groups a call, rows coming from the third level,
+// AVX-512 / AVX2 (times conv's rate):
+//   128->128 1.7 / 1.8 (2.9 / 3.5), 64->64 1.7 / 1.8 (2.9 / 3.1), 48->48 1.7 / 1.8, 64->48 1.7 / 1.9, 64->32 1.7 / 1.7, 96->32 1.6 / 2.0,
+//   128->32 1.6 / 1.9, 32->32 1.5 / 1.6 (2.4 / 2.8), 192->64 1.5 / 1.8, 16->64 1.4 / 1.6, 24->24 1.4 / 1.5, 64->16 1.3 / 1.5,
+//   256->256 1.3 / 1.7, 16->16 1.3 / 1.3 (1.8 / 2.2), 64->12 1.2 / 1.6
+//   not worth the larger error: 64->8 1.2 / 1.2, 8->64 1.2 / 1.3, 32->9 1.15 / 1.25, 12->12 1.15 / 1.2, 8->8 1.0 / 1.0, 64->3 0.7 / 0.9
+// A call of few tiles is slower: 24 (96 pixels, one group) with AVX-512 have 64->64 at 1.1, 16->16 at 0.9.
+inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 8 * (static_cast<int64_t>(cin) + cout); }
 
 // One per target unit; null when the unit is not compiled for this platform.
 const Kernels* kernels_scalar();
