@@ -15,7 +15,7 @@
 // element e of lane l is tile e * W / 4 + l.
 //   V: [point][pair of input channels][vector][tile][2], an odd last channel is paired with itself and the weight 0
 //   U: [point][block of output channels][pair][channel in block][2]
-//   M: [output channel][point][vector][tile]
+//   M: [output channel][vector][point][tile]
 //
 // Every element is one fixed sequence of operations, the same for all instruction sets but scalar, where a multiply-add rounds twice.
 //
@@ -77,6 +77,37 @@ FASTSR_INLINE Run16 run16(const Layout16& l, int first, int at, int of) {
   return {(first + at) / l.vectors, vector, rest < of - at ? rest : of - at, at, of};
 }
 
+// Prefetches what a block has of rows, a piece of a row of one channel at a time.
+struct Fetch16 {
+  const void* const* rows;
+  int n_rows, per_group, channels;  // rows; of them those of a group, from kTile times the group on
+  ptrdiff_t size, stride;           // bytes of an element, from channel to channel
+  const Layout16& l;
+  int first, of, channel, row;      // vectors of the block; what comes next
+  Run16 run;
+  Fetch16(const Layout16& layout, const void* const* rows_, int n_rows_, int per_group_, int channels_, Element type, ptrdiff_t stride_, int first_, int of_)
+      : rows(rows_), n_rows(n_rows_), per_group(per_group_), channels(rows && of_ > 0 ? channels_ : 0), size(type == Element::kHalf ? 2 : 4),
+        stride(stride_ * size), l(layout), first(first_), of(of_), channel(0), row(0), run(run16(layout, first_, 0, of_)) {}
+  int steps() const { return channels * per_group * ((first % l.vectors + of - 1) / l.vectors + 1); }
+  bool step() {
+    if (channel == channels) return false;
+    const int y = kTile * run.group + row;
+    if (y < n_rows) {
+      const char* const from = static_cast<const char*>(rows[y]) + channel * stride + run.vector * kTile * W * size;
+      const char* const last = from + (run.count * kTile * W + 1) * size;
+      for (const char* p = from; p < last; p += 64) FASTSR_PREFETCH(p);
+      FASTSR_PREFETCH(last);
+    }
+    if (++row == per_group) {
+      row = 0;
+      const int at = run.at + run.count;
+      channel += at == of;
+      run = run16(l, first, at == of ? 0 : at, of);
+    }
+    return true;
+  }
+};
+
 // ---- V -------------------------------------------------------------------------------------------------------------------------------------------
 
 // B^T d.
@@ -92,26 +123,27 @@ FASTSR_INLINE void transform_input(const V (&d)[kPoints], V (&t)[kPoints]) {
 }
 
 // B^T d of a run for two channels, `second` elements apart, in x's direction still pixels: six lines of vectors, each two vectors for W pixels, of both
-// channels alternately; in every lane the first vector has the lane's first two pixels.
+// channels alternately; in every lane the first vector has the lane's first two pixels. The lines lie side by side.
+constexpr int kColumn = 2 * W * kPoints;
+
 template <class T>
 FASTSR_NOINLINE void transform_lines(const T* const* in, ptrdiff_t offset, ptrdiff_t second, float* lines, int vectors) {
-  const ptrdiff_t line = 2 * W * (4 * vectors + 1);
-  for (int m = 0; m <= 4 * vectors; m++, offset += W, lines += 2 * W) {
+  for (int m = 0; m <= 4 * vectors; m++, offset += W, lines += kColumn) {
     V d[kPoints], even[kPoints], odd[kPoints];
     FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = m < 4 * vectors ? load(in[i] + offset) : load_two(in[i] + offset);
     transform_input(d, even);
     FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = m < 4 * vectors ? load(in[i] + offset + second) : load_two(in[i] + offset + second);
     transform_input(d, odd);
     FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
-      store(lines + i * line, zip32_lo(even[i], odd[i]));
-      store(lines + i * line + W, zip32_hi(even[i], odd[i]));
+      store(lines + i * 2 * W, zip32_lo(even[i], odd[i]));
+      store(lines + i * 2 * W + W, zip32_hi(even[i], odd[i]));
     }
   }
 }
 
 // (B^T d) B of half a vector of tiles, from transform_lines' line there.
 FASTSR_INLINE void transform_tiles(const float* line, V (&t)[kPoints]) {
-  const V a0 = load(line), b0 = load(line + W), a1 = load(line + 2 * W), b1 = load(line + 3 * W), a2 = load(line + 4 * W);
+  const V a0 = load(line), b0 = load(line + W), a1 = load(line + kColumn), b1 = load(line + kColumn + W), a2 = load(line + 2 * kColumn);
   const V c0 = next_lane(a0, a1), c1 = next_lane(a1, a2);
   const V d[kPoints] = {zip64_lo(a0, a1), zip64_hi(a0, a1), zip64_lo(b0, b1), zip64_hi(b0, b1), zip64_lo(c0, c1), zip64_hi(c0, c1)};
   transform_input(d, t);
@@ -119,10 +151,10 @@ FASTSR_INLINE void transform_tiles(const float* line, V (&t)[kPoints]) {
 
 // lines of one point in y's direction to V of its six points; `v`: the pair of channels there, `scales`: its s[p].
 FASTSR_NOINLINE void round_tiles(const float* lines, const float* scales, V most, int16_t* v, ptrdiff_t point, int vectors) {
-  for (int i = 0; i < vectors; i++, lines += 8 * W, v += 2 * W) {
+  for (int i = 0; i < vectors; i++, lines += 4 * kColumn, v += 2 * W) {
     V left[kPoints], right[kPoints];
     transform_tiles(lines, left);
-    transform_tiles(lines + 4 * W, right);
+    transform_tiles(lines + 2 * kColumn, right);
     FASTSR_UNROLL for (int j = 0; j < kPoints; j++) {
       const V scale = set2(scales + 2 * j);
       store_pairs(v + j * point, pairs(whole(mul(left[j], scale), most), whole(mul(right[j], scale), most)));
@@ -140,23 +172,22 @@ struct Lines16 {
 };
 
 template <class T>
-void winograd16_input(const Winograd16Rows& r, const Layout16& l, const Run16& run, float* lines, int16_t* v) {
+void winograd16_input(const Winograd16Rows& r, const Layout16& l, const Run16& run, float* lines, int16_t* v, Fetch16& fetch) {
   const Lines16<T> rows(r, run);
   const float* scales = static_cast<const float*>(r.weights);
   const V most = set1(scales[0]);
-  const ptrdiff_t line = 2 * W * (4 * run.count + 1);
   scales += 16;
   v += 2 * W * run.at;
   for (int c = 0; c < r.cin; c += 2, v += 2 * W * run.of, scales += 2 * kPoints2) {
+    for (int i = 0; i < 2 * kPoints; i++) fetch.step();
     transform_lines(rows.in, c * r.in_stride, c + 1 < r.cin ? r.in_stride : 0, lines, run.count);
-    for (int i = 0; i < kPoints; i++) round_tiles(lines + i * line, scales + 2 * i * kPoints, most, v + i * kPoints * l.v, l.v, run.count);
+    for (int i = 0; i < kPoints; i++) round_tiles(lines + i * 2 * W, scales + 2 * i * kPoints, most, v + i * kPoints * l.v, l.v, run.count);
   }
 }
 
 template <class T>
 void measure_run(const Winograd16Rows& r, const Run16& run, float* lines, Winograd16Range& range) {
   const Lines16<T> rows(r, run);
-  const ptrdiff_t line = 2 * W * (4 * run.count + 1);
   float tiles[W];  // of the elements of half a vector
   for (int e = 0; e < W; e++) tiles[e] = static_cast<float>(e % 4 / 2 * (W / 4) + e / 4);
   for (int c = 0; c < r.cin; c += 2) {
@@ -168,7 +199,7 @@ void measure_run(const Winograd16Rows& r, const Run16& run, float* lines, Winogr
         const int rest = (r.width + kTile - 1) / kTile - (2 * run.vector + half) * (W / 2);  // tiles from here on
         const M wanted = lt(load(tiles), set1(static_cast<float>(rest < W ? rest : W)));
         V t[kPoints];
-        transform_tiles(lines + i * line + half * 4 * W, t);
+        transform_tiles(lines + i * 2 * W + half * 2 * kColumn, t);
         for (int j = 0; j < kPoints; j++) {
           const V value = select(wanted, abs(t[j]), set1(0.0f));
           most[j] = max(value, most[j]);
@@ -208,7 +239,7 @@ FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, 
     }
   }
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-    FASTSR_UNROLL for (int i = 0; i < NV; i++) store_sums(m + k * channel + i * W, sum[k][i]);
+    FASTSR_UNROLL for (int i = 0; i < NV; i++) store_sums(m + k * channel + i * kPoints2 * W, sum[k][i]);
   }
 }
 
@@ -236,25 +267,47 @@ FASTSR_INLINE V load_element(const void* p, Element type, ptrdiff_t at) {
   return type == Element::kHalf ? load(static_cast<const uint16_t*>(p) + at) : load(static_cast<const float*>(p) + at);
 }
 
-// Activation, residual and store of four vectors in a row.
-FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x) {
-  const void* const residual = r.residual ? r.residual[row] : nullptr;
-  const ptrdiff_t from = k * r.residual_stride + x;
-  if (residual && r.residual_first) {
-    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = add(y[i], load_element(residual, r.residual_type, from + i * W));
-  }
+FASTSR_INLINE void activate(const Winograd16Rows& r, V (&y)[kTile], int k) {
   if (r.act == Act::kRelu) {
-    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = max(set1(0.0f), y[i]);
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = max(y[i], set1(0.0f));
   } else if (r.act == Act::kClip) {
     FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = min(set1(r.b), max(set1(r.a), y[i]));
   } else if (r.act != Act::kNone) {
     const V slope = set1(r.act == Act::kPRelu ? r.slope[k] : r.a);
     FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = select(lt(y[i], set1(0.0f)), mul(y[i], slope), y[i]);
   }
-  if (residual && !r.residual_first) {
-    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = add(y[i], load_element(residual, r.residual_type, from + i * W));
-  }
+}
+
+// From the four pixels of the tiles, one vector each, to four vectors of neighbouring pixels.
+FASTSR_INLINE void untile(V (&y)[kTile]) {
+  const V lo01 = zip32_lo(y[0], y[1]), lo23 = zip32_lo(y[2], y[3]), hi01 = zip32_hi(y[0], y[1]), hi23 = zip32_hi(y[2], y[3]);
+  y[0] = zip64_lo(lo01, lo23);
+  y[1] = zip64_hi(lo01, lo23);
+  y[2] = zip64_lo(hi01, hi23);
+  y[3] = zip64_hi(hi01, hi23);
+}
+
+// Residual, activation and store of a row of a vector of tiles.
+FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x) {
   const ptrdiff_t at = k * r.out_stride + x;
+  if (r.residual) {
+    const void* const residual = r.residual[row];
+    const ptrdiff_t from = k * r.residual_stride + x;
+    untile(y);
+    if (!r.residual_first) activate(r, y, k);
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) y[i] = add(y[i], load_element(residual, r.residual_type, from + i * W));
+    if (r.residual_first) activate(r, y, k);
+  } else {
+#if FASTSR_STORE_TILES
+    if (r.out_type == Element::kHalf) {
+      if (r.act != Act::kRelu) activate(r, y, k);
+      store_tiles(static_cast<uint16_t*>(r.out[row]) + at, y, r.act == Act::kRelu);
+      return;
+    }
+#endif
+    activate(r, y, k);
+    untile(y);
+  }
   if (r.out_type == Element::kHalf) {
     uint16_t* const out = static_cast<uint16_t*>(r.out[row]) + at;
     FASTSR_UNROLL for (int i = 0; i < kTile; i++) store(out + i * W, saturated(y[i]));
@@ -273,28 +326,26 @@ FASTSR_INLINE void transform_output(V sum0, V sum, V difference5, V difference, 
   y[3] = fma(set1(0.125f), m3, fma(set1(-8.0f), m4, difference5));
 }
 
-// Of one vector of tiles of output channel k: `m`, its first point there, `point` from point to point.
-FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m, ptrdiff_t point, const float* coefs, int k, int group, ptrdiff_t x) {
-  const V bias = set1(r.bias ? r.bias[k] : 0.0f);
-  V columns[kPoints][kTile];
-  FASTSR_UNROLL for (int j = 0; j < kPoints; j++, coefs += 7) {
-    V p[kPoints];
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + (i * kPoints + j) * point);
-    // The middle of all points, (1, 1): every result has it once.
-    const V m1 = j == 1 ? fma(set1(coefs[1]), p[1], bias) : mul(set1(coefs[1]), p[1]);
-    const V sum = fma(set1(coefs[2]), p[2], m1), difference = fma(set1(coefs[3]), p[2], m1);
+// Of one vector of tiles of output channel k, whose M is m.
+FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m, const float* coefs, int k, int group, ptrdiff_t x) {
+  float columns[kTile][kPoints * W];
+  V start = set1(0.0f);
+  FASTSR_NO_UNROLL for (int j = 0; j < kPoints; j++, m += W, coefs += 7) {
+    V p[kPoints], y[kTile];
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + i * kPoints * W);
+    const V m1 = fma(set1(coefs[1]), p[1], start), sum = fma(set1(coefs[2]), p[2], m1), difference = fma(set1(coefs[3]), p[2], m1);
     transform_output(fma(set1(coefs[0]), p[0], sum), sum, fma(set1(coefs[6]), p[5], difference), difference, mul(set1(coefs[4]), p[3]),
-                     mul(set1(coefs[5]), p[4]), columns[j]);
+                     mul(set1(coefs[5]), p[4]), y);
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) store(columns[i] + j * W, y[i]);
+    start = set1(j == 0 && r.bias ? r.bias[k] : 0.0f);  // every result has the point (1, 1) once
   }
-  const int rows = r.rows - kTile * group;
-  FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
-    if (i >= rows) continue;
-    const V sum = add(columns[1][i], columns[2][i]), difference = sub(columns[1][i], columns[2][i]);
-    V t[kTile];
-    transform_output(add(columns[0][i], sum), sum, add(columns[5][i], difference), difference, columns[3][i], columns[4][i], t);
-    const V lo01 = zip32_lo(t[0], t[1]), lo23 = zip32_lo(t[2], t[3]), hi01 = zip32_hi(t[0], t[1]), hi23 = zip32_hi(t[2], t[3]);
-    V y[kTile] = {zip64_lo(lo01, lo23), zip64_hi(lo01, lo23), zip64_lo(hi01, hi23), zip64_hi(hi01, hi23)};
-    finish(r, y, k, kTile * group + i, x);
+  const int rows = r.rows - kTile * group < kTile ? r.rows - kTile * group : kTile;
+  FASTSR_NO_UNROLL for (int i = 0; i < rows; i++) {
+    V c[kPoints], t[kTile];
+    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) c[j] = load(columns[i] + j * W);
+    const V sum = add(c[1], c[2]), difference = sub(c[1], c[2]);
+    transform_output(add(c[0], sum), sum, add(c[5], difference), difference, c[3], c[4], t);
+    finish(r, t, k, kTile * group + i, x);
   }
 }
 
@@ -313,19 +364,26 @@ void winograd16(const Winograd16Rows& r) {
   const int16_t* const u = reinterpret_cast<const int16_t*>(coefs + coefs_floats(r.cout));
   const size_t u_point = point_weights(r.cout, r.cin);
   const DotChannels blocks = dot_channels(r.cout);
+  const int n_lines = (r.rows + kTile - 1) / kTile * kTile + 2;
   const int n_pairs = pairs_of(r.cin), per_pass = l.channels / blocks.size;
   for (int b = 0, first = 0; b < l.count; b++) {
     const int n = static_cast<int>(static_cast<int64_t>(l.total) * (b + 1) / l.count) - first;
     for (int at = 0; at < n;) {
       const Run16 run = run16(l, first, at, n);
+      Fetch16 ahead(l, b == 0 ? r.in : nullptr, n_lines, kPoints, r.cin, r.in_type, r.in_stride, first + at, run.count);  // later blocks' are there
+      for (int i = 0; i < 4 * kPoints; i++) ahead.step();
       if (r.in_type == Element::kHalf) {
-        winograd16_input<uint16_t>(r, l, run, lines, v);
+        winograd16_input<uint16_t>(r, l, run, lines, v, ahead);
       } else {
-        winograd16_input<float>(r, l, run, lines, v);
+        winograd16_input<float>(r, l, run, lines, v, ahead);
       }
       at += run.count;
     }
-    const ptrdiff_t point = static_cast<ptrdiff_t>(n) * W;
+    const int end = b + 1 < l.count ? static_cast<int>(static_cast<int64_t>(l.total) * (b + 2) / l.count) : first + n;
+    Fetch16 next(l, r.in, n_lines, kPoints, r.cin, r.in_type, r.in_stride, first + n, end - first - n);
+    Fetch16 residual(l, r.residual, r.rows, kTile, r.cout, r.residual_type, r.residual_stride, first, n);
+    Fetch16 out(l, r.out, r.rows, kTile, r.cout, r.out_type, r.out_stride, first, n);
+    const int calls = kPoints2 * blocks.count, steps = (next.steps() + residual.steps() + out.steps() + calls - 1) / calls;
     for (int b0 = 0, k0 = 0; b0 < blocks.count; b0 += per_pass) {
       const int b1 = b0 + per_pass < blocks.count ? b0 + per_pass : blocks.count;
       int k1 = k0;
@@ -333,14 +391,16 @@ void winograd16(const Winograd16Rows& r) {
         k1 = k0;
         for (int i = b0; i < b1; i++) {
           const int kb = i < blocks.larger ? blocks.size : blocks.size - 1;
-          kBlocks.block[kb][n](v + p * l.v, u + p * u_point + static_cast<size_t>(k1) * n_pairs * 2, n_pairs, m + (k1 - k0) * l.m + p * point, l.m);
+          kBlocks.block[kb][n](v + p * l.v, u + p * u_point + static_cast<size_t>(k1) * n_pairs * 2, n_pairs, m + (k1 - k0) * l.m + p * W, l.m);
           k1 += kb;
+          for (int s = 0; s < steps && (out.step() || residual.step() || next.step()); s++) {
+          }
         }
       }
       for (int k = k0; k < k1; k++) {
         for (int at = 0; at < n; at++) {
           const Run16 run = run16(l, first, at, n);
-          winograd16_output(r, m + (k - k0) * l.m + at * W, point, coefs + static_cast<ptrdiff_t>(k) * kCoefs, k, run.group,
+          winograd16_output(r, m + (k - k0) * l.m + at * kPoints2 * W, coefs + static_cast<ptrdiff_t>(k) * kCoefs, k, run.group,
                             static_cast<ptrdiff_t>(run.vector) * kTile * W);
         }
       }

@@ -44,7 +44,11 @@ FASTSR_INLINE V load_two(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(p[0] | static_cast<uint32_t>(p[1]) << 16)));
 }
 
-FASTSR_INLINE V set2(const float* p) { return _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castsi128_pd(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))); }
+FASTSR_INLINE V set2(const float* p) {
+  double both;
+  std::memcpy(&both, p, 8);
+  return _mm256_castpd_ps(_mm256_set1_pd(both));
+}
 
 FASTSR_INLINE V zip32_lo(V a, V b) { return _mm256_unpacklo_ps(a, b); }
 FASTSR_INLINE V zip32_hi(V a, V b) { return _mm256_unpackhi_ps(a, b); }

@@ -31,13 +31,47 @@ FASTSR_INLINE V load_two(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm_cvtsi32_si128(static_cast<int>(p[0] | static_cast<uint32_t>(p[1]) << 16))));
 }
 
-FASTSR_INLINE V set2(const float* p) { return _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm_castsi128_pd(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))); }
+FASTSR_INLINE V set2(const float* p) {
+  double both;
+  std::memcpy(&both, p, 8);
+  return _mm512_castpd_ps(_mm512_set1_pd(both));
+}
 
 FASTSR_INLINE V zip32_lo(V a, V b) { return _mm512_unpacklo_ps(a, b); }
 FASTSR_INLINE V zip32_hi(V a, V b) { return _mm512_unpackhi_ps(a, b); }
 FASTSR_INLINE V zip64_lo(V a, V b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
 FASTSR_INLINE V zip64_hi(V a, V b) { return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); }
 FASTSR_INLINE V next_lane(V a, V b) { return shift<4>(a, b); }
+
+// The half floats of four vectors, y[0] of the first element's lane, y[1] of the second's and so on, lane elements as pairs() leaves them: one permutation
+// instead of eight of floats. The integers order as the half floats do, apart from their sign.
+#define FASTSR_STORE_TILES 1
+struct TileOrder {
+  int16_t at[64];
+  constexpr TileOrder() : at{} {
+    for (int tile = 0; tile < 16; tile++)
+      for (int j = 0; j < 4; j++) at[4 * tile + j] = static_cast<int16_t>(32 * (j / 2) + 16 * (j % 2) + tile % 4 * 4 + tile / 4);
+  }
+};
+FASTSR_INLINE __m512i two_halves(V a, V b) {
+  const __m256i lo = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT), hi = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
+}
+FASTSR_INLINE void store_tiles(uint16_t* p, const V (&y)[4], bool relu) {
+  const __m512i most = _mm512_set1_epi16(0x7bff), sign = _mm512_set1_epi16(static_cast<int16_t>(0x8000));
+  __m512i lo = two_halves(y[0], y[1]), hi = two_halves(y[2], y[3]);
+  if (relu) {
+    lo = _mm512_min_epi16(_mm512_max_epi16(lo, _mm512_setzero_si512()), most);
+    hi = _mm512_min_epi16(_mm512_max_epi16(hi, _mm512_setzero_si512()), most);
+  } else {
+    lo = _mm512_or_si512(_mm512_and_si512(sign, lo), _mm512_min_epi16(_mm512_andnot_si512(sign, lo), most));
+    hi = _mm512_or_si512(_mm512_and_si512(sign, hi), _mm512_min_epi16(_mm512_andnot_si512(sign, hi), most));
+  }
+  // Tile t is element t % 16 / 4 of lane t % 4 in each of lo's and hi's two.
+  alignas(64) static constexpr TileOrder kOrder;
+  _mm512_storeu_si512(p, _mm512_permutex2var_epi16(lo, _mm512_load_si512(kOrder.at), hi));
+  _mm512_storeu_si512(p + 32, _mm512_permutex2var_epi16(lo, _mm512_load_si512(kOrder.at + 32), hi));
+}
 
 FASTSR_INLINE I whole(V a, V most) { return _mm512_cvtps_epi32(_mm512_range_ps(a, most, 2)); }  // the smaller magnitude, a's sign
 FASTSR_INLINE Pairs pairs(I a, I b) { return _mm512_packs_epi32(a, b); }

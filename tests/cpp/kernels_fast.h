@@ -147,10 +147,10 @@ void test_fast_range(const std::vector<const FastKernels*>& isas, int cin, int w
     checks += kAll * cin;
     bool right = got.r.tiles == 5 + p.range.r.tiles && got.largest[7] == 1e9f;
     for (int i = 0; i < kAll * cin; i++) {
-      const float most = p.range.largest[i];
-      const double squares = p.range.squares[i] + (i == 8 ? 1000 : 0);
-      right = right && (i == 7 || (fused ? got.largest[i] == most : std::fabs(got.largest[i] - most) <= 1e-5f * most)) &&
-              std::fabs(got.squares[i] - squares) <= 1e-5 * squares;
+      const double most = p.range.largest[i], squares = p.range.squares[i] + (i == 8 ? 1000 : 0);
+      const double slack = fused ? 0 : 1e-4;  // inputs are at most 1, transformed ones 49
+      right = right && (i == 7 || std::fabs(got.largest[i] - most) <= slack) &&
+              std::fabs(got.squares[i] - squares) <= 1e-5 * squares + slack * p.range.r.tiles;
     }
     if (!right) fail("%s range of %d channels, width %d, %d rows is wrong", fast_name(isa).c_str(), cin, width, rows);
   }
