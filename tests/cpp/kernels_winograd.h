@@ -326,18 +326,18 @@ struct WinogradRates {
 };
 
 // GFLOP/s of the direct kernel and of Winograd's, counted as the direct sum's, for four rows; best of runs that take turns.
-WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int width) {
-  WinogradProblem p(s.cin, s.cout, width, true);
-  const size_t pack_size[2] = {isa->conv_pack_size(s.cout, s.cin, 9), isa->winograd_pack_size(s.cout, s.cin)};
+WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int width, bool both) {
+  WinogradProblem p(s.cin, s.cout, width, true, both);
+  const size_t pack_size[2] = {isa->conv_pack_size(s.cout, s.cin, 9), (both ? isa->winograd2d_pack_size : isa->winograd_pack_size)(s.cout, s.cin)};
   std::vector<float> weights[2] = {std::vector<float>(pack_size[0] + 16), std::vector<float>(pack_size[1] + 16)};
   float* packed[2];
   for (int i = 0; i < 2; i++)
     for (packed[i] = weights[i].data(); reinterpret_cast<uintptr_t>(packed[i]) % 64;) packed[i]++;
   isa->conv_pack(packed[0], p.w.data(), s.cout, s.cin, 9);
-  isa->winograd_pack(packed[1], p.w.data(), s.cout, s.cin);
+  (both ? isa->winograd2d_pack : isa->winograd_pack)(packed[1], p.w.data(), s.cout, s.cin);
   WinogradRows r = p.rows(1);
   r.weights = packed[1];
-  std::vector<float> scratch(isa->winograd_scratch(s.cin, s.cout, width));
+  std::vector<float> scratch(both ? isa->winograd2d_scratch(s.cin, s.cout, width, kGroup) : isa->winograd_scratch(s.cin, s.cout, width));
   r.scratch = scratch.data();
   r.out_stride = (width + kOverWrite + 15) / 16 * 16;
   std::vector<float> out(kGroup * s.cout * r.out_stride + 16);
@@ -370,7 +370,7 @@ WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int wid
       for (const ConvRow& row : direct) isa->conv(row);
     best.direct = std::max(best.direct, flop * rounds / (peak::seconds() - start) * 1e-9);
     start = peak::seconds();
-    for (int i = 0; i < rounds; i++) isa->winograd(r);
+    for (int i = 0; i < rounds; i++) (both ? isa->winograd2d : isa->winograd)(r);
     best.winograd = std::max(best.winograd, flop * rounds / (peak::seconds() - start) * 1e-9);
   }
   check_winograd_result(isa->isa, p, r);
@@ -378,12 +378,13 @@ WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int wid
 }
 
 void bench_winograds(const Kernels* isa) {
-  for (const WinogradShape& s : kWinogradBench)
-    for (int width : {128, 320}) {
-      const auto [direct, winograd] = bench_winograd(isa, s, width);
-      std::printf("  winograd %3d->%3d width %3d  %7.1f GFLOP/s of the direct sum  %5.2f times conv's %.1f\n", s.cin, s.cout, width, winograd,
-                  winograd / direct, direct);
-    }
+  for (const bool both : {false, true})
+    for (const WinogradShape& s : kWinogradBench)
+      for (int width : {128, 320}) {
+        const auto [direct, winograd] = bench_winograd(isa, s, width, both);
+        std::printf("  winograd%s %3d->%3d width %3d  %7.1f GFLOP/s of the direct sum  %5.2f times conv's %.1f\n", both ? "2d" : "", s.cin, s.cout, width,
+                    winograd, winograd / direct, direct);
+      }
 }
 
 }  // namespace
