@@ -11,10 +11,16 @@ class Model:
     """An .fsr file ready to run with the instruction set in use when it was made. May be used from several threads at once.
 
     fsr: the bytes of the file. threads: threads of each run, 0 for `get_num_threads()`. tile: edge of the tiles in input pixels, 0 for the
-    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32" or "fast". Raises ModelError.
+    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32" or "fast". algorithm: of
+    all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd16"), "" for the fastest of each. Raises ModelError.
     """
 
-    def __init__(self, fsr: bytes, threads: int = 0, tile: int = 0, verify: bool = True, precision: str = "f32") -> None: ...
+    def __init__(
+        self, fsr: bytes, threads: int = 0, tile: int = 0, verify: bool = True, precision: str = "f32", algorithm: str = ""
+    ) -> None: ...
+    def kernels(self) -> list[str]:
+        """Of each step: the algorithm that computes it if it is a convolution, else its kind."""
+
     def run(
         self,
         inputs: Sequence[NDArray[np.float32]],

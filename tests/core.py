@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from programs import inputs_for
@@ -16,7 +18,7 @@ ISAS = _core.isas()
 EPSILON = float(np.finfo(np.float32).eps)
 
 
-def compiled(program: Program, isa: str = "", **kwargs: int):
+def compiled(program: Program, isa: str = "", **kwargs: Any):
     _core.set_isa(isa)
     return _core.Model(fsr.dumps(program), **kwargs)
 
@@ -29,11 +31,12 @@ def tolerance(program: Program, arrays: list[np.ndarray]) -> float:
     return EPSILON * max(1.0, largest) * 4 * terms
 
 
-def check(program: Program, height: int, width: int, isa: str = "", batch: int = 1) -> None:
+def check(program: Program, height: int, width: int, isa: str = "", batch: int = 1, **kwargs: Any) -> None:
+    """Compare with the reference backend in double precision. kwargs: of the compiled model."""
     arrays = inputs_for(program, height, width, batch)
     outputs = list(range(len(program.outputs)))
     expected = reference.run_program(program, arrays, outputs, dtype=np.float64)
-    got = compiled(program, isa).run(arrays, outputs)
+    got = compiled(program, isa, **kwargs).run(arrays, outputs)
     limit = tolerance(program, arrays)
     for e, g in zip(expected, got, strict=True):
         assert g.dtype == np.float32

@@ -84,7 +84,7 @@ def test_tiles_order_threads_and_chunks(name: str, isa: str, monkeypatch: pytest
 @pytest.mark.parametrize("cut", [4, 8, 20])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_part_of_a_picture(name: str, cut: int) -> None:
-    """Pixels far from the cut do not see it: the halo is exact. Winograd's tiles begin at every fourth column of the picture, so it moves by such steps."""
+    """Pixels far from the cut do not see it: the halo is exact. Winograd's tiles begin at every fourth column, so pictures move by such steps."""
     program = NETWORKS[name]()
     arrays = inputs_for(program, 90, 120)
     (full,) = _core.Model(fsr.dumps(program)).run(arrays, [0])

@@ -1,4 +1,4 @@
-"""Threads that work together on one tile; values that lie inside a Concat's result; rings that share memory; the precision `fast`: same bits however it is cut."""
+"""Teams of threads on one tile, values that lie inside the result of a Concat, rings that share memory, the precision `fast`: bits stay the same."""
 
 from __future__ import annotations
 
@@ -65,9 +65,14 @@ def chain() -> Program:
 NETWORKS = {"dense": dense, "joins": joins, "chain": chain}
 
 
-def run(program: Program, arrays: list[np.ndarray], isa: str = "", precision: str = "f32", tile: int = 0, **kwargs: int) -> list[bytes]:
+ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd16")
+
+
+def run(
+    program: Program, arrays: list[np.ndarray], isa: str = "", precision: str = "f32", tile: int = 0, algorithm: str = "", **kwargs: int
+) -> list[bytes]:
     _core.set_isa(isa)
-    model = _core.Model(fsr.dumps(program), tile=tile, precision=precision)
+    model = _core.Model(fsr.dumps(program), tile=tile, precision=precision, algorithm=algorithm)
     return [a.tobytes() for a in model.run(arrays, list(range(len(program.outputs))), **kwargs)]
 
 
@@ -75,6 +80,27 @@ def run(program: Program, arrays: list[np.ndarray], isa: str = "", precision: st
 @pytest.mark.parametrize("name", NETWORKS)
 def test_right(name: str, isa: str) -> None:
     check(NETWORKS[name](), 37, 41, isa)
+
+
+def narrow() -> Program:
+    """3x3 layers of all small widths, padded in every way, with all activations and a residual before or after one."""
+    b = Builder(1)
+    x = 0
+    for c, epilogue in ((3, "Relu"), (5, "Clip"), (1, ""), (12, "PRelu"), (2, "LeakyRelu"), (17, ""), (8, "Relu")):
+        acts = {"": [], "PRelu": [b.prelu(c)], "Clip": [Epilogue("Clip", a=-0.5, b=0.75)]}.get(epilogue, [Epilogue(epilogue, a=0.1)])
+        x = b.conv(x, c, epilogue=acts)
+        x = b.conv(x, c, epilogue=[Epilogue("Add", value=x), *acts] if c % 2 else [*acts, Epilogue("Add", value=x)])
+    b.conv(x, 4, pt=2, pl=0, pb=1, pr=3, epilogue=[shuffle(2)])
+    return b.program()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS[:3])
+def test_algorithms(algorithm: str, isa: str) -> None:
+    for program in (narrow(), chain()):
+        assert {k for k in _core.Model(fsr.dumps(program), algorithm=algorithm).kernels() if k.islower()} - {algorithm} <= {"direct"}
+        for size in ((1, 1), (4, 9), (30, 47), (17, 130)):
+            check(program, *size, isa, algorithm=algorithm)
 
 
 @pytest.mark.parametrize("precision", ["f32", "fast"])
@@ -97,15 +123,16 @@ def test_same_bits(name: str, isa: str, precision: str) -> None:
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(random_programs(), st.integers(1, 5), st.sampled_from([0, 0, 16, 33]), st.integers(0, 20), st.sampled_from(["f32", "fast"]))
-def test_random_programs(case: tuple[Program, int, int], threads: int, tile: int, chunk: int, precision: str) -> None:
+@given(random_programs(), st.integers(1, 5), st.sampled_from([0, 0, 16, 33]), st.integers(0, 20), st.sampled_from(("", *ALGORITHMS)))
+def test_random_programs(case: tuple[Program, int, int], threads: int, tile: int, chunk: int, algorithm: str) -> None:
     program, height, width = case
     arrays = inputs_for(program, height, width)
+    how = {"precision": "fast" if algorithm == "winograd16" else "f32", "algorithm": algorithm}
     try:
-        whole = run(program, arrays, precision=precision, tile=max(height, width), chunk=height, threads=1, team=0)
+        whole = run(program, arrays, **how, tile=max(height, width), chunk=height, threads=1, team=0)
     except PictureError:
         reject()
-    assert run(program, arrays, precision=precision, tile=tile, threads=threads, chunk=chunk, team=1) == whole
+    assert run(program, arrays, **how, tile=tile, threads=threads, chunk=chunk, team=1) == whole
 
 
 def test_instruction_sets_agree() -> None:

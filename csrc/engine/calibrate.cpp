@@ -72,10 +72,10 @@ std::vector<float> calibration_input(const Program& program, int value) {
 }
 
 // Runs a plan on the calibration pictures; its outputs, one after the other.
-std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& inputs, std::vector<InputRange>* measured) {
+std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& inputs, Calibration* calibration) {
   std::vector<int> values;
   for (const OutputInfo& o : plan.program.outputs) values.push_back(o.value);
-  const Prepared prepared(plan, kHeight, kWidth, values, {0, 0, measured ? 1 : get_num_threads(), Teams::kAny});
+  const Prepared prepared(plan, kHeight, kWidth, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
   std::vector<ArraySource> sources;
   std::vector<const Source*> source_pointers;
   sources.reserve(inputs.size());
@@ -101,7 +101,7 @@ std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& 
     sink_pointers.push_back(&sinks.back());
   }
   RunOptions options;
-  options.measured = measured;
+  options.calibration = calibration;
   options.quiet = true;
   Job(prepared, source_pointers, sink_pointers, options, [](size_t) { return Workspace(); }, [](Workspace) {}).run();
   return results;
@@ -119,18 +119,22 @@ double decibels(const std::vector<float>& exact, const std::vector<float>& got, 
 
 }  // namespace
 
-std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels) {
-  std::unique_ptr<Plan> exact = make_plan(program, kernels);
+std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options) {
+  std::unique_ptr<Plan> exact = make_plan(program, kernels, options);
+  Calibration calibration;
   std::vector<size_t> steps;
-  for (size_t s = 0; s < program.steps.size(); ++s)
-    if (takes_winograd16(*exact, s)) steps.push_back(s);
+  for (size_t s = 0; s < program.steps.size(); ++s) {
+    calibration.steps.push_back(takes_winograd16(program.steps[s], exact->steps[s], options));
+    if (calibration.steps[s]) steps.push_back(s);
+  }
   if (steps.empty() || !fast_kernels(*kernels)) return exact;
   std::vector<std::vector<float>> inputs;
   for (int v : program.inputs) inputs.push_back(calibration_input(program, v));
-  std::vector<InputRange> ranges(program.steps.size());
+  std::vector<InputRange>& ranges = calibration.ranges;
+  ranges.resize(program.steps.size());
   std::vector<float> expected;
   try {
-    expected = run(*exact, inputs, &ranges);
+    expected = run(*exact, inputs, &calibration);
   } catch (const Error& e) {
     if (e.kind == ErrorKind::kPicture) return exact;  // the network takes no picture of this size
     throw;
@@ -138,7 +142,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   // The convolutions nearest to the result do the most harm: they go back to floats first.
   for (size_t left = steps.size(), floats = 1; left > 0; left -= std::min(left, floats), floats *= 4) {
     for (size_t i = left; i < steps.size(); ++i) ranges[steps[i]].tiles = 0;
-    std::unique_ptr<Plan> plan = make_plan(program, kernels, ranges);
+    std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
     if (decibels(expected, run(*plan, inputs, nullptr), program.feed.out_range) >= kFastDecibels) return plan;
   }
   return exact;

@@ -9,7 +9,7 @@ namespace fastsr {
 
 // The plan of a program in the precision `fast`. A convolution stays in floats where integers would not keep the result within kFastDecibels of the f32
 // result on the calibration pictures. Without kernels for `fast` on this processor the plan is that of f32.
-std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels);
+std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options);
 
 constexpr double kFastDecibels = 62;  // PSNR; promised are 60
 

@@ -82,8 +82,14 @@ void fuse(StepPlan& plan, const Program& program, int channels) {
   plan.before.erase(plan.before.begin(), plan.before.begin() + static_cast<ptrdiff_t>(taken));
 }
 
-Algorithm choose_algorithm(const ConvParams& p, int cin, int cout) {
-  if (p.kh != 3 || p.kw != 3 || p.sh != 1 || p.sw != 1 || p.dh != 1 || p.dw != 1 || p.group != 1) return Algorithm::kDirect;
+bool suits_winograd(const Step& step) {
+  const ConvParams& p = step.conv;
+  return step.kind == Kind::kConv && p.kh == 3 && p.kw == 3 && p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && p.group == 1;
+}
+
+Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOptions& options) {
+  if (!suits_winograd(step)) return Algorithm::kDirect;
+  if (options.algorithm) return *options.algorithm == Algorithm::kWinograd16 ? Algorithm::kWinograd2d : *options.algorithm;
   if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
   return winograd_pays(cin, cout) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
@@ -132,7 +138,10 @@ std::string StepPlan::kernel(const Step& step) const {
   return s;
 }
 
-bool takes_winograd16(const Plan& plan, size_t step) { return plan.steps[step].algorithm == Algorithm::kWinograd2d; }
+bool takes_winograd16(const Step& step, const StepPlan& plan, const PlanOptions& options) {
+  if (!suits_winograd(step) || options.precision != Precision::kFast) return false;
+  return options.algorithm ? *options.algorithm == Algorithm::kWinograd16 : winograd2d_pays(plan.cin, plan.cout);
+}
 
 namespace {
 
@@ -182,7 +191,7 @@ void choose_elements(Plan& plan) {
 
 }  // namespace
 
-std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const std::vector<InputRange>& ranges) {
+std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges) {
   auto plan = std::make_unique<Plan>();
   plan->kernels = kernels;
   if (!ranges.empty()) plan->fast = fast_kernels(*kernels);
@@ -218,10 +227,9 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const s
     const Tensor& w = p.tensors[static_cast<size_t>(step.weight)];
     s.n_taps = step.conv.kh * step.conv.kw;
     s.cin = w.dims[1], s.cout = w.dims[0] / step.conv.group;
-    s.algorithm = choose_algorithm(step.conv, s.cin, s.cout);
+    s.algorithm = plan->fast && ranges[i].tiles > 0 ? Algorithm::kWinograd16 : choose_algorithm(step, s.cin, s.cout, options);
     if (s.algorithm != Algorithm::kDirect) s.row_group = kWinogradRows;
-    if (s.algorithm == Algorithm::kWinograd2d) s.col_group = kWinogradRows;
-    if (plan->fast && ranges[i].tiles > 0) s.algorithm = Algorithm::kWinograd16;
+    if (s.algorithm == Algorithm::kWinograd2d || s.algorithm == Algorithm::kWinograd16) s.col_group = kWinogradRows;
     s.packed_group = (packed_floats(*plan, s) + 15) / 16 * 16;
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
     fuse(s, p, step.channels);

@@ -41,6 +41,12 @@ struct InputRange {
   double tiles = 0;
 };
 
+// A run that measures what convolutions read.
+struct Calibration {
+  std::vector<char> steps;         // by step: whether it is measured
+  std::vector<InputRange> ranges;  // by step
+};
+
 struct StepPlan {
   Kind kind = Kind::kPointwise;
   Algorithm algorithm = Algorithm::kDirect;
@@ -75,10 +81,15 @@ struct Plan {
   AlignedFloats weights;
 };
 
-// ranges: per step, for the steps that shall run in 16-bit integers; empty: none.
-std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const std::vector<InputRange>& ranges = {});
+struct PlanOptions {
+  Precision precision = Precision::kF32;
+  const Algorithm* algorithm = nullptr;  // for the convolutions that it can compute, whether it is the fastest or not; null: the fastest
+};
 
-// Whether the step could run in 16-bit integers, and faster so.
-bool takes_winograd16(const Plan& plan, size_t step);
+// ranges: per step, for the steps that shall run in 16-bit integers; empty: none.
+std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges = {});
+
+// Whether a step shall run in 16-bit integers if the result stays close enough: it can, and it is faster so or they were asked for.
+bool takes_winograd16(const Step& step, const StepPlan& plan, const PlanOptions& options);
 
 }  // namespace fastsr

@@ -30,7 +30,7 @@ struct RunContext {
   const std::vector<const Source*>& sources;  // one per input of the program
   const std::vector<Sink*>& sinks;            // one per net.outputs
   const float* zeros;                         // tiling.zero_floats of them
-  std::vector<InputRange>* measured;          // by step: what takes_winograd16 steps read is added here, unless null
+  Calibration* calibration;                   // what the run reads is added here, unless null
 };
 
 class TileRunner {

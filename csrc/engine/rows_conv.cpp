@@ -116,7 +116,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   common.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
   common.residual_first = plan.residual_first;
   common.out_stride = stride;
-  const bool measure = run_.measured && takes_winograd16(net_.plan, s);
+  const bool measure = run_.calibration && run_.calibration->steps[s];
   if (plan.algorithm == Algorithm::kWinograd16 || measure) {
     Winograd16Rows rows{};
     static_cast<ConvCommon&>(rows) = common;
@@ -133,7 +133,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     const FastKernels& fast = *fast_kernels(k_);
     std::vector<float> room(fast.winograd16_scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
     rows.scratch = room.data();
-    InputRange& range = (*run_.measured)[s];
+    InputRange& range = run_.calibration->ranges[s];
     range.largest.resize(kWinograd16Points * idx(plan.cin));
     range.squares.resize(range.largest.size());
     Winograd16Range sums{range.largest.data(), range.squares.data(), range.tiles};

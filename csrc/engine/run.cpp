@@ -17,10 +17,10 @@ constexpr size_t kIdleBytes = size_t{64} << 20;  // workspaces kept between runs
 
 }  // namespace
 
-Model::Model(const void* fsr, size_t bytes, Precision precision, const Kernels* chosen, bool verify) : precision_(precision) {
+Model::Model(const void* fsr, size_t bytes, const PlanOptions& options, const Kernels* chosen, bool verify) {
   Program program = read_fsr(fsr, bytes, verify);
   if (!chosen) chosen = &kernels();
-  plan_ = precision == Precision::kFast ? make_fast_plan(program, chosen) : make_plan(std::move(program), chosen);
+  plan_ = options.precision == Precision::kFast ? make_fast_plan(program, chosen, options) : make_plan(std::move(program), chosen, options);
 }
 Model::~Model() = default;
 

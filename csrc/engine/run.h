@@ -19,7 +19,7 @@ struct RunOptions {
   int tile = 0;     // edge in input pixels; 0: the engine's choice
   int chunk = 0;    // input rows that a tile advances by; 0: the engine's choice
   Teams teams = Teams::kAny;
-  std::vector<InputRange>* measured = nullptr;  // see RunContext; only with one thread
+  Calibration* calibration = nullptr;           // see RunContext; only with one thread
   bool quiet = false;                           // whatever FASTSR_DEBUG says
   // Called on the calling thread with (parts done, parts in all), 100 parts a tile, between tiles and about every 50 ms; false cancels: run throws
   // Error(kCancelled).
@@ -32,11 +32,9 @@ struct Prepared;
 class Model {
  public:
   // The .fsr bytes are not needed afterwards. `kernels` null: those in use (targets/cpu.h). `verify`: see read_fsr.
-  Model(const void* fsr, size_t bytes, Precision precision = Precision::kF32, const Kernels* kernels = nullptr, bool verify = true);
+  Model(const void* fsr, size_t bytes, const PlanOptions& options = {}, const Kernels* kernels = nullptr, bool verify = true);
   ~Model();
 
-  // What it was asked for; whether that changes anything depends on the network and the processor.
-  Precision precision() const { return precision_; }
   const Plan& plan() const { return *plan_; }
 
   // One source per input, all of one size; one sink per entry of `outputs`, which are indices into program.outputs.
@@ -56,7 +54,6 @@ class Model {
   Workspace take_workspace(size_t floats) const;
   void give_back(Workspace workspace) const;
 
-  const Precision precision_;
   std::unique_ptr<Plan> plan_;
   mutable std::mutex mutex_;
   mutable std::vector<Workspace> idle_;

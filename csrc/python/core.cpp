@@ -90,16 +90,24 @@ class Progress {
   std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
 };
 
-Precision precision_of(const std::string& name) {
-  if (name == "f32") return Precision::kF32;
-  if (name == "fast") return Precision::kFast;
-  throw Error(ErrorKind::kArgument, "unknown precision '" + name + "': use f32 or fast");
+const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd16"};
+
+// algorithm: for all convolutions that it can compute; "" for the fastest of each.
+PlanOptions plan_options(const std::string& precision, const std::string& algorithm) {
+  static constexpr Algorithm all[] = {Algorithm::kDirect, Algorithm::kWinograd, Algorithm::kWinograd2d, Algorithm::kWinograd16};
+  PlanOptions options;
+  if (precision == "fast") options.precision = Precision::kFast;
+  else if (precision != "f32") throw Error(ErrorKind::kArgument, "unknown precision '" + precision + "': use f32 or fast");
+  for (size_t i = 0; i < std::size(all); ++i)
+    if (algorithm == kAlgorithms[i]) options.algorithm = &all[i];
+  if (!options.algorithm && !algorithm.empty()) throw Error(ErrorKind::kArgument, "unknown algorithm '" + algorithm + "'");
+  return options;
 }
 
 class PyModel {
  public:
-  PyModel(const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision)
-      : model_(view(fsr).data(), view(fsr).size(), precision_of(precision), nullptr, verify) {
+  PyModel(const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision, const std::string& algorithm)
+      : model_(view(fsr).data(), view(fsr).size(), plan_options(precision, algorithm), nullptr, verify) {
     options_.threads = threads;
     options_.tile = tile;
   }
@@ -165,6 +173,15 @@ class PyModel {
     Progress poll(progress, 1);
     guarded(poll, threads, 0, -1, [&](const RunOptions& options) { model_.run({source.get()}, {0}, {sink.get()}, options); });
     return result;
+  }
+
+  // Of each step: what computes it.
+  std::vector<std::string> kernels() const {
+    std::vector<std::string> names;
+    const Plan& plan = model_.plan();
+    for (size_t s = 0; s < plan.steps.size(); ++s)
+      names.push_back(plan.program.steps[s].kind == Kind::kConv ? kAlgorithms[static_cast<size_t>(plan.steps[s].algorithm)] : kind_name(plan.program.steps[s].kind));
+    return names;
   }
 
   std::string describe(int threads) const {
@@ -235,12 +252,13 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator(translate);
   m.doc() = "The C++ core of fastsr.";
   py::class_<PyModel>(m, "Model")
-      .def(py::init<const py::bytes&, int, int, bool, const std::string&>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0,
-           py::arg("verify") = true, py::arg("precision") = "f32")
+      .def(py::init<const py::bytes&, int, int, bool, const std::string&, const std::string&>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0,
+           py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
       .def("run", &PyModel::run, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
            py::arg("team") = -1)
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)
+      .def("kernels", &PyModel::kernels)
       .def("describe", &PyModel::describe, py::arg("threads") = 0)
       .def_property_readonly("isa", &PyModel::isa);
   m.def("isas", [] {
