@@ -27,7 +27,6 @@ from fastsr.program import Epilogue, Program
 reason = numba_cpu.unavailable()
 if reason is None:
     from fastsr.backends.numba_cpu import vectors
-    from fastsr.backends.numba_cpu.tile_size import Cut
 pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -234,38 +233,6 @@ def test_same_bits_for_every_tiling_order_and_thread_count(monkeypatch: pytest.M
                 monkeypatch.setenv("FASTSR_TILE_SEED", seed)
                 for w, g in zip(want, run(program, x, (0, 1), threads=threads, tile=tile), strict=True):
                     np.testing.assert_array_equal(g, w)
-
-
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-@given(random_programs(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
-def test_bands_do_not_change_a_bit(drawn: tuple[Program, int, int], tile_height: int, tile_width: int, band: int) -> None:
-    program, height, width = drawn
-    xs = inputs_for(program, height, width)
-    outputs = tuple(range(len(program.outputs)))
-    with np.errstate(all="ignore"):
-        assume(all(np.isfinite(w).all() for w in run_program(program, xs, outputs, dtype=np.float64)))
-    whole = numba_cpu.compile(program, threads=1, tile=1000).run(xs, outputs)
-    executable = numba_cpu.compile(program, threads=2)
-    executable._cut = lambda *_: Cut(tile_height, tile_width, band)  # type: ignore[attr-defined]
-    for _ in range(2):  # the second time memory holds what the first one left
-        for a, b in zip(whole, executable.run(xs, outputs), strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
-def test_bands_read_nothing_that_they_have_not_made() -> None:
-    """Memory is full of NaN before a run."""
-    b = Builder(1)
-    x = b.conv(0, 6, k=5, epilogue=[Epilogue("Relu")])
-    y = b.conv(b.conv(x, 6), 6, epilogue=[Epilogue("Add", value=x)])
-    program = b.program(b.conv(y, 9, epilogue=[shuffle(3)]), y)
-    source = picture(program, 61, 45)
-    whole = run(program, source, (0, 1), threads=1, tile=1000)
-    for cut in (Cut(61, 45, 1), Cut(61, 17, 3), Cut(20, 45, 4), Cut(7, 9, 2)):
-        executable = numba_cpu.compile(program, threads=1)
-        executable._cut = lambda *_, cut=cut: cut  # type: ignore[attr-defined]
-        executable._arenas.append(np.full(1 << 22, np.nan, np.float32))  # type: ignore[attr-defined]
-        for a, g in zip(whole, executable.run([source], (0, 1)), strict=True):
-            np.testing.assert_array_equal(a, g)
 
 
 def test_batches_and_a_subset_of_outputs() -> None:

@@ -1,5 +1,5 @@
-"""The numba backend: our own kernels compiled by numba on first use, for platforms without the C++ core. `kernels.py` has the kernels, `layout.py`
-plans a tile, `executable.py` runs the tiles.
+"""The numba backend: our own kernels compiled by numba on first use, for platforms without the C++ core. `kernels.py` has the kernels, with
+`winograd.py` and `pictures.py`; `bands.py` says which rows a band of a tile makes, `layout.py` writes the code for it, `executable.py` runs it.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@ from typing import NamedTuple
 from ... import tiles
 from ...program import Program, Step
 from ...tiles import EMPTY, Rect, Size
-
-GROUP = 4
-"""Rows that a grouped convolution makes at once, counted from multiples of this in the picture: a result depends, through rounding, on its group."""
+from .winograd import GROUP
 
 _FAR = 1 << 60
+_MOST_WARM_UP = 64
 
 
 class Rows(NamedTuple):
@@ -86,30 +85,54 @@ def whole_tile(program: Program, sizes: Sequence[Size], wanted: Sequence[int], r
 
 
 def plan_bands(program: Program, sizes: Sequence[Size], wanted: Sequence[int], band_rects: Sequence[Sequence[Rect]], grouped: Set[int]) -> Bands:
-    """band_rects: from top to bottom, the part of each wanted value that a band makes; together a rectangle of each."""
+    """band_rects: from top to bottom, the part of each wanted value that a band makes; together a rectangle of each. There are more bands in the plan
+    when the halo above the first rows is high: it is made little by little.
+    """
     rects = [EMPTY] * len(wanted)
     for band in band_rects:
         rects = [tiles.union(a, b) for a, b in zip(rects, band, strict=True)]
     need, ext = whole_tile(program, sizes, wanted, rects, grouped)
-    n = len(need)
-    done = [r[0] for r in need]
-    spans: list[list[tuple[int, int, int, int, int]]] = []
-    for band in band_rects:
-        before, low = list(done), [_FAR] * n
-        for v, rect in zip(wanted, band, strict=True):
-            if not tiles.is_empty(rect):
-                done[v] = max(done[v], rect[2])
+    start = [r[0] for r in need]
+
+    def make(before: list[int], ends: list[int]) -> tuple[list[int], list[int]]:
+        """The ends of all values, and the first rows read, when they are to be made from `before` to `ends` at least."""
+        done, low = [max(a, b) for a, b in zip(before, ends, strict=True)], [_FAR] * len(need)
         for s in range(len(program.steps) - 1, -1, -1):
             step = program.steps[s]
-            o = step.output
-            if done[o] > before[o]:
+            if done[step.output] > before[step.output]:
                 _read(s, step, program, sizes, need, ext, before, done, low, grouped)
-        spans.append([])
-        for v in range(n):
-            top = ext[v][0] if before[v] == need[v][0] and done[v] > before[v] else before[v]
-            bottom = ext[v][2] if done[v] == need[v][2] else done[v]
-            spans[-1].append((before[v], done[v], top, bottom, low[v]))
+        return done, low
+
+    goals = []
+    for band in band_rects:
+        goals.append(list(start))
+        for v, rect in zip(wanted, band, strict=True):
+            goals[-1][v] = max(goals[-1][v], rect[2])
+    if len(goals) > 1:
+        goals = _warm_up(sizes, need, make(start, goals[0])[0], wanted[0], band_rects[0][0]) + goals
+    spans = []
+    before = start
+    for goal in goals:
+        done, low = make(before, goal)
+        tops = [ext[v][0] if b == start[v] and d > b else b for v, (b, d) in enumerate(zip(before, done, strict=True))]
+        bottoms = [ext[v][2] if d == need[v][2] else d for v, d in enumerate(done)]
+        spans.append(list(zip(before, done, tops, bottoms, low, strict=True)))
+        before = done
     return Bands(need, ext, *_storage(need, spans))
+
+
+def _warm_up(sizes: Sequence[Size], need: list[Rect], first: list[int], out: int, rect: Rect) -> list[list[int]]:
+    """Ends of all values in the bands before the one whose ends are `first` and that makes `rect` of value `out`: always so much less as that band
+    makes rows.
+    """
+    goals: list[list[int]] = []
+    while rect[2] > rect[0] and len(goals) < _MOST_WARM_UP:
+        height = (len(goals) + 1) * (rect[2] - rect[0])
+        goal = [end - height * size[0] // sizes[out][0] for end, size in zip(first, sizes, strict=True)]
+        if all(g <= r[0] for g, r in zip(goal, need, strict=True)):
+            break
+        goals.insert(0, goal)
+    return goals
 
 
 def _read(s: int, step: Step, program: Program, sizes: Sequence[Size], need: list[Rect], ext: list[Rect], before: list[int], done: list[int],

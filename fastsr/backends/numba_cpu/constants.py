@@ -8,6 +8,7 @@ import numpy as np
 
 from ...program import Epilogue, Program, Step
 from . import kernels as k
+from . import winograd
 from .vectors import LANES
 
 _INF = float("inf")
@@ -17,10 +18,19 @@ class ConvConstants(NamedTuple):
     """What `kernels.conv` needs of one step; places are indices into `Constants.array`."""
 
     blocks: np.ndarray
+    bias: int
+    weights_row: int
     act: tuple[int, int, float, float]
     residual: int | None
     residual_first: bool
     fused: int
+
+
+def _is_winograd(step: Step) -> bool:
+    """Whether the step is made in groups of rows by `winograd`."""
+    if step.weight is None or (step["kh"], step["kw"]) != (3, 3) or any(step[n] != 1 for n in ("sh", "sw", "dh", "dw", "group")):
+        return False
+    return winograd.pays(step.weight.shape[1], step.weight.shape[0])
 
 
 class Constants:
@@ -31,10 +41,10 @@ class Constants:
         self._length = 0
         self.convs: dict[int, ConvConstants] = {}
         self.tensors: dict[tuple[int, int], int] = {}
-        self.grouped: frozenset[int] = frozenset()
+        self.grouped = frozenset(s for s, step in enumerate(program.steps) if _is_winograd(step))
         for s, step in enumerate(program.steps):
             if step.kind == "Conv":
-                self.convs[s] = self._conv(program, step)
+                self.convs[s] = self._conv(program, step, s in self.grouped)
             for j, e in enumerate(step.epilogue):
                 if e.tensor is not None:
                     self.tensors[s, j] = self._put(e.tensor)
@@ -48,21 +58,26 @@ class Constants:
         self._length += array.size
         return place
 
-    def _conv(self, program: Program, step: Step) -> ConvConstants:
+    def _conv(self, program: Program, step: Step, grouped: bool) -> ConvConstants:
         weight = step.weight
         assert weight is not None
         cout, per_group = weight.shape[0], weight.shape[0] // step["group"]
-        flat = weight.reshape(cout, -1)
         bias = self._put(np.zeros(cout) if step.bias is None else step.bias)
+        flat, block_bias = weight.reshape(1, cout, -1), bias
+        if grouped:
+            flat, block_bias = winograd.transform_weights(weight).reshape(winograd.POINTS, cout, -1), self._put(np.zeros(cout))
         blocks = []
         for g in range(step["group"]):
             o, end = g * per_group, (g + 1) * per_group
             while o < end:
                 n = next(n for n in k.CONV_BLOCKS if n <= end - o)
-                blocks.append((n, o, g * weight.shape[1], self._put(flat[o : o + n].T), bias + o))
+                blocks.append((n, o, g * weight.shape[1], self._length + o * flat.shape[2], block_bias + o))
                 o += n
+        for point in flat:
+            for n, o, *_ in blocks:
+                self._put(point[o : o + n].T)
         act, residual, first, fused = self._store(program, step, cout)
-        return ConvConstants(np.array(blocks, np.int64).reshape(-1, 5), act, residual, first, fused)
+        return ConvConstants(np.array(blocks, np.int64).reshape(-1, 5), bias, flat[0].size if grouped else 0, act, residual, first, fused)
 
     def _store(self, program: Program, step: Step, cout: int) -> tuple[tuple[int, int, float, float], int | None, bool, int]:
         """The leading epilogues that the convolution's store does: one activation and one residual, in either order."""

@@ -32,7 +32,7 @@ from .vectors import LANES
 _BANDS_AT_ONCE = 512
 """Bands that are planned together, or those of one tile."""
 
-_PLAN_BYTES = 4 << 20
+_PLAN_BYTES = 16 << 20
 """Plans are kept for the next picture of the same size up to this size."""
 
 _SIZES_KEPT = 4

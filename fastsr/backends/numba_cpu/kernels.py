@@ -29,7 +29,7 @@ from numba import njit, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import pictures
+from . import pictures, winograd
 from . import vectors as vec
 from .vectors import I64, LANES, MANY_REGISTERS
 
@@ -207,47 +207,58 @@ def _emit_conv(b: Any, channels: int, vectors: int, data: Any, const: Any, offse
     b.cbranch(b.icmp_signed("<", k_next, count), loop, done)
     b.position_at_end(done)
 
+    places = [(spot(out, out_channel, o, x), spot(add, add_channel, o, x), o) for o, x in pairs]
+    _emit_store(b, values, places, lambda: const_of(slope), act, lo, hi, b.icmp_signed(">=", add, I64(0)), add_first)
+
+
+def _emit_store(b: Any, values: list[Any], places: list[tuple[Any, Any, int]], slopes_of: Callable[[], list[Any]], act: Any, lo: Any, hi: Any,
+                has: Any, add_first: Any) -> None:  # fmt: skip
+    """Activation, residual and store of some vectors. places: of each vector, where it goes, where its residual is when there `has` one, and which of
+    the slopes it takes.
+    """
+
     def with_residual(vs: list[Any]) -> list[Any]:
-        return [b.fadd(v, vec.load(b, spot(add, add_channel, o, x))) for v, (o, x) in zip(vs, pairs, strict=True)]
+        return [b.fadd(v, vec.load(b, residual)) for v, (_, residual, _) in zip(vs, places, strict=True)]
 
     def clipped(vs: list[Any]) -> list[Any]:
         low, high = vec.splat(b, lo), vec.splat(b, hi)
         return [vec.clip(b, v, low, high) for v in vs]
 
     def sloped(vs: list[Any]) -> list[Any]:
-        slopes = const_of(slope)
-        return [vec.leaky(b, v, slopes[o]) for v, (o, _x) in zip(vs, pairs, strict=True)]
+        slopes = slopes_of()
+        return [vec.leaky(b, v, slopes[o]) for v, (_, _, o) in zip(vs, places, strict=True)]
 
-    has, first = b.icmp_signed(">=", add, I64(0)), b.icmp_signed("!=", add_first, I64(0))
+    first = b.icmp_signed("!=", add_first, I64(0))
     values = vec.branch(b, b.and_(has, first), values, with_residual)
     values = vec.branch(b, b.icmp_signed("==", act, I64(ACT_CLIP)), values, clipped)
     values = vec.branch(b, b.icmp_signed("==", act, I64(ACT_SLOPE)), values, sloped)
     values = vec.branch(b, b.and_(has, b.not_(first)), values, with_residual)
-    for v, (o, x) in zip(values, pairs, strict=True):
-        vec.store(b, v, spot(out, out_channel, o, x))
+    for v, (target, _, _) in zip(values, places, strict=True):
+        vec.store(b, v, target)
 
 
 @njit
 def _conv(arena, consts, code, floats, p):
     """A convolution, bias, activation and residual: at, row, channel, out, out_row, out_channel, rows, width, act, slope, floats (lo, hi), add,
-    add_row, add_channel, add_first, blocks; then for each block 5 numbers; then the offsets.
+    add_row, add_channel, add_first, weights_row, offsets, blocks; then for each block 5 numbers.
 
-    offsets: K, then where each of the K products of one group finds its pixel, counted from the place of output pixel (0, 0).
-    block: its channels (of CONV_BLOCKS), its first output channel, its group's first input channel, and the places of its weights (K, channels) and
-    bias in `consts`. slope: place of the slopes of all channels for ACT_SLOPE. row, channel: steps from one output row to the next in the input
-    (stride included), and from one input channel to the next. add: a value that is added, before the activation when `add_first`, else after; -1 for
-    none.
+    offsets: how far from the arguments these lie: K, then where each of the K products of one group finds its pixel, counted from the place of output
+    pixel (0, 0). block: its channels (of CONV_BLOCKS), its first output channel, its group's first input channel, and the places of its weights (K,
+    channels) and bias in `consts`. slope: place of the slopes of all channels for ACT_SLOPE. row, channel: steps from one output row to the next in
+    the input (stride included), and from one input channel to the next. add: a value that is added, before the activation when `add_first`, else
+    after; -1 for none. weights_row: step from the weights of one row to those of the next.
     """
     at, row, channel, out, out_row, out_channel, rows, width, act, slope = _ints10(code, p)
-    limits, add, add_row, add_channel, add_first, blocks = _ints6(code, p + 10)
+    limits, add, add_row, add_channel, add_first, weights_row = _ints6(code, p + 10)
+    offsets, blocks = p + code[p + 16], code[p + 17]
     lo, hi = floats[limits], floats[limits + 1]
-    offsets = p + 16 + 5 * blocks
     vectors = (width + LANES - 1) // LANES
     for y in range(rows):
         for x in range(0, vectors, STRIP):
             strip = min(vectors - x, STRIP)
             for k in range(blocks):
-                n, o, c, weights, bias = _ints5(code, p + 16 + 5 * k)
+                n, o, c, weights, bias = _ints5(code, p + 18 + 5 * k)
+                weights += y * weights_row
                 source = at + y * row + c * channel
                 target = out + y * out_row + o * out_channel
                 residual = add + y * add_row + o * add_channel
@@ -256,6 +267,48 @@ def _conv(arena, consts, code, floats, p):
                     d = (x + i) * LANES
                     i += _conv_block(arena, consts, code, offsets, n, strip - i, source + d, weights, bias, slope + o, target + d, out_channel, act,
                                      lo, hi, residual + d if add >= 0 else -1, add_channel, add_first)  # fmt: skip
+
+
+@intrinsic
+def _winograd_store(_: Any, arena: Any, consts: Any, m: Any, point: Any, bias: Any, slope: Any, out: Any, out_row: Any, rows: Any, act: Any, lo: Any,
+                    hi: Any, add: Any, add_row: Any, add_first: Any) -> Any:  # fmt: skip
+    """One vector of a group's rows from the six points of M."""
+    numbers = (m, point, bias, slope, out, out_row, rows, act, lo, hi, add, add_row, add_first)
+
+    def codegen(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        data, const = (vec.pointer(context, b, sig, args, i) for i in range(2))
+        m, point, bias, slope, out, out_row, rows, act, lo, hi, add, add_row, add_first = args[2:]
+
+        def one(place: Any) -> Any:
+            return vec.splat(b, b.load(b.gep(const, [place])))
+
+        def row_of(place: Any, step: Any, i: int) -> Any:
+            return b.gep(data, [b.add(place, b.mul(step, I64(i)))])
+
+        values = winograd.output_rows(b, lambda i: vec.load(b, row_of(m, point, i)), one(bias))
+        has = b.icmp_signed(">=", add, I64(0))
+        for i, v in enumerate(values):
+            with b.if_then(b.icmp_signed("<", I64(i), rows), likely=True):
+                _emit_store(b, [v], [(row_of(out, out_row, i), row_of(add, add_row, i), 0)], lambda: [one(slope)], act, lo, hi, has, add_first)
+        return context.get_dummy_value()
+
+    return types.void(arena, consts, *numbers), codegen
+
+
+@njit
+def _winograd_out(arena, consts, code, floats, p):
+    """The end of `winograd`: m, m_channel, m_point, vectors, cout, rows, out, out_row, out_channel, bias, act, slope, floats (lo, hi), add, add_row,
+    add_channel, add_first; as in `_conv`.
+    """
+    m, m_channel, m_point, vectors, cout, rows, out, out_row, out_channel, bias = _ints10(code, p)
+    act, slope, limits, add, add_row, add_channel = _ints6(code, p + 10)
+    add_first = code[p + 16]
+    lo, hi = floats[limits], floats[limits + 1]
+    for k in range(cout):
+        for x in range(0, vectors * LANES, LANES):
+            residual = add + k * add_channel + x if add >= 0 else -1
+            _winograd_store(arena, consts, m + k * m_channel + x, m_point, bias + k, slope + k, out + k * out_channel + x, out_row, rows, act, lo, hi,
+                            residual, add_row, add_first)  # fmt: skip
 
 
 # ---- copies and resampling ---------------------------------------------------------------------------------------------------------------------
@@ -342,8 +395,10 @@ def _resize(arena, code, floats, p):
 
 # ---- tiles -------------------------------------------------------------------------------------------------------------------------------------
 
-CONV, POINTWISE, COPY, LOAD, STORE, ZERO_BORDER, RESIZE, MOVE = range(8)
-"""Kernels in a tile's code. LOAD copies from the network's inputs, STORE to its outputs, COPY within the arena; MOVE: from, to, count."""
+CONV, POINTWISE, COPY, LOAD, STORE, ZERO_BORDER, RESIZE, MOVE, WINOGRAD_IN, WINOGRAD_OUT, TABLE = range(11)
+"""Kernels in a tile's code. LOAD copies from the network's inputs, STORE to its outputs, COPY within the arena; MOVE: from, to, count; TABLE: nothing
+but numbers that other calls read.
+"""
 
 
 @intrinsic
@@ -401,6 +456,10 @@ def _compile(stamp: int, cache: bool) -> Any:
                         kernel, body = code[p], p + 2
                         if kernel == CONV:
                             _conv(arena, consts, code, scalars, body)
+                        elif kernel == WINOGRAD_IN:
+                            winograd.transform_inputs(arena, code, body)
+                        elif kernel == WINOGRAD_OUT:
+                            _winograd_out(arena, consts, code, scalars, body)
                         elif kernel == POINTWISE:
                             _pointwise(arena, consts, code, scalars, body)
                         elif kernel == COPY:
@@ -415,7 +474,7 @@ def _compile(stamp: int, cache: bool) -> Any:
                             _move(arena, code[body], code[body + 1], code[body + 2])
                         elif kernel == ZERO_BORDER:
                             _zero_border(arena, code, body)
-                        else:
+                        elif kernel == RESIZE:
                             _resize(arena, code, scalars, body)
                         p += code[p + 1]
                 tile = _take_number(counter)
@@ -423,7 +482,7 @@ def _compile(stamp: int, cache: bool) -> Any:
     return run_tiles
 
 
-_stamp = zlib.crc32(b"".join(Path(f).read_bytes() for f in (vec.__file__, pictures.__file__, __file__) if Path(f).is_file())) | 1
+_stamp = zlib.crc32(b"".join(Path(f).read_bytes() for f in (vec.__file__, pictures.__file__, winograd.__file__, __file__) if Path(f).is_file())) | 1
 try:
     run_tiles = _compile(_stamp, True)
 except Exception:  # the cache's folder cannot be written, or its files are damaged: unpickling may raise anything

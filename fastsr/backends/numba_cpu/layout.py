@@ -12,8 +12,9 @@ from ... import tiles
 from ...program import CODES, Program, Step
 from ...tiles import Rect, Size
 from . import kernels as k
+from . import winograd
 from .bands import Bands, Rows, plan_bands, window
-from .constants import Constants
+from .constants import Constants, ConvConstants
 from .vectors import LANES
 
 
@@ -80,7 +81,7 @@ def plan_tiles(program: Program, constants: Constants, sizes: Sequence[Size], wa
     length = n_floats = arena = 0
     for band_rects in tile_bands:
         tile = _Tile(program, constants, sizes, wanted, band_rects)
-        for number in range(len(band_rects)):
+        for number in range(len(tile.bands.rows)):
             band = _Band(tile, number)
             key = band.key()
             if key not in known:
@@ -141,6 +142,7 @@ class _Band:
         self.floats: list[np.ndarray] = []
         self.n_floats = 0
         self.calls: list[tuple[int, int]] = []
+        self.tables: dict[bytes, int] = {}
         self.s = -1
         self.buffers: dict[int, Buffer] = {}
         self.free: list[tuple[int, int]] = []
@@ -168,8 +170,6 @@ class _Band:
                     inner = rect
                 elif op.value is not None:
                     parts.append((inner[0] - self.rows[op.value].first, inner[1] - ext[op.value][1]))
-            if s in self.constants.grouped:
-                parts.append((inner[2] - inner[0], tiles.before_shuffle(step, rect)[2] % 4))
         for v, r in zip(self.wanted, self.stored, strict=True):
             parts.append((r[0] - self.rows[v].first, r[1] - ext[v][1], r[2] - r[0], r[3] - r[1]) if not tiles.is_empty(r) else ())
         return tuple(parts)
@@ -247,6 +247,14 @@ class _Band:
         self.calls.append((self.s, self.length))
         self.code += [np.array([kernel, length, *numbers], np.int64), *flat]
         self.length += length
+
+    def _distance(self, table: np.ndarray) -> int:
+        """How far from the arguments of the next call the table's length and the table lie. Tables are shared by the calls of a band."""
+        key = table.tobytes()
+        if key not in self.tables:
+            self.tables[key] = self.length + 2
+            self._call(k.TABLE, (), table.size, table)
+        return self.tables[key] - self.length - 2
 
     def _put(self, floats: Any) -> int:
         """Place of some floats among the float arguments."""
@@ -337,6 +345,8 @@ class _Band:
         assert weight is not None
         x_offsets = np.arange(step["kw"]) * step["dw"]
         at, row, channel, temporary = source.at(y0, x0), source.row, source.channel, None
+        if self.s in self.constants.grouped:
+            return self._winograd(c, source, out, (y0, x0))
         if sw > 1:
             # The input's columns sorted by phase, so that neighbours in the output are neighbours in each phase; phases are stored as channels.
             n = out.width + int(x_offsets[-1]) // sw
@@ -350,14 +360,38 @@ class _Band:
         residual = (-1, 0, 0) if c.residual is None else self._residual(c.residual, out)
         act, slope, lo, hi = c.act
         self._call(k.CONV, (at, row * step["sh"], channel, out.at(*out.rect[:2]), out.row, out.channel, out.height, out.width, act, slope,
-                            self._put((lo, hi)), *residual, int(c.residual_first), len(c.blocks)), c.blocks, offsets.size, offsets)  # fmt: skip
+                            self._put((lo, hi)), *residual, int(c.residual_first), 0, self._distance(offsets), len(c.blocks)), c.blocks)  # fmt: skip
         if temporary is not None:
             self._release(temporary)
         return c.fused
 
-    def _residual(self, v: int, out: Buffer) -> tuple[int, int, int]:
+    def _winograd(self, c: ConvConstants, source: Buffer, out: Buffer, origin: tuple[int, int]) -> int:
+        """Groups of rows, the first of which reads from `origin`, in chunks."""
+        parts = winograd.chunks(-(-out.width // LANES), source.channels, out.channels)
+        most = max(end - start for start, end in parts)
+        t_channel, m_channel = ((n | 1) * LANES for n in (most + 1, most))
+        t_point, m_point = t_channel * source.channels + 11 * LANES, m_channel * out.channels + 11 * LANES
+        t, m = (self._new(1, (0, 0, 1, winograd.POINTS * point)) for point in (t_point, m_point))
+        offsets = (np.arange(source.channels) * t_channel)[:, None] + np.arange(3)
+        act, slope, lo, hi = c.act
+        none, limits = self._put((0.0, 0.0)), self._put((lo, hi))
+        for y in range(0, out.height, winograd.GROUP):
+            for start, end in parts:
+                x, n = start * LANES, end - start
+                at, target = source.at(origin[0] + y, origin[1]) + x, out.at(out.rect[0] + y, out.rect[1]) + x
+                residual = (-1, 0, 0) if c.residual is None else self._residual(c.residual, out, y, x)
+                self._call(k.WINOGRAD_IN, (at, source.row, source.channel, source.channels, n + 1, t.base, t_channel, t_point))
+                self._call(k.CONV, (t.base, t_point, t_channel, m.base, m_point, m_channel, winograd.POINTS, n * LANES, k.ACT_NONE, 0, none,
+                                    -1, 0, 0, 0, c.weights_row, self._distance(offsets), len(c.blocks)), c.blocks)  # fmt: skip
+                self._call(k.WINOGRAD_OUT, (m.base, m_channel, m_point, n, out.channels, min(winograd.GROUP, out.height - y), target, out.row,
+                                            out.channel, c.bias, act, slope, limits, *residual, int(c.residual_first)))  # fmt: skip
+        self._release(t)
+        self._release(m)
+        return c.fused
+
+    def _residual(self, v: int, out: Buffer, y: int = 0, x: int = 0) -> tuple[int, int, int]:
         b = self.buffers[v]
-        return b.at(*out.rect[:2]), b.row, b.channel
+        return b.at(out.rect[0] + y, out.rect[1] + x), b.row, b.channel
 
     def _copy(self, step: Step, out: Buffer) -> None:
         """Pointwise and Concat: the inputs' channels one after another."""

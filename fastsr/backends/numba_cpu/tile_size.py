@@ -17,19 +17,22 @@ from .vectors import LANES
 FLOPS = 200e9
 """Floating-point operations a core does in a second; with the rates below only the ratios count."""
 
-BYTES_L2, BYTES_L3, BYTES_MEMORY = 60e9, 6e9, 5e9
+WINOGRAD = 1.8
+"""How many times faster a convolution in groups of rows is."""
+
+BYTES_L2, BYTES_L3, BYTES_MEMORY = 60e9, 10e9, 5e9
 """Bytes a core reads or writes in a second when a step's rows fit the second-level cache, the last-level cache, or neither."""
 
 L2, L3 = 3 << 18, 16 << 20
 """Bytes of the caches that may be filled: of one core, and of all together."""
 
-LIMIT = 48 << 20
+LIMIT = 64 << 20
 """Bytes that the tiles of all threads may take, unless the smallest tiles take more."""
 
-SECONDS_PER_STEP = 2e-6
+SECONDS_PER_STEP = 5e-6
 """For a step of a band."""
 
-BANDS = (1, 2, 4, 8, 16, 32)
+BANDS = (2, 4, 8, 16, 32)
 
 
 class Cut(NamedTuple):
@@ -68,7 +71,7 @@ def choose_cut(program: Program, size: Size, sizes: Sequence[Size], wanted: Sequ
             need, _ = whole_tile(program, sizes, wanted, rects, grouped)
             workers = min(threads, rows * columns)
             for band in sorted({min(b, height) for b in (*BANDS, height)}):
-                seconds, memory = _tile_cost(program, need, height, band, threads)
+                seconds, memory = _tile_cost(program, need, height, band, threads, grouped)
                 cost = -(-rows * columns // workers) * seconds
                 if memory * workers > LIMIT:
                     cost += 1e3 * memory
@@ -87,7 +90,7 @@ def _parts(n: int, least: int, most: int) -> list[int]:
     return lengths or [most]
 
 
-def _tile_cost(program: Program, need: Sequence[Rect], height: int, band: int, threads: int) -> tuple[float, int]:
+def _tile_cost(program: Program, need: Sequence[Rect], height: int, band: int, threads: int, grouped: Set[int]) -> tuple[float, int]:
     """Seconds and bytes of one tile of that height that makes those parts of all values in bands."""
     count = -(-height // band)
     overlap = [0] * len(need)
@@ -112,6 +115,6 @@ def _tile_cost(program: Program, need: Sequence[Rect], height: int, band: int, t
         rate = BYTES_L2 if touched <= L2 else BYTES_L3 if max(touched, memory) * threads <= L3 else BYTES_MEMORY
         moved = touched + sum(row[v] * overlap[v] for v in used if kept[v])
         flops = 0.0 if step.weight is None else 2.0 * step.weight.size * new[step.output] / (4 * program.values[step.output].channels) / step.block**2
-        seconds += SECONDS_PER_STEP + flops / FLOPS + moved / rate
+        seconds += SECONDS_PER_STEP + flops / FLOPS / (WINOGRAD if s in grouped else 1.0) + moved / rate
         live -= sum(held[v] for v in used if last.get(v, s) == s and not kept[v])
     return count * seconds, peak
