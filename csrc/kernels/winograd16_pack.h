@@ -91,7 +91,7 @@ double balance16(const float* w, int cout, int cin, const float* limits, const W
     }
   }
   const double r = of_u > 0 ? 46340.95 * std::sqrt(std::sqrt(of_v / of_u)) : 32767;  // 2^15.5
-  return r > 32767 ? 32767 : r > 2048 ? std::floor(r) : 2048;
+  return r > 32767 ? 32767 : r > 2048 ? std::floor(r / 1024) * 1024 : 2048;  // in steps: the squares' last digits depend on how they were summed up
 }
 
 // The scales S of an output channel with weights w.

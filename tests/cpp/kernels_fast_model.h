@@ -166,7 +166,8 @@ FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const 
       of_u += times * power * sums[pk] * sums[pk];
     }
   }
-  const double r = of_u > 0 ? std::floor(std::min(std::max(46340.95 * std::sqrt(std::sqrt(of_v / of_u)), 2048.0), 32767.0)) : 32767;
+  const double best = of_u > 0 ? 46340.95 * std::sqrt(std::sqrt(of_v / of_u)) : 32768;
+  const double r = best > 32767 ? 32767 : std::max(std::floor(best / 1024) * 1024, 2048.0);
   const int64_t most_sum = 2147483647 / static_cast<int64_t>(r);
   m.most = static_cast<float>(r);
   for (size_t pk = 0; pk < sums.size(); pk++) {
