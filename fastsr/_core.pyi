@@ -18,6 +18,9 @@ class Model:
     def __init__(
         self, fsr: bytes, threads: int = 0, tile: int = 0, verify: bool = True, precision: str = "f32", algorithm: str = ""
     ) -> None: ...
+    def profile(self, inputs: Sequence[NDArray[np.float32]], threads: int = 0) -> list[tuple[float, float]]:
+        """Of each step of a run: seconds of processor time of all threads, and the operations that it takes as a direct convolution."""
+
     def kernels(self) -> list[str]:
         """Of each step: the algorithm that computes it if it is a convolution, else its kind."""
 

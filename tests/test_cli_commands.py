@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from cases import SANITIZED
 from commands import fails, listing, process
+from programs import Builder, shuffle
 
 import fastsr
+from fastsr import fsr
 from fastsr.cli import main
 from fastsr.cli.common import binary, thousands
+from fastsr.graph import Feed
 
 
 def test_info_of_a_filter(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +115,31 @@ def test_bench_goes_on_without_peers_that_fail(shared: Path, tmp_path: Path, cap
     facts = json.loads(capsys.readouterr().out)
     assert [[r["name"] for r in s["results"]] for s in facts["sections"]] == [["fastsr reference"]] * 2
     assert "no graph" in facts["absent"]["peers"] and facts["absent"]["cv2.dnn_superres"]
+
+
+@pytest.mark.parametrize("precision", ["f32", "fast"])
+def test_bench_of_kernels(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every convolution has a pick among what was measured, and the table marks it."""
+    pytest.importorskip("fastsr._core", reason="the C++ extension is not built")
+    b = Builder(1)
+    x = b.conv(0, 48, k=5)
+    x = b.conv(x, 48)
+    b.conv(x, 4, epilogue=[shuffle(2)])
+    fsr.save(b.program(feed=Feed("y")), tmp_path / "a.fsr")
+    arguments = ["bench", str(tmp_path / "a.fsr"), "--kernels", "--size", "40x30", "--runs", "1", "--precision", precision, "--json"]
+    assert main([*arguments, "-"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["kernel"], r["cin"], r["cout"]) for r in rows] == [("5x5", 1, 48), ("3x3", 48, 48), ("3x3", 48, 4)]
+    assert set(rows[0]["ms"]) == {"direct"}
+    assert {"direct", "winograd", "winograd2d"} <= set(rows[1]["ms"])
+    assert ("winograd16" in rows[1]["ms"]) == (precision == "fast")
+    for row in rows:
+        assert row["pick"] in row["ms"]
+        assert all(ms > 0 for ms in row["ms"].values())
+    assert rows[1]["gflop"] == pytest.approx(2 * 9 * 48 * 48 * 40 * 30 / 1e9)
+    assert main([*arguments, str(tmp_path / "a.json")]) == 0
+    assert [line.count("*") for line in capsys.readouterr().out.splitlines()[2:5]] == [1, 1, 1]
+    assert json.loads((tmp_path / "a.json").read_text())
 
 
 def test_bench_says_at_once_that_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

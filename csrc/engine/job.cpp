@@ -75,6 +75,7 @@ Job::Job(const Prepared& prepared, const std::vector<const Source*>& sources, co
   if (!prepared.tiling.team) threads_ = static_cast<int>(std::min<int64_t>(threads_, prepared.tiles()));
   slots_.resize(static_cast<size_t>(threads_));
   if (!options.quiet) environment_number("FASTSR_DEBUG", &debug_);
+  timed_ = debug_ >= 2 || options.times;
 }
 
 Job::~Job() {
@@ -92,13 +93,14 @@ void Job::run() {
   } else {
     run_tiles();
   }
+  if (options_.times) *options_.times = times();
   if (debug_ >= 2) print_times(std::chrono::duration<double>(Clock::now() - start).count());
   if (options_.progress && !options_.progress(total_, total_)) throw Error(ErrorKind::kCancelled, "cancelled");
 }
 
 TileRunner& Job::runner(int slot_index) {
   Slot& slot = slots_[static_cast<size_t>(slot_index)];
-  if (!slot.runner) slot.runner = std::make_unique<TileRunner>(context_, debug_ >= 2);
+  if (!slot.runner) slot.runner = std::make_unique<TileRunner>(context_, timed_);
   return *slot.runner;
 }
 
@@ -225,13 +227,18 @@ void Job::print_choice() const {
     if (net_.active[s]) std::fprintf(stderr, "fastsr:   %-24s %s\n", net_.step(s).name.c_str(), net_.plan.steps[s].kernel(net_.step(s)).c_str());
 }
 
-void Job::print_times(double wall) const {
+std::vector<StepTime> Job::times() const {
   std::vector<StepTime> times(net_.active.size() + 2);
   for (const Slot& slot : slots_)
     for (size_t i = 0; slot.runner && i < times.size(); ++i) {
       times[i].seconds += slot.runner->times()[i].seconds;
       times[i].pixels += slot.runner->times()[i].pixels;
     }
+  return times;
+}
+
+void Job::print_times(double wall) const {
+  const std::vector<StepTime> times = this->times();
   double total = 0, flops = 0;
   for (const StepTime& t : times) total += t.seconds;
   for (size_t s = 0; s < times.size(); ++s) {

@@ -57,6 +57,7 @@ class Job {
   // What `work` throws makes the other threads give up their tiles.
   void stopping(const std::function<void()>& work);
   void print_choice() const;
+  std::vector<StepTime> times() const;
   void print_times(double wall) const;
 
   const Prepared& prepared_;
@@ -68,6 +69,7 @@ class Job {
   const RunContext context_;
   int threads_;
   int64_t debug_ = 0;
+  bool timed_ = false;
   std::vector<int64_t> order_;  // of the tiles
   std::vector<Slot> slots_;
   const int64_t total_;

@@ -23,16 +23,6 @@ double now() {
 
 }  // namespace
 
-float* Workspace::room(size_t n) {
-  if (capacity < n) {
-    floats.reset();
-    capacity = 0;
-    floats = aligned_floats(n);
-    capacity = n;
-  }
-  return floats.get();
-}
-
 TileRunner::TileRunner(const RunContext& run, bool timed) : run_(run), net_(run.net), k_(*run.net.plan.kernels), timed_(timed) {
   resize_columns_.resize(net_.active.size());
   times_.resize(net_.active.size() + 2);

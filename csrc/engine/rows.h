@@ -7,22 +7,10 @@
 
 #include "engine/io.h"
 #include "engine/layout.h"
+#include "engine/run.h"
 #include "engine/tiling.h"
 
 namespace fastsr {
-
-// Memory that a thread keeps from tile to tile and, through the model, from run to run.
-struct Workspace {
-  AlignedFloats floats;
-  size_t capacity = 0;
-  size_t bytes() const { return capacity * sizeof(float); }
-  // At least n floats; what they held is lost. Throws Error(kMemory).
-  float* room(size_t n);
-};
-
-struct StepTime {
-  double seconds = 0, pixels = 0;
-};
 
 // What all tiles of a run share.
 struct RunContext {

@@ -17,6 +17,16 @@ constexpr size_t kIdleBytes = size_t{64} << 20;  // workspaces kept between runs
 
 }  // namespace
 
+float* Workspace::room(size_t n) {
+  if (capacity < n) {
+    floats.reset();
+    capacity = 0;
+    floats = aligned_floats(n);
+    capacity = n;
+  }
+  return floats.get();
+}
+
 Model::Model(const void* fsr, size_t bytes, const PlanOptions& options, const Kernels* chosen, bool verify) {
   Program program = read_fsr(fsr, bytes, verify);
   if (!chosen) chosen = &kernels();

@@ -10,9 +10,23 @@
 
 #include "engine/io.h"
 #include "engine/plan.h"
-#include "engine/rows.h"
+#include "engine/tiling.h"
 
 namespace fastsr {
+
+// Memory that a thread keeps from tile to tile and, through the model, from run to run.
+struct Workspace {
+  AlignedFloats floats;
+  size_t capacity = 0;
+  size_t bytes() const { return capacity * sizeof(float); }
+  // At least n floats; what they held is lost. Throws Error(kMemory).
+  float* room(size_t n);
+};
+
+// What a step took: processor time of all threads, and the pixels of its result that were made (before a shuffle).
+struct StepTime {
+  double seconds = 0, pixels = 0;
+};
 
 struct RunOptions {
   int threads = 0;  // 0: get_num_threads()
@@ -20,6 +34,7 @@ struct RunOptions {
   int chunk = 0;    // input rows that a tile advances by; 0: the engine's choice
   Teams teams = Teams::kAny;
   Calibration* calibration = nullptr;           // see RunContext; only with one thread
+  std::vector<StepTime>* times = nullptr;       // filled: per step, then one entry for reading the input and one for writing the output
   bool quiet = false;                           // whatever FASTSR_DEBUG says
   // Called on the calling thread with (parts done, parts in all), 100 parts a tile, between tiles and about every 50 ms; false cancels: run throws
   // Error(kCancelled).

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <numeric>
 #include <thread>
 
 #include "targets/cpu.h"
@@ -112,7 +113,8 @@ class PyModel {
     options_.tile = tile;
   }
 
-  py::list run(const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team) const {
+  py::list run(const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team,
+               std::vector<StepTime>* times = nullptr) const {
     if (inputs.empty()) throw Error(ErrorKind::kPicture, "no input array was given");
     const py::ssize_t n = inputs[0].ndim() == 4 ? inputs[0].shape(0) : 0;
     for (const FloatArray& a : inputs)
@@ -144,7 +146,9 @@ class PyModel {
         std::vector<Sink*> to;
         for (const ArraySource& s : sources) from.push_back(&s);
         for (ArraySink& s : sinks) to.push_back(&s);
-        model_.run(from, outputs, to, options);
+        RunOptions timed = options;
+        timed.times = times;
+        model_.run(from, outputs, to, timed);
       }
     });
     py::list list;
@@ -173,6 +177,17 @@ class PyModel {
     Progress poll(progress, 1);
     guarded(poll, threads, 0, -1, [&](const RunOptions& options) { model_.run({source.get()}, {0}, {sink.get()}, options); });
     return result;
+  }
+
+  // Of each step: seconds of processor time, and the operations it would take as a direct convolution.
+  std::vector<std::pair<double, double>> profile(const std::vector<FloatArray>& inputs, int threads) const {
+    std::vector<int> outputs(model_.plan().program.outputs.size());
+    std::iota(outputs.begin(), outputs.end(), 0);
+    std::vector<StepTime> times;
+    run(inputs, outputs, py::none(), threads, 0, -1, &times);
+    std::vector<std::pair<double, double>> list;
+    for (size_t s = 0; s < model_.plan().steps.size(); ++s) list.emplace_back(times[s].seconds, times[s].pixels * model_.plan().steps[s].flops_per_pixel);
+    return list;
   }
 
   // Of each step: what computes it.
@@ -254,11 +269,13 @@ PYBIND11_MODULE(_core, m) {
   py::class_<PyModel>(m, "Model")
       .def(py::init<const py::bytes&, int, int, bool, const std::string&, const std::string&>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0,
            py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
-      .def("run", &PyModel::run, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
+      .def("run", [](const PyModel& m, const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
+                     int team) { return m.run(inputs, outputs, progress, threads, chunk, team); }, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
            py::arg("team") = -1)
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)
       .def("kernels", &PyModel::kernels)
+      .def("profile", &PyModel::profile, py::arg("inputs"), py::arg("threads") = 0)
       .def("describe", &PyModel::describe, py::arg("threads") = 0)
       .def_property_readonly("isa", &PyModel::isa);
   m.def("isas", [] {
