@@ -22,6 +22,8 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
+constexpr int kLineVectors = 16 / W;  // vectors of a cache line
+
 // Channel blocks of `cout` channels: the first `larger` of `count` have `size` channels, the others size - 1.
 struct ChannelBlocks {
   int count, size, larger;
@@ -64,6 +66,11 @@ FASTSR_INLINE void conv_store(const ConvRow& r, V (&acc)[KB][NV], int k0, int x)
     FASTSR_UNROLL for (int k = 0; k < KB; k++) {
       FASTSR_UNROLL for (int v = 0; v < NV; v++) acc[k][v] = min(high, max(low, acc[k][v]));
     }
+  } else if (r.act == Act::kLeakyRelu && r.a > 0.0f && r.a <= 1.0f) {  // then it is the same as max, and faster, for infinities and NaN too
+    const V slope = set1(r.a);
+    FASTSR_UNROLL for (int k = 0; k < KB; k++) {
+      FASTSR_UNROLL for (int v = 0; v < NV; v++) acc[k][v] = max(mul(acc[k][v], slope), acc[k][v]);
+    }
   } else if (r.act != Act::kNone) {
     FASTSR_UNROLL for (int k = 0; k < KB; k++) {
       const V slope = set1(r.act == Act::kPRelu ? r.slope[k0 + k] : r.a);
@@ -81,24 +88,30 @@ FASTSR_INLINE void conv_store(const ConvRow& r, V (&acc)[KB][NV], int k0, int x)
   }
 }
 
+// A row with what a channel's taps read, each line at the first tap in it: to be fetched before its turn.
+constexpr int kFetching = -1;
+struct ConvFetchingRow : ConvRow {
+  static constexpr int kMost = 16;
+  int n_lines;
+  const float* lines[kMost];
+};
+
 #if FASTSR_SHIFT
 // Three neighbouring taps of one output channel. With a single channel every multiply-add would need a load of its own, mostly across cache lines:
 // the second and third tap are shifted out of the first one's registers instead.
 template <int NV>
 FASTSR_INLINE void conv_three_taps(V (&acc)[NV], const float* p, const float* w) {
+  V in[NV + 1];
+  FASTSR_UNROLL for (int v = 0; v <= NV; v++) in[v] = load(p + v * W);
   const V w0 = set1(w[0]), w1 = set1(w[1]), w2 = set1(w[2]);
-  V lo = load(p);
-  FASTSR_UNROLL for (int v = 0; v < NV; v++) {
-    const V hi = load(p + (v + 1) * W);
-    acc[v] = fma(w0, lo, acc[v]);
-    acc[v] = fma(w1, shift<1>(lo, hi), acc[v]);
-    acc[v] = fma(w2, shift<2>(lo, hi), acc[v]);
-    lo = hi;
-  }
+  FASTSR_UNROLL for (int v = 0; v < NV; v++) acc[v] = fma(w0, in[v], acc[v]);
+  FASTSR_UNROLL for (int v = 0; v < NV; v++) acc[v] = fma(w1, shift<1>(in[v], in[v + 1]), acc[v]);
+  FASTSR_UNROLL for (int v = 0; v < NV; v++) acc[v] = fma(w2, shift<2>(in[v], in[v + 1]), acc[v]);
 }
 #endif
 
-// Output channels k0 .. k0 + KB - 1, pixels x .. x + NV * W - 1; w: their packed weights. NT: the number of taps, 0 when only known at run time.
+// Output channels k0 .. k0 + KB - 1, pixels x .. x + NV * W - 1; w: their packed weights. NT: the number of taps, 0 when only known at run time,
+// kFetching when lines of r, then a ConvFetchingRow, are to be fetched too.
 template <int KB, int NV, int NT>
 FASTSR_NOINLINE void conv_block(const ConvRow& r, const float* w, int k0, int x) {
   V acc[KB][NV];
@@ -107,12 +120,19 @@ FASTSR_NOINLINE void conv_block(const ConvRow& r, const float* w, int k0, int x)
     FASTSR_UNROLL for (int v = 0; v < NV; v++) acc[k][v] = bias;
   }
   const float* const* taps = r.taps;
-  const int n_taps = NT ? NT : r.n_taps;
+  const int n_taps = NT > 0 ? NT : r.n_taps;
   ptrdiff_t offset = x;
   for (int c = r.cin; c > 0; c--) {
+    if constexpr (NT == kFetching) {
+      const auto& row = static_cast<const ConvFetchingRow&>(r);
+      const ptrdiff_t next = c > 1 ? offset + r.in_stride : x + NV * W;
+      for (int i = 0; i < row.n_lines; i++) {
+        FASTSR_UNROLL for (int v = 0; v <= NV; v += kLineVectors) FASTSR_PREFETCH_NEAR(row.lines[i] + next + v * W);
+      }
+    }
     FASTSR_NO_UNROLL for (int t = 0; t < n_taps; t++) {
 #if FASTSR_SHIFT
-      if constexpr (KB == 1 && NT == 0) {
+      if constexpr (KB == 1 && NT <= 0) {
         if (t + 2 < n_taps && taps[t + 1] == taps[t] + 1 && taps[t + 2] == taps[t] + 2) {
           conv_three_taps<NV>(acc[0], taps[t] + offset, w);
           w += 3;
@@ -156,11 +176,22 @@ struct ConvBlocks {
   }
 };
 
-void conv(const ConvRow& r) {
-  static constexpr ConvBlocks<0> kAny;
-  static constexpr ConvBlocks<1> kOne;
-  const auto& block = r.n_taps == 1 ? kOne.block : kAny.block;
-  const ChannelBlocks blocks = channel_blocks(r.cout);
+// Every input line is new to a block of all output channels, and a processor does not foresee the jump to the next channel: that one's lines are fetched
+// beforehand, unless the block has too little to do meanwhile (one tap) or lines come back for other output channels.
+ConvFetchingRow conv_fetching(const ConvRow& row) {
+  ConvFetchingRow r;
+  static_cast<ConvRow&>(r) = row;
+  r.n_lines = 0;
+  for (int t = 0; t < r.n_taps && r.n_lines < r.kMost; t++) {
+    const ptrdiff_t step = t ? r.taps[t] - r.taps[t - 1] : -1;
+    if (step < 0 || step > 16) r.lines[r.n_lines++] = r.taps[t];
+  }
+  return r;
+}
+
+template <int NT>
+FASTSR_INLINE void conv_row(const ConvRow& r, const ChannelBlocks& blocks) {
+  static constexpr ConvBlocks<NT> kBlocks;
   const size_t terms = static_cast<size_t>(r.cin) * r.n_taps;
   const int vectors = (r.width + W - 1) / W, most = kConvVectors[blocks.size];
   const int n_x = (vectors + most - 1) / most;
@@ -169,11 +200,22 @@ void conv(const ConvRow& r) {
     const float* w = r.weights;
     for (int b = 0, k = 0; b < blocks.count; b++) {
       const int kb = b < blocks.larger ? blocks.size : blocks.size - 1;
-      block[kb][nv](r, w, k, v0 * W);
+      kBlocks.block[kb][nv](r, w, k, v0 * W);
       w += kb * terms;
       k += kb;
     }
     v0 = v1;
+  }
+}
+
+void conv(const ConvRow& r) {
+  const ChannelBlocks blocks = channel_blocks(r.cout);
+  if (r.n_taps == 1) {
+    conv_row<1>(r, blocks);
+  } else if (blocks.count == 1 && r.cin >= 16) {
+    conv_row<kFetching>(conv_fetching(r), blocks);
+  } else {
+    conv_row<0>(r, blocks);
   }
 }
 

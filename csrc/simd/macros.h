@@ -26,11 +26,13 @@
 #endif
 
 // OPAQUE: x, in a register of the kind that the constraint names, is taken for a value of unknown origin: neither computed anew nor loaded twice.
-// PREFETCH: brings a cache line near; harmless with any address.
+// PREFETCH: brings a cache line into the second level, PREFETCH_NEAR into the first; harmless with any address.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FASTSR_OPAQUE(constraint, x)
 #define FASTSR_PREFETCH(p)
+#define FASTSR_PREFETCH_NEAR(p)
 #else
 #define FASTSR_OPAQUE(constraint, x) __asm__("" : "+" constraint(x))
-#define FASTSR_PREFETCH(p) __builtin_prefetch(p)
+#define FASTSR_PREFETCH(p) __builtin_prefetch(p, 0, 2)
+#define FASTSR_PREFETCH_NEAR(p) __builtin_prefetch(p)
 #endif
