@@ -4,12 +4,13 @@
 
 #include "base/error.h"
 #include "engine/layout.h"
+#include "engine/rows.h"
 #include "engine/tiling.h"
 
 namespace fastsr {
 namespace {
 
-constexpr double kRoom = static_cast<double>(size_t{48} << 20) / sizeof(float);  // all threads together; more must make a run faster by as much
+constexpr double kRoom = static_cast<double>(size_t{60} << 20) / sizeof(float);  // all threads together; a run that takes more must be much faster
 constexpr double kMostFloats = static_cast<double>(size_t{1} << 29);
 constexpr int kSmallCut = 4;  // cuts lie at multiples of this where the picture is large enough
 
@@ -97,10 +98,12 @@ class CostModel {
         work += step;
         continue;
       }
-      // Groups of rows in a turn go to threads as whole groups.
+      // In a turn threads get whole groups of rows, or parts of them that end where vectors do.
       const double share = std::max(static_cast<double>(chunk_) * net_.result_extent(i, 0) / net_.height, 1.0), group = plan.row_group;
       const double groups = std::max(1.0, std::min(share, rows.pixels[i]) / group), turns = rows.pixels[i] * cols.pieces / std::max(share, group);
-      work += step * std::ceil(groups / threads_) / groups + kTurn * turns;
+      const double width = cols.pixels[i] / cols.pieces, parts = std::ceil(width / kPartColumns);
+      const double whole = std::ceil(groups / threads_) / groups, cut = std::ceil(parts * groups / threads_) * kPartColumns / (width * groups);
+      work += step * std::max(std::min(whole, cut), 1.0 / threads_) + kTurn * turns;
     }
     if (team_) return work * cols.penalty + 2e6;
     const double n = static_cast<double>(rows.pieces) * cols.pieces, turns = std::ceil(n / threads_);
@@ -149,7 +152,7 @@ Cuts cheapest(const Net& net, int chunk, int threads, bool team) {
     const double floats = model.floats(s);
     if (floats > kMostFloats && &s != &strips.back()) continue;
     for (const CostModel::Axis& b : bands) {
-      const double t = model.time(b, s) * std::max(1.0, floats / kRoom);
+      const double t = model.time(b, s) * std::pow(std::max(1.0, floats / kRoom), 2);
       if (best.time < 0 || t < best.time) best.time = t, best.bands = b.pieces, best.strips = s.pieces;
     }
   }
@@ -160,7 +163,7 @@ Cuts choose_cuts(const Net& net, const TilingOptions& options) {
   std::vector<Cuts> choices;
   if (options.teams != Teams::kAlways) choices.push_back(cheapest(net, options.chunk > 0 ? options.chunk : 2, options.threads, false));
   if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
-    for (int chunk : {4 * options.threads, 8 * options.threads, net.height}) {
+    for (int chunk : {4, 8, 4 * options.threads, 8 * options.threads, net.height}) {
       chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
       choices.push_back(cheapest(net, chunk, options.threads, true));
       if (chunk == net.height || chunk == options.chunk) break;

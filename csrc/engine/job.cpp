@@ -121,7 +121,7 @@ void Job::run_tiles() {
       TileRunner& own = runner(slot_index);
       Slot& slot = slots_[static_cast<size_t>(slot_index)];
       own.begin(layout, strip, room(slot.rings, layout.floats), room(slot.scratch, strip.scratch_floats));
-      walk(schedule, slot_index, [&](const Action& action) { own.act(action, action.from, action.to); });
+      walk(schedule, slot_index, [&](const Action& action) { own.act(action); });
     });
     if (slot_index == 0 && done_.load(std::memory_order_relaxed) < total_) poll();
   };
@@ -135,7 +135,7 @@ struct Job::Turn {
   const Strip* strip = nullptr;
   float* rings = nullptr;
   const Action* action = nullptr;
-  int share = 1;  // rows of a unit
+  Share share;
 };
 
 void Job::run_team() {
@@ -153,21 +153,19 @@ void Job::run_team() {
     return own;
   };
   const auto unit = [&](int number, int member) {
-    const Action& action = *turn.action;
-    const int from = action.from + number * turn.share;
-    ready(member).act(action, from, std::min(from + turn.share, action.to));
+    ready(member).act(*turn.action, turn.share, number);
   };
   const auto lead = [&] {
     for (const int64_t t : order_) {
       const Strip& strip = tiling.strips[static_cast<size_t>(t % n_strips)];
       const Schedule& schedule = prepared_.schedule(static_cast<size_t>(t / n_strips));
       const Layout layout = make_layout(net_, schedule, strip);
-      turn = {t, &layout, &strip, room(slots_[0].rings, layout.floats), nullptr, 1};
+      turn = {t, &layout, &strip, room(slots_[0].rings, layout.floats), nullptr, {}};
       const TileRunner& own = ready(0);
       walk(schedule, 0, [&](const Action& action) {
         turn.action = &action;
         turn.share = own.share(action, threads_);
-        team.turn((action.to - action.from + turn.share - 1) / turn.share, unit);
+        team.turn(turn.share.units(action), unit);
       });
     }
   };

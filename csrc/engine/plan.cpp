@@ -111,7 +111,7 @@ double StepPlan::cost_per_pixel() const {
   const double transforms = 1.0 / cin + 1.0 / cout;
   switch (algorithm) {
     case Algorithm::kWinograd: return flops_per_pixel * (0.5 + 1.5 * transforms);
-    case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.5 * transforms);
+    case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
     default: return flops_per_pixel;
   }

@@ -67,19 +67,32 @@ void TileRunner::begin(const Layout& layout, const Strip& strip, float* rings, f
   }
 }
 
-int TileRunner::share(const Action& action, int threads) const {
-  const int rows = action.to - action.from;
-  if (action.what != Action::kMake) return (rows + threads - 1) / threads;
-  const size_t s = idx(action.index);
-  const int group = net_.plan.steps[s].row_group, groups = (rows + group - 1) / group;
-  const int most = net_.plan.steps[s].algorithm == Algorithm::kWinograd2d ? strip_->call_rows[s] / group : std::max(8 / group, 1);
-  const int turns = (groups + threads * most - 1) / (threads * most) * threads;
-  return (groups + turns - 1) / turns * group;
+Span part_of(Span cols, int part, int parts) {
+  const int pieces = (cols.size() + kPartColumns - 1) / kPartColumns;
+  const auto at = [&](int i) { return static_cast<int>(std::min<int64_t>(cols.hi, cols.lo + int64_t{kPartColumns} * (int64_t{pieces} * i / parts))); };
+  return {at(part), at(part + 1)};
 }
 
-void TileRunner::act(const Action& action, int from, int to) {
+Share TileRunner::share(const Action& action, int threads) const {
+  const int rows = action.to - action.from;
+  if (action.what != Action::kMake) return {(rows + threads - 1) / threads, 1};
+  const size_t s = idx(action.index);
+  const int group = net_.plan.steps[s].row_group, groups = (rows + group - 1) / group;
+  const int width = strip_->values[idx(net_.step(s).out)].cols.size() / net_.plan.steps[s].block, most_parts = (width + kPartColumns - 1) / kPartColumns;
+  if (groups % threads != 0 && groups < 4 * threads && net_.step(s).kind == Kind::kConv && most_parts > 1) {
+    int parts = 1;
+    while (parts < most_parts && groups * parts % threads != 0) ++parts;
+    return {group, parts};
+  }
+  const int most = net_.plan.steps[s].col_group > 1 ? strip_->call_rows[s] / group : std::max(8 / group, 1);
+  const int turns = (groups + threads * most - 1) / (threads * most) * threads;
+  return {(groups + turns - 1) / turns * group, 1};
+}
+
+void TileRunner::act(const Action& action, Share share, int unit) {
   const double start = timed_ ? now() : 0;
   const size_t n_steps = net_.active.size(), i = idx(action.index);
+  const int from = action.from + unit / share.parts * share.rows, to = std::min(from + share.rows, action.to);
   size_t entry = i;
   double pixels = 0;
   // A strip may have no column of a value: nothing of an output that is much narrower than the input.
@@ -94,9 +107,8 @@ void TileRunner::act(const Action& action, int from, int to) {
       if (empty(net_.step(i).out)) return;
       for (int y = from, n; y < to; y += n) {
         n = std::min(strip_->call_rows[i], to - y);
-        make(i, y, n);
+        pixels += make(i, y, n, unit % share.parts, share.parts);
       }
-      pixels = static_cast<double>(to - from) * (strip_->values[idx(net_.step(i).out)].cols.size() / net_.plan.steps[i].block);
       break;
     case Action::kStore:
       store(i, from, to);
@@ -108,20 +120,20 @@ void TileRunner::act(const Action& action, int from, int to) {
 }
 
 template <class T>
-void TileRunner::clear_margins(int v, int y) {
+void TileRunner::clear_margins(int v, int y, bool left, bool right) {
   const Ring& r = ring(v);
-  T* const left = element<T>(v, y, r.begin - r.left);
-  T* const right = element<T>(v, y, r.end);
+  T* const before = element<T>(v, y, r.begin - r.left);
+  T* const behind = element<T>(v, y, r.end);
   for (int c = 0; c < r.channels; ++c) {
-    std::fill_n(left + c * r.stride, r.left, T{0});
-    std::fill_n(right + c * r.stride, r.right, T{0});
+    if (left) std::fill_n(before + c * r.stride, r.left, T{0});
+    if (right) std::fill_n(behind + c * r.stride, r.right, T{0});
   }
 }
 
 // Zeroes the margins of a row just made, which kernels may have overwritten.
-void TileRunner::close_row(int v, int y) {
+void TileRunner::close_row(int v, int y, bool left, bool right) {
   if (!ring(v).left && !ring(v).right) return;
-  half(v) ? clear_margins<uint16_t>(v, y) : clear_margins<float>(v, y);
+  half(v) ? clear_margins<uint16_t>(v, y, left, right) : clear_margins<float>(v, y, left, right);
 }
 
 const float* TileRunner::floats(int v, int y, Span cols, int c) {
@@ -131,17 +143,20 @@ const float* TileRunner::floats(int v, int y, Span cols, int c) {
   return line_.data();
 }
 
-// Rows y .. y + n - 1 of step s's result, at most call_rows. Row y gives y * block .. y * block + block - 1 of the output.
-void TileRunner::make(size_t s, int y, int n) {
+// A part of rows y .. y + n - 1 of step s's result, at most call_rows. Row y gives y * block .. y * block + block - 1 of the output. Returns how many
+// pixels it made.
+double TileRunner::make(size_t s, int y, int n, int part, int parts) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const Ring& out = ring(step.out);
   const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block;
-  const Span cols{out_cols.lo / block, out_cols.hi / block};
+  const Span cols = part_of({out_cols.lo / block, out_cols.hi / block}, part, parts);
+  const bool left = part == 0, right = part == parts - 1;
+  if (cols.size() <= 0) return 0;
   if (step.kind == Kind::kConcat && half(step.out)) {
     for (int i = 0; i < n; ++i) concat(s, y + i, cols);
-    return;
+    return double{1} * n * cols.size();
   }
   // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats.
   const bool in_place = block == 1 && (!half(step.out) || (plan.algorithm == Algorithm::kWinograd16 && plan.before.empty()));
@@ -149,7 +164,7 @@ void TileRunner::make(size_t s, int y, int n) {
   results_.resize(idx(n));
   float* scratch = scratch_;
   for (int i = 0; i < n; ++i) {
-    results_[idx(i)] = in_place ? row(step.out, y + i, out_cols.lo) : scratch;
+    results_[idx(i)] = in_place ? row(step.out, y + i, cols.lo) : scratch;
     if (!in_place) scratch += stride * step.channels;
   }
   if (plan.algorithm != Algorithm::kDirect) {
@@ -161,16 +176,17 @@ void TileRunner::make(size_t s, int y, int n) {
     auto* const result = static_cast<float*>(results_[idx(i)]);
     for (const RowOp& op : plan.before) apply(op, y + i, result, stride, step.channels, cols);
     if (block > 1) {
-      shuffle(s, y + i, result, stride, cols);
+      shuffle(s, y + i, result, stride, cols, left, right);
       continue;
     }
     for (const RowOp& op : plan.after) apply(op, y + i, result, stride, step.channels, cols);
     if (!in_place) {
-      auto* const to = element<uint16_t>(step.out, y + i, out_cols.lo);
+      auto* const to = element<uint16_t>(step.out, y + i, cols.lo);
       for (int c = 0; c < step.channels; ++c) net_.plan.fast->float_to_half(to + c * out.stride, result + c * stride, cols.size());
     }
-    close_row(step.out, y + i);
+    close_row(step.out, y + i, left, right);
   }
+  return double{1} * n * cols.size();
 }
 
 // A row of half floats of the Concat s.
@@ -191,12 +207,12 @@ void TileRunner::concat(size_t s, int y, Span cols) {
 }
 
 // The epilogue from its DepthToSpace on, of row y of step s's result.
-void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols) {
+void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const Ring& out = ring(step.out);
-  const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block, channels = step.channels / (block * block);
+  const Span out_cols{cols.lo * block, cols.hi * block};
   const float* src[kMaxBlock];
   for (int by = 0; by < block; ++by) {
     float* dst = at(step.out, y * block + by, out_cols.lo);
@@ -208,7 +224,7 @@ void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride,
       k_.interleave(dst + c * out.stride, src, cols.size(), block);
     }
     for (const RowOp& op : plan.after) apply(op, y * block + by, dst, out.stride, channels, out_cols);
-    close_row(step.out, y * block + by);
+    close_row(step.out, y * block + by, left, right);
   }
 }
 

@@ -1,6 +1,6 @@
 // One thread's work on a tile: it slides down the tile as the band's schedule says, and makes of every value just the rows that are new. A value lives
 // in a ring of rows: as many as its readers still need. So nothing is computed twice inside a tile. Several threads may share a tile: all rows of an
-// action are independent of each other.
+// action are independent of each other, and of convolutions all columns too.
 #pragma once
 #include <memory>
 #include <vector>
@@ -21,6 +21,18 @@ struct RunContext {
   Calibration* calibration;                   // what the run reads is added here, unless null
 };
 
+// How an action is cut into units for several threads: `rows` each, whose columns are cut into `parts` where it is a convolution.
+struct Share {
+  int rows = 1, parts = 1;
+  int units(const Action& action) const { return (action.to - action.from + rows - 1) / rows * parts; }
+};
+
+// Kernels write whole vectors; columns are cut where vectors of all kernels end, at multiples of this from a row's first column.
+constexpr int kPartColumns = 64;
+
+// The columns of one of `parts` parts of a row; may be none.
+Span part_of(Span cols, int part, int parts);
+
 class TileRunner {
  public:
   // `timed`: fill times().
@@ -31,11 +43,12 @@ class TileRunner {
   // stay while the tile is worked on.
   void begin(const Layout& layout, const Strip& strip, float* rings, float* scratch);
 
-  // Does rows `from` .. `to` of an action, whole calls of them (see call_rows).
-  void act(const Action& action, int from, int to);
+  // Does an action, or one unit of it.
+  void act(const Action& action) { act(action, {action.to - action.from, 1}, 0); }
+  void act(const Action& action, Share share, int unit);
 
-  // Rows that a thread should take of an action at a time when `threads` share it: whole groups, in calls as large as they may be.
-  int share(const Action& action, int threads) const;
+  // How `threads` threads should share an action: whole groups of rows, in calls as large as they may be.
+  Share share(const Action& action, int threads) const;
 
   // Per step, then one entry for sources and one for sinks.
   const std::vector<StepTime>& times() const { return times_; }
@@ -56,15 +69,15 @@ class TileRunner {
   bool half(int v) const { return ring(v).element == Element::kHalf; }
   // Either kind.
   void* row(int v, int y, int x) const { return half(v) ? static_cast<void*>(element<uint16_t>(v, y, x)) : at(v, y, x); }
-  void close_row(int v, int y);
+  void close_row(int v, int y, bool left = true, bool right = true);
   template <class T>
-  void clear_margins(int v, int y);
+  void clear_margins(int v, int y, bool left, bool right);
   // Columns cols of channel c of row y of value v as floats, in place or in line_.
   const float* floats(int v, int y, Span cols, int c);
-  void make(size_t s, int y, int n);
+  double make(size_t s, int y, int n, int part, int parts);
   void concat(size_t s, int y, Span cols);
   void winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch);
-  void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols);
+  void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right);
   void make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void resize(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
