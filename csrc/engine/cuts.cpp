@@ -99,7 +99,7 @@ class CostModel {
         continue;
       }
       // In a turn threads get whole groups of rows, or parts of them that end where vectors do.
-      const double share = std::max(static_cast<double>(chunk_) * net_.result_extent(i, 0) / net_.height, 1.0), group = plan.row_group;
+      const double share = rows_at_a_time(net_, i, chunk_), group = plan.row_group;
       const double groups = std::max(1.0, std::min(share, rows.pixels[i]) / group), turns = rows.pixels[i] * cols.pieces / std::max(share, group);
       const double width = cols.pixels[i] / cols.pieces, parts = std::ceil(width / kPartColumns);
       const double whole = std::ceil(groups / threads_) / groups, cut = std::ceil(parts * groups / threads_) * kPartColumns / (width * groups);

@@ -16,7 +16,7 @@
 namespace fastsr {
 
 namespace {
-constexpr size_t kLargePage = size_t{2} << 20;
+constexpr size_t kLargePage = size_t{2} << 20, kLarge = size_t{256} << 10;  // from kLarge bytes on it pays
 constexpr float kMargin = 1.25f;  // of what calibration saw, see winograd16_pack
 }
 
@@ -25,7 +25,7 @@ void AlignedFree::operator()(float* p) const { ::operator delete[](p, std::align
 AlignedFloats aligned_floats(size_t n) {
   if (n > std::numeric_limits<size_t>::max() / 4 / sizeof(float)) throw Error(ErrorKind::kMemory, "not enough memory");
   size_t bytes = n * sizeof(float), alignment = 64;
-  if (bytes >= kLargePage) {
+  if (bytes >= kLarge) {
     alignment = kLargePage;
     bytes = (bytes + kLargePage - 1) / kLargePage * kLargePage;
   }

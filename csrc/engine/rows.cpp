@@ -28,6 +28,7 @@ TileRunner::TileRunner(const RunContext& run, bool timed) : run_(run), net_(run.
   times_.resize(net_.active.size() + 2);
   for (const Source* s : run.sources) source_scratch_.push_back(s->make_scratch());
   for (Sink* s : run.sinks) sink_scratch_.push_back(s->make_scratch());
+  for (size_t s = 0; s < net_.active.size(); ++s) nothing_to_do_.push_back(net_.active[s] && net_.nothing_to_do(s));
   // A sink may overwrite what it is given: rows that others still read are copied first.
   for (size_t o = 0; o < net_.outputs.size(); ++o) {
     const int v = net_.outputs[o];
@@ -67,12 +68,6 @@ void TileRunner::begin(const Layout& layout, const Strip& strip, float* rings, f
   }
 }
 
-Span part_of(Span cols, int part, int parts) {
-  const int pieces = (cols.size() + kPartColumns - 1) / kPartColumns;
-  const auto at = [&](int i) { return static_cast<int>(std::min<int64_t>(cols.hi, cols.lo + int64_t{kPartColumns} * (int64_t{pieces} * i / parts))); };
-  return {at(part), at(part + 1)};
-}
-
 Share TileRunner::share(const Action& action, int threads) const {
   const int rows = action.to - action.from;
   if (action.what != Action::kMake) return {(rows + threads - 1) / threads, 1};
@@ -104,10 +99,11 @@ void TileRunner::act(const Action& action, Share share, int unit) {
       entry = n_steps;
       break;
     case Action::kMake:
-      if (empty(net_.step(i).out)) return;
+      if (empty(net_.step(i).out) || nothing_to_do_[i]) return;
       for (int y = from, n; y < to; y += n) {
         n = std::min(strip_->call_rows[i], to - y);
-        pixels += make(i, y, n, unit % share.parts, share.parts);
+        const int pieces = strip_->pieces[i];
+        for (int k = 0; k < pieces; ++k) pixels += make(i, y, n, unit % share.parts * pieces + k, share.parts * pieces);
       }
       break;
     case Action::kStore:

@@ -27,12 +27,6 @@ struct Share {
   int units(const Action& action) const { return (action.to - action.from + rows - 1) / rows * parts; }
 };
 
-// Kernels write whole vectors; columns are cut where vectors of all kernels end, at multiples of this from a row's first column.
-constexpr int kPartColumns = 64;
-
-// The columns of one of `parts` parts of a row; may be none.
-Span part_of(Span cols, int part, int parts);
-
 class TileRunner {
  public:
   // `timed`: fill times().
@@ -100,7 +94,7 @@ class TileRunner {
   std::vector<const float*> taps_;
   std::vector<void*> results_;
   std::vector<float> line_;
-  std::vector<char> copy_for_sink_;
+  std::vector<char> copy_for_sink_, nothing_to_do_;
   std::vector<std::unique_ptr<IoScratch>> source_scratch_, sink_scratch_;
   std::vector<StepTime> times_;
 };

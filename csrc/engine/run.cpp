@@ -13,7 +13,7 @@ namespace fastsr {
 namespace {
 
 constexpr double kRememberedBytes = 4 << 20;  // of schedules
-constexpr size_t kIdleBytes = size_t{64} << 20;  // workspaces kept between runs, per model
+constexpr size_t kIdleBytes = size_t{160} << 20;  // workspaces kept between runs, per model
 
 }  // namespace
 

@@ -62,9 +62,8 @@ class Walk {
     for (size_t s = 0; s < net_.active.size(); ++s) {
       if (!net_.active[s]) continue;
       const int v = net_.step(s).out, block = net_.plan.steps[s].block;
-      const int64_t share = (int64_t{chunk_} * net_.result_extent(s, 0) + net_.height - 1) / net_.height;
       const int from = done_[idx(v)] / block;
-      const auto end = static_cast<int>(std::min<int64_t>(target_[idx(v)].hi / block, from + std::max<int64_t>(share, net_.plan.steps[s].row_group)));
+      const auto end = static_cast<int>(std::min<int64_t>(target_[idx(v)].hi / block, int64_t{from} + rows_at_a_time(net_, s, chunk_)));
       int to = from;
       while (to < end) {
         const int next = std::min(to + net_.plan.steps[s].row_group, target_[idx(v)].hi / block);
@@ -142,6 +141,15 @@ class Walk {
 };
 
 }  // namespace
+
+int rows_at_a_time(const Net& net, size_t step, int chunk) {
+  const int64_t extent = net.result_extent(step, 0), group = net.plan.steps[step].row_group;
+  const int64_t share = (int64_t{chunk} * extent + net.height - 1) / net.height;
+  if (extent <= net.height) return static_cast<int>(std::max(share, group));
+  constexpr int64_t kBytes = 2 << 20;
+  const int64_t row = int64_t{4} * net.step(step).channels * net.result_extent(step, 1), most = kBytes / std::max<int64_t>(row, 1);
+  return static_cast<int>(std::max(std::min(share, most / group * group), group));
+}
 
 Schedule make_schedule(const Net& net, const Band& band, int chunk) { return Walk(net, band, chunk).run(); }
 

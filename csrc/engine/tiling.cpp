@@ -62,6 +62,16 @@ void Net::find_places() {
   }
 }
 
+bool Net::nothing_to_do(size_t s) const {
+  if (step(s).kind != Kind::kConcat || !plan.steps[s].before.empty() || !plan.steps[s].after.empty() || plan.steps[s].block > 1) return false;
+  int channel = 0;
+  for (size_t i = 0; i < step(s).in.size(); ++i) {
+    if (!in_place(s, i, channel)) return false;
+    channel += channels(step(s).in[i]);
+  }
+  return true;
+}
+
 bool Net::in_place(size_t s, size_t i, int channel) const {
   const Place out = place(step(s).out);
   return place(step(s).in[i]) == Place{out.root, out.channel + channel} && step(s).in[i] != step(s).out;
@@ -143,9 +153,15 @@ void Net::still_needed(const std::vector<Span>& full, const std::vector<int>& do
   }
 }
 
-ptrdiff_t row_stride(int left, int width, int right) {
-  const ptrdiff_t floats = ptrdiff_t{left} + width + std::max(right, kOverWrite);
+ptrdiff_t row_stride(int left, int width, int right, int over_write) {
+  const ptrdiff_t floats = ptrdiff_t{left} + width + std::max(right, over_write);
   return ((floats + 15) / 16 | 1) * 16;
+}
+
+Span part_of(Span cols, int part, int parts) {
+  const int pieces = (cols.size() + kPartColumns - 1) / kPartColumns;
+  const auto at = [&](int i) { return static_cast<int>(std::min<int64_t>(cols.hi, cols.lo + int64_t{kPartColumns} * (int64_t{pieces} * i / parts))); };
+  return {at(part), at(part + 1)};
 }
 
 Band make_band(const Net& net, Span base) {
@@ -160,6 +176,8 @@ Band make_band(const Net& net, Span base) {
 
 namespace {
 
+constexpr int kPieceColumns = 192;  // of rows that go to scratch before they are shuffled
+
 // Rows of one call: enough for Winograd's tiles to fill whole blocks where the picture is narrow.
 int rows_per_call(const StepPlan& plan, int width) {
   if (plan.col_group == 1) return plan.row_group;
@@ -171,6 +189,7 @@ int rows_per_call(const StepPlan& plan, int width) {
 size_t call_scratch(const Net& net, size_t s, const Strip& strip, int width) {
   const Step& st = net.step(s);
   const StepPlan& sp = net.plan.steps[s];
+  if (strip.pieces[s] > 1) width = std::min(width, kPieceColumns + kPartColumns);
   const auto rows = static_cast<size_t>(strip.call_rows[s]);
   const auto c = static_cast<size_t>(net.channels(st.in[0]));
   size_t floats = 0;
@@ -209,28 +228,46 @@ Strip make_strip(const Net& net, Span base) {
     in.left = static_cast<int>(std::max<int64_t>(in.left, in.cols.lo - first));
     in.right = static_cast<int>(std::max<int64_t>(in.right, last + 1 - in.cols.hi));
   }
+  // Values joined in place have the margins that readers of the result need.
+  for (size_t i = net.active.size(); i-- > 0;) {
+    if (!net.active[i] || net.step(i).kind != Kind::kConcat) continue;
+    const ValueColumns& out = strip.values[idx(net.step(i).out)];
+    int channel = 0;
+    for (size_t k = 0; k < net.step(i).in.size(); ++k) {
+      const int v = net.step(i).in[k];
+      ValueColumns& in = strip.values[idx(v)];
+      if (net.in_place(i, k, channel)) in.left = std::max(in.left, out.left), in.right = std::max(in.right, out.right);
+      channel += net.channels(v);
+    }
+  }
   // Values of one root share origin and stride.
   std::vector<Span> extent(spans.size(), kNothing);
-  std::vector<int> right(spans.size(), 0);
+  std::vector<int> right(spans.size(), 0), over_write(spans.size(), 0);
+  std::vector<char> by_conv(spans.size(), 0);
+  for (size_t i = 0; i < net.active.size(); ++i)
+    if (net.active[i] && ((net.step(i).kind == Kind::kConv && net.plan.steps[i].block == 1) || net.nothing_to_do(i))) by_conv[idx(net.step(i).out)] = 1;
   for (size_t v = 0; v < spans.size(); ++v) {
     const ValueColumns& c = strip.values[v];
     if (c.cols.size() <= 0) continue;
     const size_t root = idx(net.places[v].root);
     extent[root] = hull(extent[root], {c.cols.lo - (c.left + 15) / 16 * 16, c.cols.hi});  // rows begin on a cache line
     right[root] = std::max(right[root], c.right);
+    over_write[root] = std::max(over_write[root], by_conv[v] ? kConvOverWrite : kOverWrite);
   }
   for (size_t v = 0; v < spans.size(); ++v) {
     const size_t root = idx(net.places[v].root);
     const Span all = is_nothing(extent[root]) ? Span{0, 0} : extent[root];
     strip.values[v].origin = all.lo;
-    strip.values[v].stride = row_stride(0, all.size(), right[root]);
+    strip.values[v].stride = row_stride(0, all.size(), right[root], over_write[root]);
   }
   strip.call_rows.assign(net.active.size(), 1);
+  strip.pieces.assign(net.active.size(), 1);
   for (size_t s = 0; s < net.active.size(); ++s) {
     if (!net.active[s]) continue;
     const int width = strip.values[idx(net.step(s).out)].cols.size() / net.plan.steps[s].block;
     if (width <= 0) continue;
     strip.call_rows[s] = rows_per_call(net.plan.steps[s], width);
+    if (net.plan.steps[s].block > 1 && net.step(s).kind == Kind::kConv) strip.pieces[s] = (width + kPieceColumns - 1) / kPieceColumns;
     strip.scratch_floats = std::max(strip.scratch_floats, call_scratch(net, s, strip, width));
   }
   for (size_t o = 0; o < net.outputs.size(); ++o)

@@ -33,6 +33,8 @@ struct Net {
   Place place(int v) const { return places[static_cast<size_t>(v)]; }
   // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
   bool in_place(size_t s, size_t i, int channel) const;
+  // Whether a step is a Concat whose inputs all lie where the result wants them.
+  bool nothing_to_do(size_t s) const;
   // Extent of a step's result before its epilogue.
   int result_extent(size_t s, int axis) const { return size(step(s).out).along(axis) / plan.steps[s].block; }
   // The part of every output that belongs to `base`, a part of the input grid.
@@ -65,14 +67,21 @@ struct Strip {
   std::vector<Span> outs;
   std::vector<ValueColumns> values;  // origin and stride are the root's, see Place
   std::vector<int> call_rows;        // by step: rows of the result that are made in one go, a multiple of row_group
+  std::vector<int> pieces;           // by step: into how many parts these rows are cut, where they go to scratch first
   // Of the scratch of one call: the result before a shuffle, behind it Winograd's transforms, lines resized vertically or the column phases of a
   // strided convolution; or a copy for a sink.
   size_t scratch_floats = 0;
 };
 
+// Kernels write whole vectors; columns are cut where vectors of all kernels end, at multiples of this from a row's first column.
+constexpr int kPartColumns = 64;
+
+// The columns of one of `parts` parts of a row; may be none.
+Span part_of(Span cols, int part, int parts);
+
 // Channel strides: room for the margins and for what kernels read and write beyond, an odd number of cache lines so that channels fall into
 // different cache sets.
-ptrdiff_t row_stride(int left, int width, int right);
+ptrdiff_t row_stride(int left, int width, int right, int over_write = kOverWrite);
 constexpr size_t kRowEnd = 256;  // floats that must be readable beyond the end of a buffer of rows
 
 // What the tiles of a band do, in order; the same for every strip.
@@ -95,6 +104,9 @@ struct Schedule {
 Band make_band(const Net& net, Span base);
 Strip make_strip(const Net& net, Span base);
 Schedule make_schedule(const Net& net, const Band& band, int chunk);
+// Rows of its result that a step makes at a time when inputs advance by `chunk` rows: as many as go with that, but not so many that large rows take
+// much memory.
+int rows_at_a_time(const Net& net, size_t step, int chunk);
 
 struct Tiling {
   std::vector<Band> bands;

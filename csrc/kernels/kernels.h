@@ -14,6 +14,7 @@ namespace fastsr {
 
 constexpr int kOverRead = 64;
 constexpr int kOverWrite = 64;
+constexpr int kConvOverWrite = 16;  // of the convolutions, all of them
 
 enum class Act : int32_t { kNone, kRelu, kLeakyRelu, kPRelu, kClip };
 

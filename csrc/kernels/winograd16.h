@@ -287,6 +287,18 @@ FASTSR_INLINE void untile(V (&y)[kTile]) {
   y[3] = zip64_hi(hi01, hi23);
 }
 
+// The first n of a vector of tiles' results, where a row ends inside it.
+FASTSR_NOINLINE void store_end(const Winograd16Rows& r, const V (&y)[kTile], int row, ptrdiff_t at, ptrdiff_t n) {
+  float values[kTile * W];
+  uint16_t halves[kTile * W];
+  FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
+    store(values + i * W, y[i]);
+    store(halves + i * W, saturated(y[i]));
+  }
+  if (r.out_type == Element::kHalf) std::memcpy(static_cast<uint16_t*>(r.out[row]) + at, halves, static_cast<size_t>(n) * sizeof(uint16_t));
+  else std::memcpy(static_cast<float*>(r.out[row]) + at, values, static_cast<size_t>(n) * sizeof(float));
+}
+
 // Residual, activation and store of a row of a vector of tiles.
 FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x) {
   const ptrdiff_t at = k * r.out_stride + x;
@@ -299,7 +311,7 @@ FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row
     if (r.residual_first) activate(r, y, k);
   } else {
 #if FASTSR_STORE_TILES
-    if (r.out_type == Element::kHalf) {
+    if (r.out_type == Element::kHalf && x + kTile * W <= r.width) {
       if (r.act != Act::kRelu) activate(r, y, k);
       store_tiles(static_cast<uint16_t*>(r.out[row]) + at, y, r.act == Act::kRelu);
       return;
@@ -308,6 +320,7 @@ FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row
     activate(r, y, k);
     untile(y);
   }
+  if (x + kTile * W > r.width) return store_end(r, y, row, at, r.width - x);
   if (r.out_type == Element::kHalf) {
     uint16_t* const out = static_cast<uint16_t*>(r.out[row]) + at;
     FASTSR_UNROLL for (int i = 0; i < kTile; i++) store(out + i * W, saturated(y[i]));

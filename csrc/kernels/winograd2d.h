@@ -249,6 +249,21 @@ FASTSR_INLINE void winograd2d_output_vector(const ConvRow* rows, int n_rows, con
   }
 }
 
+// A vector of results that reaches beyond the row: by way of the stack.
+FASTSR_NOINLINE void winograd2d_output_end(const WinogradRows& r, const ConvRow* rows, int n_rows, const float* m, ptrdiff_t point, V bias, int k, int x) {
+  float results[kTile][kTile * W];
+  ConvRow aside[kTile];
+  for (int i = 0; i < n_rows; i++) {
+    aside[i] = rows[i];
+    aside[i].out = results[i];
+    aside[i].out_stride = 0;
+    if (aside[i].residual) aside[i].residual += k * r.residual_stride + x;
+    aside[i].residual_stride = 0;
+  }
+  winograd2d_output_vector<false>(aside, n_rows, m, point, bias, k, 0);
+  for (int i = 0; i < n_rows; i++) std::memcpy(rows[i].out + k * r.out_stride + x, results[i], static_cast<size_t>(r.width - x) * sizeof(float));
+}
+
 // The results of a block.
 FASTSR_NOINLINE void winograd2d_output(const WinogradRows& r, const TileBlocks& b, const float* m, const Segments& segments) {
   ConvRow rows[kTile];
@@ -264,7 +279,8 @@ FASTSR_NOINLINE void winograd2d_output(const WinogradRows& r, const TileBlocks& 
       const float* const row = m + k * b.stride + s.done;
       for (int i = 0; i < s.tiles; i += W) {
         const int x = (s.x + i) * kTile;
-        if (n_rows == kTile) winograd2d_output_vector<true>(rows, n_rows, row + i, b.point, bias, k, x);
+        if (x + kTile * W > r.width) winograd2d_output_end(r, rows, n_rows, row + i, b.point, bias, k, x);
+        else if (n_rows == kTile) winograd2d_output_vector<true>(rows, n_rows, row + i, b.point, bias, k, x);
         else winograd2d_output_vector<false>(rows, n_rows, row + i, b.point, bias, k, x);
       }
     }

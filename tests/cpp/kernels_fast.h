@@ -76,7 +76,7 @@ struct FastCall {
   float get(int row, int k, int x) const { return buffers[row]->get(lead + k * r.out_stride + x); }
   bool intact() const {
     for (const auto& b : buffers)
-      if (!b->intact(lead, r.out_stride, r.cout, r.width + kOverWrite)) return false;
+      if (!b->intact(lead, r.out_stride, r.cout, r.width + kConvOverWrite)) return false;
     return true;
   }
 };

@@ -33,7 +33,7 @@ void test_conv(const std::vector<const Kernels*>& isas, const ConvShape& s, int 
     r.out = out.data + lead;
     isa->conv(r);
     check_conv_result(isa->isa, p, r);
-    if (!out.intact(lead, r.out_stride, s.cout, width + kOverWrite))
+    if (!out.intact(lead, r.out_stride, s.cout, width + kConvOverWrite))
       fail("%s conv %d->%d width %d writes outside its row", isa->isa, s.cin, s.cout, width);
 
     // The same pixels computed as a part of the row, which cuts blocks elsewhere.

@@ -199,7 +199,7 @@ struct WinogradOutput {
   }
   bool intact(const WinogradRows& r) const {
     for (const auto& b : buffers)
-      if (!b->intact(lead, r.out_stride, r.cout, r.width + kOverWrite)) return false;
+      if (!b->intact(lead, r.out_stride, r.cout, r.width + kConvOverWrite)) return false;
     return true;
   }
 };
