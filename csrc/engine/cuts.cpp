@@ -196,7 +196,7 @@ Tiling make_tiling(const Net& net, const TilingOptions& options) {
       if (!net.active[i] || st.kind != Kind::kConv) continue;
       ptrdiff_t stride = strip.values[static_cast<size_t>(st.in[0])].stride;
       const int width = strip.values[static_cast<size_t>(st.out)].cols.size() / net.plan.steps[i].block;
-      if (st.conv.sw > 1) stride = std::max(stride, row_stride(0, width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw, 0));
+      if (st.conv.sw > 1) stride = std::max(stride, row_stride(width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw));
       t.zero_floats = std::max(t.zero_floats, static_cast<size_t>(net.channels(st.in[0])) * static_cast<size_t>(stride) + kRowEnd);
     }
   }

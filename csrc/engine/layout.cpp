@@ -16,7 +16,8 @@ size_t idx(int i) { return static_cast<size_t>(i); }
 // Floats of a root's ring; hostile files can ask for more than 64 bits hold.
 double ring_floats(const Net& net, const Schedule& schedule, const Strip& strip, int v) {
   const double size = net.plan.elements[idx(v)] == Element::kHalf ? 0.5 : 1;
-  return std::ceil(size * static_cast<double>(net.channels(v)) * static_cast<double>(strip.values[idx(v)].stride) * schedule.ring[idx(v)]) + kRowEnd;
+  const ValueColumns& c = strip.values[idx(v)];
+  return std::ceil(size * (c.before + static_cast<double>(net.channels(v)) * static_cast<double>(c.stride)) * schedule.ring[idx(v)]) + kRowEnd;
 }
 
 struct Block {
@@ -75,13 +76,15 @@ Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip)
     r.stride = c.stride;
     r.element = net.plan.elements[v];
     r.base = layout.rings[idx(place.root)].base;
-    r.first = place.channel * r.stride;
-    r.row = r.stride * net.channels(place.root);
+    r.first = c.before + place.channel * r.stride;
+    r.row = c.before + r.stride * net.channels(place.root);
     r.rows = schedule.ring[idx(place.root)];
-    r.origin = c.origin;
+    r.origin = c.all.lo;
     r.channels = net.channels(static_cast<int>(v));
-    r.left = c.left, r.begin = c.cols.lo;
-    r.right = c.right, r.end = c.cols.hi;
+    if (!c.margins) continue;
+    r.before = c.before;
+    r.end = c.all.hi;
+    r.gap = static_cast<int>(r.stride) - c.all.size();
   }
   return layout;
 }

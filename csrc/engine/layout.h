@@ -12,8 +12,8 @@ struct Ring {
   ptrdiff_t first = 0;   // from here on in elements: to the value's own channels
   ptrdiff_t stride = 0;  // channel to channel
   ptrdiff_t row = 0;     // row to row
-  int rows = 1, origin = 0, channels = 0;
-  int left = 0, begin = 0, right = 0, end = 0;  // zero margins: `left` columns before column `begin`, `right` columns from column `end` on
+  int rows = 1, origin = 0, channels = 0;  // origin: column of a channel's first element
+  int before = 0, end = 0, gap = 0;        // zero margins: elements before the first channel, and from column `end` on to the next channel
 };
 
 struct Layout {

@@ -118,17 +118,18 @@ void TileRunner::act(const Action& action, Share share, int unit) {
 template <class T>
 void TileRunner::clear_margins(int v, int y, bool left, bool right) {
   const Ring& r = ring(v);
-  T* const before = element<T>(v, y, r.begin - r.left);
-  T* const behind = element<T>(v, y, r.end);
-  for (int c = 0; c < r.channels; ++c) {
-    if (left) std::fill_n(before + c * r.stride, r.left, T{0});
-    if (right) std::fill_n(behind + c * r.stride, r.right, T{0});
+  if (left) {
+    // Of the first channel; of a value that lies behind another this is the other's right margin, of which the end is enough.
+    const int n = std::min(r.before, r.gap);
+    std::fill_n(element<T>(v, y, r.origin) - n, n, T{0});
   }
+  T* const behind = element<T>(v, y, r.end);
+  for (int c = 0; right && c < r.channels; ++c) std::fill_n(behind + c * r.stride, r.gap, T{0});
 }
 
-// Zeroes the margins of a row just made, which kernels may have overwritten.
+// Zeroes the margins of a row just made, which kernels may have overwritten. left, right: whether these ends of the row were made.
 void TileRunner::close_row(int v, int y, bool left, bool right) {
-  if (!ring(v).left && !ring(v).right) return;
+  if (!ring(v).gap) return;
   half(v) ? clear_margins<uint16_t>(v, y, left, right) : clear_margins<float>(v, y, left, right);
 }
 
@@ -156,7 +157,7 @@ double TileRunner::make(size_t s, int y, int n, int part, int parts) {
   }
   // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats.
   const bool in_place = block == 1 && (!half(step.out) || (plan.algorithm == Algorithm::kWinograd16 && plan.before.empty()));
-  const ptrdiff_t stride = in_place ? out.stride : row_stride(0, cols.size(), 0);
+  const ptrdiff_t stride = in_place ? out.stride : row_stride(cols.size());
   results_.resize(idx(n));
   float* scratch = scratch_;
   for (int i = 0; i < n; ++i) {
@@ -253,7 +254,7 @@ void TileRunner::resize(size_t s, int y, float* dst, ptrdiff_t stride, Span cols
   float coef[kMaxResizeTaps];
   const int n_taps = resize_taps(step.resize, 0, net_.size(v).h, net_.result_extent(s, 0), y, index, coef);
   const ResizeColumns& columns = resize_columns_[s];
-  const ptrdiff_t line_stride = row_stride(0, in_cols.size(), 0);
+  const ptrdiff_t line_stride = row_stride(in_cols.size());
   for (int c = 0; c < in.channels; ++c) {
     const float* line = at(v, index[0], in_cols.lo) + c * in.stride;
     if (n_taps > 1) {
@@ -358,7 +359,7 @@ void TileRunner::store(size_t output, int from, int to) {
     float* src = at(v, y, cols.lo);
     ptrdiff_t stride = r.stride;
     if (copy_for_sink_[output]) {
-      stride = row_stride(0, cols.size(), 0);
+      stride = row_stride(cols.size());
       for (int c = 0; c < r.channels; ++c) std::memcpy(scratch_ + c * stride, src + c * r.stride, static_cast<size_t>(cols.size()) * sizeof(float));
       src = scratch_;
     }

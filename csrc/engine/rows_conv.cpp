@@ -18,7 +18,7 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
   const auto first = static_cast<int>(columns.first(cols.lo));
   const int sw = columns.stride, n_phase = cols.size() + (columns.kernel - 1) * columns.dilation / sw;
-  const ptrdiff_t phase_stride = row_stride(0, n_phase, 0);
+  const ptrdiff_t phase_stride = row_stride(n_phase);
   ConvRow row;
   row.in_stride = sw == 1 ? in.stride : phase_stride;
   taps_.resize(idx(plan.n_taps));

@@ -153,10 +153,7 @@ void Net::still_needed(const std::vector<Span>& full, const std::vector<int>& do
   }
 }
 
-ptrdiff_t row_stride(int left, int width, int right, int over_write) {
-  const ptrdiff_t floats = ptrdiff_t{left} + width + std::max(right, over_write);
-  return ((floats + 15) / 16 | 1) * 16;
-}
+ptrdiff_t row_stride(int width, int gap) { return ((ptrdiff_t{width} + gap + 15) / 16 | 1) * 16; }
 
 Span part_of(Span cols, int part, int parts) {
   const int pieces = (cols.size() + kPartColumns - 1) / kPartColumns;
@@ -193,14 +190,14 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip, int width) {
   const auto rows = static_cast<size_t>(strip.call_rows[s]);
   const auto c = static_cast<size_t>(net.channels(st.in[0]));
   size_t floats = 0;
-  if (sp.block > 1 || net.plan.elements[idx(st.out)] == Element::kHalf) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(0, width, 0));
+  if (sp.block > 1 || net.plan.elements[idx(st.out)] == Element::kHalf) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(width));
   if (sp.algorithm == Algorithm::kWinograd) floats += net.plan.kernels->winograd_scratch(sp.cin, sp.cout, width);
   if (sp.algorithm == Algorithm::kWinograd2d) floats += net.plan.kernels->winograd2d_scratch(sp.cin, sp.cout, width, strip.call_rows[s]);
   if (sp.algorithm == Algorithm::kWinograd16) floats += net.plan.fast->winograd16_scratch(sp.cin, sp.cout, width, strip.call_rows[s]) / sizeof(float) + 1;
-  if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(0, strip.values[idx(st.in[0])].cols.size(), 0));
+  if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(strip.values[idx(st.in[0])].cols.size()));
   if (st.kind == Kind::kConv && st.conv.sw > 1) {
     const int phase = width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw;
-    floats += static_cast<size_t>(st.conv.kh) * static_cast<size_t>(st.conv.sw) * c * static_cast<size_t>(row_stride(0, phase, 0));
+    floats += static_cast<size_t>(st.conv.kh) * static_cast<size_t>(st.conv.sw) * c * static_cast<size_t>(row_stride(phase));
   }
   return floats;
 }
@@ -240,25 +237,31 @@ Strip make_strip(const Net& net, Span base) {
       channel += net.channels(v);
     }
   }
-  // Values of one root share origin and stride.
-  std::vector<Span> extent(spans.size(), kNothing);
-  std::vector<int> right(spans.size(), 0), over_write(spans.size(), 0);
   std::vector<char> by_conv(spans.size(), 0);
   for (size_t i = 0; i < net.active.size(); ++i)
     if (net.active[i] && ((net.step(i).kind == Kind::kConv && net.plan.steps[i].block == 1) || net.nothing_to_do(i))) by_conv[idx(net.step(i).out)] = 1;
+  struct Root {
+    Span all = kNothing;
+    int left = 0, gap = 0;
+    bool margins = false;
+  };
+  std::vector<Root> roots(spans.size());
   for (size_t v = 0; v < spans.size(); ++v) {
     const ValueColumns& c = strip.values[v];
     if (c.cols.size() <= 0) continue;
-    const size_t root = idx(net.places[v].root);
-    extent[root] = hull(extent[root], {c.cols.lo - (c.left + 15) / 16 * 16, c.cols.hi});  // rows begin on a cache line
-    right[root] = std::max(right[root], c.right);
-    over_write[root] = std::max(over_write[root], by_conv[v] ? kConvOverWrite : kOverWrite);
+    Root& root = roots[idx(net.places[v].root)];
+    root.all = hull(root.all, c.cols);
+    root.left = std::max(root.left, c.left);
+    root.gap = std::max({root.gap, c.left, c.right, by_conv[v] ? kConvOverWrite : kOverWrite});
+    root.margins = root.margins || c.left || c.right;
   }
   for (size_t v = 0; v < spans.size(); ++v) {
-    const size_t root = idx(net.places[v].root);
-    const Span all = is_nothing(extent[root]) ? Span{0, 0} : extent[root];
-    strip.values[v].origin = all.lo;
-    strip.values[v].stride = row_stride(0, all.size(), right[root], over_write[root]);
+    const Root& root = roots[idx(net.places[v].root)];
+    ValueColumns& c = strip.values[v];
+    c.all = is_nothing(root.all) ? Span{0, 0} : root.all;
+    c.stride = row_stride(c.all.size(), root.gap);
+    c.before = (root.left + 15) / 16 * 16;  // channels begin on a cache line
+    c.margins = root.margins;
   }
   strip.call_rows.assign(net.active.size(), 1);
   strip.pieces.assign(net.active.size(), 1);
@@ -271,7 +274,7 @@ Strip make_strip(const Net& net, Span base) {
     strip.scratch_floats = std::max(strip.scratch_floats, call_scratch(net, s, strip, width));
   }
   for (size_t o = 0; o < net.outputs.size(); ++o)
-    strip.scratch_floats = std::max(strip.scratch_floats, static_cast<size_t>(net.channels(net.outputs[o])) * static_cast<size_t>(row_stride(0, strip.outs[o].size(), 0)));
+    strip.scratch_floats = std::max(strip.scratch_floats, static_cast<size_t>(net.channels(net.outputs[o])) * static_cast<size_t>(row_stride(strip.outs[o].size())));
   return strip;
 }
 

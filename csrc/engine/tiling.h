@@ -58,14 +58,17 @@ struct Band {
 struct ValueColumns {
   Span cols;             // demand
   int left = 0, right = 0;  // zero margins: columns outside the picture that convolutions read
-  int origin = 0;        // column of a row's first float
-  ptrdiff_t stride = 0;  // floats from one channel to the next
+  // Of the root, see Place:
+  Span all;              // hull of its values' columns
+  ptrdiff_t stride = 0;  // elements from one channel to the next; what is left between channels is both one's right and the next one's left margin
+  int before = 0;        // elements before the first channel of a row
+  bool margins = false;
 };
 
 struct Strip {
   Span base;
   std::vector<Span> outs;
-  std::vector<ValueColumns> values;  // origin and stride are the root's, see Place
+  std::vector<ValueColumns> values;
   std::vector<int> call_rows;        // by step: rows of the result that are made in one go, a multiple of row_group
   std::vector<int> pieces;           // by step: into how many parts these rows are cut, where they go to scratch first
   // Of the scratch of one call: the result before a shuffle, behind it Winograd's transforms, lines resized vertically or the column phases of a
@@ -79,9 +82,8 @@ constexpr int kPartColumns = 64;
 // The columns of one of `parts` parts of a row; may be none.
 Span part_of(Span cols, int part, int parts);
 
-// Channel strides: room for the margins and for what kernels read and write beyond, an odd number of cache lines so that channels fall into
-// different cache sets.
-ptrdiff_t row_stride(int left, int width, int right, int over_write = kOverWrite);
+// Channel strides: room for what kernels write beyond, an odd number of cache lines so that channels fall into different cache sets.
+ptrdiff_t row_stride(int width, int gap = kOverWrite);
 constexpr size_t kRowEnd = 256;  // floats that must be readable beyond the end of a buffer of rows
 
 // What the tiles of a band do, in order; the same for every strip.
