@@ -140,7 +140,7 @@ std::string StepPlan::kernel(const Step& step) const {
 
 bool takes_winograd16(const Step& step, const StepPlan& plan, const PlanOptions& options) {
   if (!suits_winograd(step) || options.precision != Precision::kFast) return false;
-  return options.algorithm ? *options.algorithm == Algorithm::kWinograd16 : winograd2d_pays(plan.cin, plan.cout);
+  return options.algorithm ? *options.algorithm == Algorithm::kWinograd16 : winograd16_pays(plan.cin, plan.cout);
 }
 
 namespace {

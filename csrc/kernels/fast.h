@@ -34,6 +34,10 @@ struct Winograd16Range {
   double tiles;
 };
 
+// Whether winograd16 is faster than what f32 takes. Measured as winograd_pays was, times that: 32->9 1.25 / 1.15, 64->8 1.5 / 1.15, 16->16 1.15 / 1.05,
+// 24->24 1.35 / 1.25, 64->16 1.55 / 1.3, 64->64 1.6 / 1.6; not so 12->12 1.07 / 0.93, 10->10 1.02 / 0.95, 64->4 1.15 / 1.0.
+inline bool winograd16_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 7 * (static_cast<int64_t>(cin) + cout); }
+
 struct FastKernels {
   const char* isa;  // as Kernels::isa
   const char* dot;  // the instruction that adds products of pairs: "vnni", "madd", "plain"; the results are the same

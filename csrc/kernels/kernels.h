@@ -104,23 +104,14 @@ struct Kernels {
   void (*resize_v)(float* dst, const float* const* rows, const float* coef, int n_taps, int n);
 };
 
-// Whether winograd is clearly faster than conv; the same for all instruction sets, so that their results agree. Next to 18 multiply-adds per pair of
-// channels instead of 36 the two transforms cost about 30 vector operations for each input and each output channel. Measured, times conv's rate, rows
-// of 128 and 320 pixels, AVX-512 and AVX2:
-//   128->128 1.9, 64->64 and 48->48 1.85, 64->32 1.8, 32->32 1.75, 16->16 1.6, 32->9 1.55, 12->12 1.45, 64->5 1.35, 8->8 and 5->64 1.3
-//   not worth a group's longer reach: 64->4 1.25, 4->64 1.2, 6->6 1.2, 64->3 1.1, 5->5 1.1, 64->2 1.0, 64->1 0.8
-inline bool winograd_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 4 * (static_cast<int64_t>(cin) + cout); }
-
-// Whether winograd2d is clearly faster than winograd and conv; the same for all instruction sets. Next to 36 multiply-adds per pair of channels and
-// sixteen results the transforms cost about 220 and 160 vector operations for each input and each output channel, and V and M go through the second
-// cache level. Measured, times winograd's rate, medians over rows of 320 and 640 pixels, one and two groups a call, rows coming from the third level,
-// AVX-512 / AVX2 (times conv's rate):
-//   128->128 1.7 / 1.8 (2.9 / 3.5), 64->64 1.7 / 1.8 (2.9 / 3.1), 48->48 1.7 / 1.8, 64->48 1.7 / 1.9, 64->32 1.7 / 1.7, 96->32 1.6 / 2.0,
-//   128->32 1.6 / 1.9, 32->32 1.5 / 1.6 (2.4 / 2.8), 192->64 1.5 / 1.8, 16->64 1.4 / 1.6, 24->24 1.4 / 1.5, 64->16 1.3 / 1.5,
-//   256->256 1.3 / 1.7, 16->16 1.3 / 1.3 (1.8 / 2.2), 64->12 1.2 / 1.6
-//   not worth the larger error: 64->8 1.2 / 1.2, 8->64 1.2 / 1.3, 32->9 1.15 / 1.25, 12->12 1.15 / 1.2, 8->8 1.0 / 1.0, 64->3 0.7 / 0.9
-// A call of few tiles is slower: 24 (96 pixels, one group) with AVX-512 have 64->64 at 1.1, 16->16 at 0.9.
-inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 8 * (static_cast<int64_t>(cin) + cout); }
+// Whether winograd is faster than conv, and winograd2d than both; the same for all instruction sets, so that their results agree. What is saved grows with
+// cin * cout, the transforms cost as cin + cout. Measured inside the engine (fastsr bench --kernels), Zen 5, rows of 480 pixels, AVX-512 / AVX2:
+//   winograd, times conv's rate     6->6 1.13 / 1.3, 32->4 1.04 / 1.4, 64->4 1.04 / 1.35, 4->64 1.2 / 1.4, 8->8 1.2 / 1.45, 12->12 1.4 / 1.55
+//                         not so    5->5 1.07 / 1.2, 64->3 0.9 / 1.3, 3->64 1.08 / 1.2, 32->3 0.9 / 1.3, 64->1 0.8 / 1.0, 1->64 0.7 / 0.65
+//   winograd2d, times winograd's    12->12 1.1 / 1.3, 8->64 1.03 / 1.4, 32->9 1.15 / 1.35, 64->8 1.0 / 1.25, 16->16 1.2 / 1.4, 64->16 1.25 / 1.45
+//                         not so    8->8 0.95 / 1.05, 10->10 1.0 / 1.1, 16->8 1.07 / 1.2
+inline bool winograd_pays(int cin, int cout) { return 2 * static_cast<int64_t>(cin) * cout >= 7 * (static_cast<int64_t>(cin) + cout); }
+inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 6 * (static_cast<int64_t>(cin) + cout); }
 
 // One per target unit; null when the unit is not compiled for this platform.
 const Kernels* kernels_scalar();
