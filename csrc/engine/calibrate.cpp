@@ -13,7 +13,8 @@
 namespace fastsr {
 namespace {
 
-constexpr int kHeight = 96, kWidth = 160;
+constexpr int kCell = 32, kHeight = 4 * kCell;  // the picture is a grid of cells
+constexpr double kLargeNetwork = 4e6;            // operations per pixel: beyond, a smaller picture has to do
 
 uint32_t hash(uint32_t x) {
   x ^= x >> 16;
@@ -33,55 +34,65 @@ float smooth(int plane, int y, int x, int size) {
   return (at(0, 0) * (1 - fx) + at(0, 1) * fx) * (1 - fy) + (at(1, 0) * (1 - fx) + at(1, 1) * fx) * fy;
 }
 
-// A picture of 0..1 with what pictures have: soft shades and texture at all scales, hard edges in all directions, thin lines and letters, flat white and
-// black, fine patterns and grain. plane: the colour channel.
+// A picture of 0..1 with what pictures have, and the hardest of it: soft shades and texture at all scales, hard edges in all directions, lines, letters,
+// single pixels, fine patterns, flat areas, noise; half of the cells in grey, the others in strong colours. plane: the colour channel.
 float calibration_pixel(int plane, int y, int x) {
+  const int cell = y / kCell * 64 + x / kCell, cy = y % kCell, cx = x % kCell;
+  const auto chance = [cell](int i) { return noise(7, cell, i); };  // of the cell
+  const int hue = chance(0) < 0.5f ? 0 : plane;
   const auto clamp = [](float v) { return std::clamp(v, 0.0f, 1.0f); };
-  const int cell = y / 32 * 5 + x / 32, cy = y % 32, cx = x % 32;
-  const float shade = 0.15f * static_cast<float>(plane) * noise(9, cell, 0);
+  const auto ink = [&](int i) { return clamp(2.0f * chance(10 + 8 * i + hue) - 0.5f); };  // half of them black or white
+  const float dark = ink(0), light = std::abs(ink(1) - dark) < 0.5f ? 1 - dark : ink(1);
+  const auto pick = [&](bool first) { return first ? dark : light; };
+  const float slope = 4 * chance(1) - 2, along = static_cast<float>(cx) + slope * static_cast<float>(cy);
   float texture = 0, weight = 0.5f;
-  for (int size = 32; size >= 2; size /= 2, weight *= 0.5f) texture += weight * smooth(plane == 0 ? 0 : 1 + plane / 2, y, x, size);
-  switch (cell) {
-    case 0: case 7: case 11: return clamp(texture * 1.1f - shade);
-    case 1: case 13: return clamp((texture - 0.5f) * 3.0f + 0.5f);
-    case 2: return noise(2, cy / 4, cx / 3) < 0.5f ? 0.0f : 1.0f - shade;                                                // blocks
-    case 3: return (cx + 2 * cy) % 40 < 20 ? 0.95f - shade : 0.1f;                                                     // a slanted edge
-    case 4: return (cy / 2) % 4 == 0 || (cx % 7 == 3 && cy % 8 > 1) ? 0.05f : 1.0f;                                    // letters
-    case 5: return (cy - 16) * (cy - 16) + (cx - 16) * (cx - 16) < 130 ? 1.0f - shade : 0.0f + shade;                  // a disc
-    case 6: return cy < 16 ? static_cast<float>(cx % 2) : static_cast<float>((cx / 2 + cy / 2) % 2);                   // stripes and a checkerboard
-    case 8: return clamp(static_cast<float>(cx + cy) / 62.0f + 0.06f * (noise(plane, y, x) - 0.5f));                     // a gradient with grain
-    case 9: return cx == cy || cx == 31 - cy || cx == 16 ? 1.0f : 0.0f;                                                // thin lines
-    case 10: return cy < 16 ? 1.0f : 0.0f;
-    case 12: return clamp(0.5f + 0.5f * std::floor(4.0f * texture) / 4.0f * static_cast<float>(cy % 16 < 8 ? 1 : -1));  // posterised
-    default: return clamp(0.5f + 0.8f * (noise(plane, y / 2, x / 2) - 0.5f));
+  for (int size = 32; size >= 2; size /= 2, weight *= 0.5f) texture += weight * smooth(hue, y, x, size);
+  const auto period = [&](int i) { return 1 + static_cast<int>(chance(i) * 4); };
+  const auto grain = [&](int size) { return noise(20 + hue, y / size, x / size); };
+  switch ((y / kCell * 5 + x / kCell) % 15) {
+    case 0: return clamp(texture * 1.1f);
+    case 1: return clamp((texture - 0.5f) * 4.0f + 0.5f);
+    case 2: return pick(noise(2, cy / period(2), cx / period(3) + 64 * cell) < 0.5f);                                     // blocks
+    case 3: return pick(along < 16 + 16 * slope);                                                                         // a slanted edge
+    case 4: return pick((cy / 2) % 4 == 0 || (cx % 7 == 3 && cy % 8 > 1) || (cx + cy) % 11 == 0);                         // letters
+    case 5: return pick((cy - 16) * (cy - 16) + (cx - 16) * (cx - 16) < 130);                                             // a disc
+    case 6: return pick((cx / period(4)) % 2 == (cy < 16 ? 0 : (cy / period(5)) % 2));                                    // stripes and a checkerboard
+    case 7: return grain(1) < 0.5f ? dark : light;
+    case 8: return clamp(static_cast<float>(cx + cy) / 62.0f + 0.06f * (grain(1) - 0.5f));                                  // a gradient with grain
+    case 9: return pick(std::abs(along - 16 - 16 * slope) < 1 || cx == 3 || cy == 28);                                    // thin lines
+    case 10: return pick(cx % 8 == 3 && cy % 8 == 5);                                                                     // single pixels
+    case 11: return pick(static_cast<int>(std::floor(along / static_cast<float>(period(6) + 1))) % 2 == 0);               // slanted stripes
+    case 12: return clamp(0.5f + 0.5f * std::floor(4.0f * texture) / 4.0f * static_cast<float>(cy % 16 < 8 ? 1 : -1));     // posterised
+    case 13: return cy < 16 ? grain(1) : grain(3);
+    default: return clamp(texture + 0.4f * pick(noise(3, cy / 8, cx / 8) < 0.5f) - 0.2f);
   }
 }
 
 // What an input of the program is fed: the picture in the network's own range and channel order.
-std::vector<float> calibration_input(const Program& program, int value) {
+std::vector<float> calibration_input(const Program& program, int value, int width) {
   const int channels = program.values[static_cast<size_t>(value)].channels;
   const Feed& feed = program.feed;
   std::vector<float> pixels;
-  pixels.reserve(static_cast<size_t>(channels) * kHeight * kWidth);
+  pixels.reserve(static_cast<size_t>(channels) * kHeight * width);
   for (int c = 0; c < channels; ++c) {
     const double mean = feed.mean.empty() ? 0 : feed.mean[static_cast<size_t>(c) % feed.mean.size()];
     for (int y = 0; y < kHeight; ++y)
-      for (int x = 0; x < kWidth; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y, x) * feed.range - mean));
+      for (int x = 0; x < width; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y, x) * feed.range - mean));
   }
   return pixels;
 }
 
 // Runs a plan on the calibration pictures; its outputs, one after the other.
-std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& inputs, Calibration* calibration) {
+std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& inputs, int width, Calibration* calibration) {
   std::vector<int> values;
   for (const OutputInfo& o : plan.program.outputs) values.push_back(o.value);
-  const Prepared prepared(plan, kHeight, kWidth, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
+  const Prepared prepared(plan, kHeight, width, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
   std::vector<ArraySource> sources;
   std::vector<const Source*> source_pointers;
   sources.reserve(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int c = plan.program.values[static_cast<size_t>(plan.program.inputs[i])].channels;
-    sources.emplace_back(inputs[i].data(), c, kHeight, kWidth, ptrdiff_t{kHeight} * kWidth, ptrdiff_t{kWidth});
+    sources.emplace_back(inputs[i].data(), c, kHeight, width, ptrdiff_t{kHeight} * width, ptrdiff_t{width});
     source_pointers.push_back(&sources.back());
   }
   std::vector<float> results;
@@ -128,13 +139,16 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
     if (calibration.steps[s]) steps.push_back(s);
   }
   if (steps.empty() || !fast_kernels(*kernels)) return exact;
+  double flops = 0;  // about, for a pixel of the input
+  for (const StepPlan& s : exact->steps) flops += s.flops_per_pixel;
+  const int width = (flops > kLargeNetwork ? 5 : 15) * kCell;
   std::vector<std::vector<float>> inputs;
-  for (int v : program.inputs) inputs.push_back(calibration_input(program, v));
+  for (int v : program.inputs) inputs.push_back(calibration_input(program, v, width));
   std::vector<InputRange>& ranges = calibration.ranges;
   ranges.resize(program.steps.size());
   std::vector<float> expected;
   try {
-    expected = run(*exact, inputs, &calibration);
+    expected = run(*exact, inputs, width, &calibration);
   } catch (const Error& e) {
     if (e.kind == ErrorKind::kPicture) return exact;  // the network takes no picture of this size
     throw;
@@ -143,7 +157,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   for (size_t left = steps.size(), floats = 1; left > 0; left -= std::min(left, floats), floats *= 4) {
     for (size_t i = left; i < steps.size(); ++i) ranges[steps[i]].tiles = 0;
     std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
-    if (decibels(expected, run(*plan, inputs, nullptr), program.feed.out_range) >= kFastDecibels) return plan;
+    if (decibels(expected, run(*plan, inputs, width, nullptr), program.feed.out_range) >= kFastDecibels) return plan;
   }
   return exact;
 }

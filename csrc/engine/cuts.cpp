@@ -10,7 +10,8 @@
 namespace fastsr {
 namespace {
 
-constexpr double kRoom = static_cast<double>(size_t{60} << 20) / sizeof(float);  // all threads together; a run that takes more must be much faster
+constexpr double kRoom = static_cast<double>(size_t{62} << 20) / sizeof(float);  // all threads together, when the engine chooses the tiles
+constexpr double kMostTime = 1.8;  // times the fastest cut's time: cuts that are slower do not count as possible
 constexpr double kMostFloats = static_cast<double>(size_t{1} << 29);
 constexpr int kSmallCut = 4;  // cuts lie at multiples of this where the picture is large enough
 
@@ -84,26 +85,26 @@ class CostModel {
 
   double time(const Axis& rows, const Axis& cols) const {
     // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes.
-    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 6;
+    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16;
     double work = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
       if (flops_[i] == 0) continue;
       const StepPlan& plan = net_.plan.steps[i];
-      double step = (flops_[i] * cols.pixels[i] + kRow * cols.pieces) * rows.pixels[i];
-      if (weights_ > (512 << 10)) {
-        const double call = std::max<double>(plan.row_group, std::min<double>(cols.call_rows[i], team_ ? chunk_ / threads_ : 1));
-        step += kWeight * 4 * static_cast<double>(plan.packed_group) * cols.pieces * rows.pixels[i] / call;
-      }
-      if (!team_) {
-        work += step;
-        continue;
-      }
-      // In a turn threads get whole groups of rows, or parts of them that end where vectors do.
-      const double share = rows_at_a_time(net_, i, chunk_), group = plan.row_group;
-      const double groups = std::max(1.0, std::min(share, rows.pixels[i]) / group), turns = rows.pixels[i] * cols.pieces / std::max(share, group);
-      const double width = cols.pixels[i] / cols.pieces, parts = std::ceil(width / kPartColumns);
+      const double group = plan.row_group, width = cols.pixels[i] / cols.pieces, share = rows_at_a_time(net_, i, chunk_);
+      // In a turn of a team threads get whole groups of rows, or parts of them that end where vectors do.
+      const double groups = std::max(1.0, std::min(share, rows.pixels[i]) / group), parts = std::ceil(width / kPartColumns);
       const double whole = std::ceil(groups / threads_) / groups, cut = std::ceil(parts * groups / threads_) * kPartColumns / (width * groups);
-      work += step * std::max(std::min(whole, cut), 1.0 / threads_) + kTurn * turns;
+      const double busy = team_ ? std::max(std::min(whole, cut), 1.0 / threads_) : 1;
+      const double call_groups = std::min(cols.call_rows[i] / group, team_ ? std::ceil(groups * busy) : groups);
+      double flops = flops_[i];
+      if (plan.col_group > 1) {  // whole vectors of tiles
+        const double tiles = std::max(1.0, width / plan.col_group * call_groups * (team_ && cut < whole ? groups * busy : 1));
+        flops *= std::ceil(tiles / kLanes) * kLanes / tiles;
+      }
+      double step = (flops * cols.pixels[i] + kRow * cols.pieces) * rows.pixels[i];
+      if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * cols.pieces * rows.pixels[i] / (call_groups * group);
+      work += step * busy;
+      if (team_) work += kTurn * rows.pixels[i] * cols.pieces / std::max(share, group);
     }
     if (team_) return work * cols.penalty + 2e6;
     const double n = static_cast<double>(rows.pieces) * cols.pieces, turns = std::ceil(n / threads_);
@@ -132,9 +133,9 @@ class CostModel {
 };
 
 struct Cuts {
-  int bands = 1, strips = 1, chunk = 2;
-  bool team = false;
-  double time = -1;
+  int bands, strips, chunk;
+  bool team;
+  double time, floats;
 };
 
 std::vector<CostModel::Axis> candidates(const CostModel& model, int axis, int extent, int smallest, int most) {
@@ -143,32 +144,42 @@ std::vector<CostModel::Axis> candidates(const CostModel& model, int axis, int ex
   return list;
 }
 
-Cuts cheapest(const Net& net, int chunk, int threads, bool team) {
+// For each way to cut columns the fastest way to cut rows.
+void add_cuts(std::vector<Cuts>& list, const Net& net, int chunk, int threads, bool team) {
   const CostModel model(net, chunk, threads, team);
   const std::vector<CostModel::Axis> bands = candidates(model, 0, net.height, 8, team ? 1 : 512), strips = candidates(model, 1, net.width, 32, 512);
-  Cuts best;
-  best.chunk = chunk, best.team = team;
   for (const CostModel::Axis& s : strips) {
-    const double floats = model.floats(s);
-    if (floats > kMostFloats && &s != &strips.back()) continue;
+    if (model.floats(s) > kMostFloats && &s != &strips.back()) continue;
+    Cuts best{1, s.pieces, chunk, team, -1, model.floats(s)};
     for (const CostModel::Axis& b : bands) {
-      const double t = model.time(b, s) * std::pow(std::max(1.0, floats / kRoom), 2);
-      if (best.time < 0 || t < best.time) best.time = t, best.bands = b.pieces, best.strips = s.pieces;
+      const double t = model.time(b, s);
+      if (best.time < 0 || t < best.time) best.time = t, best.bands = b.pieces;
     }
+    list.push_back(best);
   }
-  return best;
 }
 
+// The fastest of those that fit into kRoom. Where a network takes more anyway, unless it is cut into pieces that are mostly halo, it gets a tenth more
+// than it needs.
 Cuts choose_cuts(const Net& net, const TilingOptions& options) {
-  std::vector<Cuts> choices;
-  if (options.teams != Teams::kAlways) choices.push_back(cheapest(net, options.chunk > 0 ? options.chunk : 2, options.threads, false));
+  std::vector<Cuts> list;
+  if (options.teams != Teams::kAlways) add_cuts(list, net, options.chunk > 0 ? options.chunk : 2, options.threads, false);
   if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
     for (int chunk : {4, 8, 4 * options.threads, 8 * options.threads, net.height}) {
       chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
-      choices.push_back(cheapest(net, chunk, options.threads, true));
+      add_cuts(list, net, chunk, options.threads, true);
       if (chunk == net.height || chunk == options.chunk) break;
     }
-  return *std::min_element(choices.begin(), choices.end(), [](const Cuts& a, const Cuts& b) { return a.time < b.time; });
+  const auto faster = [](const Cuts& a, const Cuts& b) { return a.time < b.time; };
+  const double fastest = std::min_element(list.begin(), list.end(), faster)->time;
+  double least = -1;
+  for (const Cuts& c : list)
+    if (c.time <= kMostTime * fastest && (least < 0 || c.floats < least)) least = c.floats;
+  const double room = std::max(kRoom, 1.1 * least);
+  const Cuts* best = nullptr;
+  for (const Cuts& c : list)
+    if (!best || (c.floats <= room) > (best->floats <= room) || ((c.floats <= room) == (best->floats <= room) && faster(c, *best))) best = &c;
+  return *best;
 }
 
 }  // namespace
