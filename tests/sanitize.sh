@@ -81,10 +81,11 @@ fuzz() {
   echo "== mutated .fsr files under address and undefined"
   seeds
   # The scalar kernels are checked too; the others only have to be there, and are slow to compile with checks.
-  for unit in avx2 avx512 neon; do $cxx $flags -O0 -g0 -c "$root/csrc/targets/$unit.cpp" -o "$work/$unit.o"; done
+  for unit in avx2 avx512 neon fast_avx2 fast_avx512 fast_neon; do $cxx $flags -O0 -g0 -c "$root/csrc/targets/$unit.cpp" -o "$work/$unit.o"; done
   # shellcheck disable=SC2086
   $cxx $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$work"/*.o $root/csrc/base/*.cpp $root/csrc/engine/*.cpp \
-    "$root/csrc/targets/scalar.cpp" "$root/csrc/targets/cpu.cpp" "$root/tests/cpp/fuzz_fsr.cpp" -o "$work/fuzz_fsr" -pthread
+    "$root/csrc/targets/scalar.cpp" "$root/csrc/targets/fast_scalar.cpp" "$root/csrc/targets/cpu.cpp" "$root/csrc/targets/fast.cpp" \
+    "$root/tests/cpp/fuzz_fsr.cpp" -o "$work/fuzz_fsr" -pthread
   export FASTSR_ISA=scalar
   ASAN_OPTIONS=allocator_may_return_null=1 "$work/fuzz_fsr" "${FUZZ_COUNT:-1000000}" 1 "$work/y.fsr" "$work/mixed.fsr" "$work/tiny.fsr" "$work/winograd.fsr"
 }

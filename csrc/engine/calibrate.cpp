@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kCell = 32, kHeight = 4 * kCell;  // the picture is a grid of cells
 constexpr double kLargeNetwork = 4e6;            // operations per pixel: beyond, a smaller picture has to do
+constexpr double kMostWork = 1e13;               // operations: a network that takes more for the picture stays in floats
 
 uint32_t hash(uint32_t x) {
   x ^= x >> 16;
@@ -128,6 +129,22 @@ double decibels(const std::vector<float>& exact, const std::vector<float>& got, 
   return 10 * std::log10(range * range * static_cast<double>(exact.size()) / std::max(sum, 1e-300));
 }
 
+bool finite(const std::vector<float>& numbers) {
+  return std::all_of(numbers.begin(), numbers.end(), [](float v) { return std::isfinite(v); });
+}
+
+// Whether running the plan twice on the calibration picture is out of proportion; hostile files can ask for any amount of work.
+bool is_too_much(const Plan& plan, int width) {
+  const std::vector<Size> sizes = value_sizes(plan.program, kHeight, width);
+  double flops = 0;
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    const Size size = sizes[static_cast<size_t>(plan.program.steps[s].out)];
+    const double pixels = static_cast<double>(size.h) * size.w, block = plan.steps[s].block;
+    flops += pixels * (plan.steps[s].flops_per_pixel / (block * block) + 10.0 * plan.program.values[static_cast<size_t>(plan.program.steps[s].out)].channels);
+  }
+  return flops > kMostWork;
+}
+
 }  // namespace
 
 std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options) {
@@ -135,7 +152,8 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   Calibration calibration;
   std::vector<size_t> steps;
   for (size_t s = 0; s < program.steps.size(); ++s) {
-    calibration.steps.push_back(takes_winograd16(program.steps[s], exact->steps[s], options));
+    const int weight = program.steps[s].weight;
+    calibration.steps.push_back(takes_winograd16(program.steps[s], exact->steps[s], options) && finite(program.tensors[static_cast<size_t>(weight)].data));
     if (calibration.steps[s]) steps.push_back(s);
   }
   if (steps.empty() || !fast_kernels(*kernels)) return exact;
@@ -148,11 +166,14 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   ranges.resize(program.steps.size());
   std::vector<float> expected;
   try {
+    if (is_too_much(*exact, width)) return exact;
     expected = run(*exact, inputs, width, &calibration);
   } catch (const Error& e) {
     if (e.kind == ErrorKind::kPicture) return exact;  // the network takes no picture of this size
     throw;
   }
+  for (InputRange& range : ranges)
+    if (!finite(range.largest) || std::all_of(range.largest.begin(), range.largest.end(), [](float v) { return v == 0; })) range.tiles = 0;
   // The convolutions nearest to the result do the most harm: they go back to floats first.
   for (size_t left = steps.size(), floats = 1; left > 0; left -= std::min(left, floats), floats *= 4) {
     for (size_t i = left; i < steps.size(); ++i) ranges[steps[i]].tiles = 0;

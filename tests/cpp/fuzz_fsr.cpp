@@ -46,7 +46,13 @@ void repair(Bytes& file) {
 // Returns whether the file was accepted.
 bool run_file(const Bytes& file) {
   try {
-    const Model model(file.data(), file.size());
+    // Every fourth file in the precision `fast`, which runs it on a picture of its own first.
+    PlanOptions precision;
+    if (crc32(file.data(), file.size()) % 4 == 0) {
+      const Model f32(file.data(), file.size());
+      if (f32.cost(128, 160, 0).flops < 2e7) precision.precision = Precision::kFast;
+    }
+    const Model model(file.data(), file.size(), precision);
     const Program& p = model.plan().program;
     for (const Size size : {Size{1, 1}, Size{6, 9}, Size{24, 12}}) {
       try {
@@ -79,6 +85,7 @@ bool run_file(const Bytes& file) {
         RunOptions options;
         options.threads = 1;
         options.tile = 7;
+        options.teams = size.h % 2 ? Teams::kNone : Teams::kAlways;
         model.run(from, outputs, to, options);
       } catch (const Error&) {
       }
