@@ -56,6 +56,9 @@ class Model:
     def describe(self, threads: int = 0) -> str:
         """Instruction set, threads and tiles, for people."""
 
+    def working_bytes(self, height: int, width: int, threads: int = 0) -> float:
+        """Memory of a run for all outputs beyond inputs, outputs and weights: rows and what kernels need while they work. Raises PictureError."""
+
     @property
     def isa(self) -> str:
         """The instruction set that this model was made for."""

@@ -43,7 +43,7 @@ _CODE_TEXT = {
 }
 _DEPTHS = {"uint8": "8U", "int8": "8S", "uint16": "16U", "int16": "16S", "int32": "32S", "int64": "32S", "float16": "16F", "float32": "32F",
            "float64": "64F", "uint32": "32U", "bool": "Bool"}  # fmt: skip
-_CUDA_BACKEND, _CUDA_TARGETS = 5, (6, 7)
+_CUDA_BACKEND, _CUDA_TARGETS, _HALF_TARGET = 5, (6, 7), 10
 
 
 @functools.cache
@@ -78,7 +78,8 @@ class DnnSuperResImpl:
         self._setting = ("", -1)
         self._path = ""
         self._model: Model | None = None
-        self._fed: dict[Feed, Model] = {}
+        self._fed: dict[tuple[Feed, str | None], Model] = {}
+        self._precision: str | None = None
         self._backend_id = self._target_id = 0
         self._lock = threading.Lock()
 
@@ -104,7 +105,7 @@ class DnnSuperResImpl:
         if model is None:
             _fail(_STS_ERROR, f'Can\'t open "{name}": no such file', "readModel")
         with self._lock:
-            self._path, self._model, self._fed = name, model, {}
+            self._path, self._model, self._fed, self._precision = name, model, {}, None
 
     def setModel(self, algo: str, scale: int) -> None:
         """Set the algorithm ("espcn", "fsrcnn", "lapsrn" or "edsr") and the factor. Nothing is checked before `upsample`.
@@ -188,10 +189,17 @@ class DnnSuperResImpl:
         self._choose_backend()
 
     def setPreferableTarget(self, targetId: int) -> None:
-        """Choose what to run on, by the numbers of cv2.dnn: DNN_TARGET_CUDA and DNN_TARGET_CUDA_FP16 together with DNN_BACKEND_CUDA."""
-        if self._model is None:
+        """Choose what to run on, by the numbers of cv2.dnn: DNN_TARGET_CUDA and DNN_TARGET_CUDA_FP16 together with DNN_BACKEND_CUDA.
+
+        DNN_TARGET_CPU_FP16: the precision "fast" until another target is set or a model is read.
+        """
+        model = self._model
+        if model is None:
             _fail(_STS_ERROR, "Model is empty. Please read a model before setting the target.", "setPreferableTarget")
         self._target_id = _c_int("targetId", targetId)
+        self._precision = "fast" if self._target_id == _HALF_TARGET and model.backend == "cpu" else None
+        if self._target_id == _HALF_TARGET and not self._precision:
+            warnings.warn(f"the {model.backend} backend computes in f32 only: upsample() does", RuntimeWarning, stacklevel=2)
         self._choose_backend()
 
     def getScale(self) -> int:
@@ -209,7 +217,7 @@ class DnnSuperResImpl:
     def _ready(self, algorithm: str, func: str) -> Model:
         """The model, fed as cv2 feeds that algorithm. An .fsr file knows better how it is fed."""
         with self._lock:
-            model, path = self._model, self._path
+            model, path, precision = self._model, self._path, self._precision
         if model is None:
             _fail(_STS_ERROR, "Model not specified. Please set model via setModel().", func)
         if algorithm not in (*Y_ALGORITHMS, "edsr"):
@@ -220,14 +228,17 @@ class DnnSuperResImpl:
         if channels != [wanted]:
             _fail(_STS_BAD_ARG, f"the algorithm '{algorithm}' feeds {wanted} channel{'s' if wanted > 1 else ''}, but the network in '{path}' "
                                 f"takes {' and '.join(map(str, channels))}: call setModel() with the algorithm of that network", func)  # fmt: skip
-        if model.feed == feed or (model.feed.colour != "raw" and _is_fsr(path)):
+        if model.feed != feed and model.feed.colour != "raw" and _is_fsr(path):
+            feed = model.feed
+        if model.feed == feed and precision in (None, model.precision):
             return model
+        program = replace(model.program, feed=feed)
         with self._lock:
             if self._model is not model:
-                return Model(replace(model.program, feed=feed))
-            if feed not in self._fed:
-                self._fed[feed] = Model(replace(model.program, feed=feed))
-            return self._fed[feed]
+                return Model(program, precision=precision)
+            if (feed, precision) not in self._fed:
+                self._fed[feed, precision] = Model(program, precision=precision)
+            return self._fed[feed, precision]
 
 
 def DnnSuperResImpl_create() -> DnnSuperResImpl:

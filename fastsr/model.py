@@ -50,7 +50,7 @@ def _enlargement(program: Program) -> int | Fraction:
 def load(
     path: str | os.PathLike[str],
     backend: str = "auto",
-    precision: str = "f32",
+    precision: str | None = None,
     threads: int | None = None,
     tile: int | None = None,
     *,
@@ -62,6 +62,7 @@ def load(
         ("nearest", "bilinear", "bicubic", "lanczos").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
     precision: "f32", or "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's.
+        None for FASTSR_PRECISION or "f32".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given. A model file has its own scale; another number is an error.
@@ -76,10 +77,14 @@ def load(
 class Model:
     """A network ready to run. One object may be used from many threads at once."""
 
-    def __init__(self, program: Program, backend: str = "auto", precision: str = "f32", threads: int | None = None, tile: int | None = None) -> None:
+    def __init__(
+        self, program: Program, backend: str = "auto", precision: str | None = None, threads: int | None = None, tile: int | None = None
+    ) -> None:
         knobs.check()
         if backend == "auto":
             backend = knobs.BACKEND.read() or "auto"
+        if precision is None:
+            precision = knobs.PRECISION.read() or "f32"
         self.program = program
         self._executable = pick_backend(backend).compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
         self.precision = precision

@@ -45,6 +45,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     b = Builder([1])
     b.step("SpaceToDepth", [0], 49, {"block": 7})
     (folder / "sevenths.fsr").write_bytes(fsr.dumps(b.program()))
+    b = Builder([1])
+    b.conv(b.conv(b.conv(0, 32), 32, epilogue=[Epilogue("Relu")]), 1)
+    (folder / "wide.fsr").write_bytes(fsr.dumps(b.program()))
     return folder
 
 
@@ -59,7 +62,7 @@ def test_c_interface(built: Path) -> None:
     unit = built / "c_abi_test.c.obj"
     call(cc, "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc' / 'include'}", "-c", CPP / "c_abi_test.c", "-o", unit)
     call(cxx, unit, *sorted(built.glob("*.o")), "-o", built / "c_abi_test", "-pthread", "-lm")
-    assert call(built / "c_abi_test", built / "y.fsr", built / "sevenths.fsr") == "ok\n"
+    assert call(built / "c_abi_test", built / "y.fsr", built / "sevenths.fsr", built / "wide.fsr") == "ok\n"
     number = "=x: a whole number"
     for variable, message in {"FASTSR_ISA": "names the instruction set 'x'", "FASTSR_DEBUG": number, "FASTSR_TILE_SEED": number}.items():
         done = subprocess.run([built / "c_abi_test", built / "y.fsr"], capture_output=True, text=True, env={**os.environ, variable: "x"})

@@ -20,7 +20,7 @@ import fastsr
 from fastsr import dnn_superres, fsr, image
 from fastsr.graph import Feed
 
-ESPCN, LAPSRN_X4 = OPENCV_MODELS[0], OPENCV_MODELS[6]
+ESPCN, LAPSRN, LAPSRN_X4 = OPENCV_MODELS[0], OPENCV_MODELS[5], OPENCV_MODELS[6]
 SET5 = ("baby", "bird", "butterfly", "head", "woman")
 
 
@@ -412,6 +412,45 @@ def test_cuda_is_asked_for(cv2: Any, shared: Path) -> None:
     made.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
     with pytest.warns(RuntimeWarning, match="CPU"):
         made.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+    assert made.upsample(COLOUR).shape == (16, 16, 3)
+
+
+def test_half_floats_on_the_cpu_are_fast(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastsr._core", reason="the C++ extension is not built")
+    half, cpu, opencl = 10, 0, 1  # cv2.dnn.DNN_TARGET_*
+    picture = np.random.default_rng(3).integers(0, 256, (40, 56, 3)).astype(np.uint8)
+    for name in ("FASTSR_BACKEND", "FASTSR_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    exact, fast = (fastsr.load(shared / LAPSRN.path, precision=p) for p in ("f32", "fast"))
+    expected = {p: m.run(image.to_network(picture, m.feed)[0]).tobytes() for p, m in (("f32", exact), ("fast", fast))}
+    assert expected["f32"] != expected["fast"]
+    made = engine(dnn_superres, shared, LAPSRN)
+
+    def precision() -> str:
+        model = made._ready("lapsrn", "upsample")
+        assert model is made._ready("lapsrn", "upsample")
+        assert model.run(image.to_network(picture, model.feed)[0]).tobytes() == expected[model.precision]
+        np.testing.assert_array_equal(made.upsample(picture), model.upscale(picture))
+        return model.precision
+
+    assert precision() == "f32"
+    for target in (half, cpu, half, opencl, half):
+        made.setPreferableTarget(target)
+        assert precision() == ("fast" if target == half else "f32")
+    made.setPreferableBackend(3)
+    assert precision() == "fast"
+    made.readModel(str(shared / LAPSRN.path))
+    assert precision() == "f32"
+    monkeypatch.setenv("FASTSR_PRECISION", "fast")
+    made.readModel(str(shared / LAPSRN.path))
+    assert precision() == "fast"
+
+
+def test_half_floats_without_the_core(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTSR_BACKEND", "reference")
+    made = ready(dnn_superres, shared)
+    with pytest.warns(RuntimeWarning, match="reference backend computes in f32"):
+        made.setPreferableTarget(10)
     assert made.upsample(COLOUR).shape == (16, 16, 3)
 
 

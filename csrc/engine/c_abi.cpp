@@ -1,4 +1,5 @@
 // The C interface over the engine: include/fastsr.h says what each function does.
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <new>
@@ -28,6 +29,8 @@ struct LastError {
   char text[1024] = "";
 };
 thread_local LastError last_error;
+
+std::atomic<Precision> precision{Precision::kF32};  // of models opened from now on
 
 int failed(int code, const char* text) {
   std::snprintf(last_error.text, sizeof last_error.text, "%s", text);
@@ -102,7 +105,9 @@ int fastsr_open_memory(const void* data, size_t bytes, fastsr_model** model) {
     need(model, "the place for the model is null");
     *model = nullptr;
     need(data || bytes == 0, "the data is null");
-    *model = new fastsr_model{Model(data, bytes)};
+    PlanOptions options;
+    options.precision = precision.load();
+    *model = new fastsr_model{Model(data, bytes, options)};
   });
 }
 
@@ -201,6 +206,14 @@ int fastsr_set_threads(int32_t n) {
 
 int fastsr_set_isa(const char* name) {
   return guarded([&] { set_isa(name); });
+}
+
+int fastsr_set_precision(const char* name) {
+  return guarded([&] {
+    const std::string wanted = name && *name ? name : "f32";
+    if (wanted != "f32" && wanted != "fast") throw Error(ErrorKind::kBackend, "unknown precision '" + wanted + "': use f32 or fast");
+    precision = wanted == "fast" ? Precision::kFast : Precision::kF32;
+  });
 }
 
 }  // extern "C"

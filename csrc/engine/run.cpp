@@ -78,11 +78,11 @@ Size Model::output_size(int output, int h, int w) const {
   return value_sizes(plan_->program, h, w)[static_cast<size_t>(plan_->program.outputs[static_cast<size_t>(output)].value)];
 }
 
-Model::Cost Model::cost(int h, int w, int tile) const {
+Model::Cost Model::cost(int h, int w, int tile, int threads) const {
   std::vector<int> values;
   for (const OutputInfo& o : plan_->program.outputs) values.push_back(o.value);
   const Net net(*plan_, h, w, values);
-  const Tiling tiling = make_tiling(net, {tile, 0, 1, Teams::kAny});
+  const Tiling tiling = make_tiling(net, {tile, 0, threads, Teams::kAny});
   Cost cost{0, 0};
   for (size_t s = 0; s < plan_->steps.size(); ++s) {
     const Size size = net.size(net.step(s).out);
@@ -90,9 +90,11 @@ Model::Cost Model::cost(int h, int w, int tile) const {
     cost.flops += pixels * net.channels(net.step(s).out) * (1.0 + static_cast<double>(net.step(s).epilogue.size()));
     cost.flops += pixels / (plan_->steps[s].block * plan_->steps[s].block) * plan_->steps[s].flops_per_pixel;
   }
-  const Schedule schedule = make_schedule(net, tiling.bands[0], tiling.chunk);
-  const Strip& strip = tiling.strips[0];
-  cost.bytes = (layout_floats(net, schedule, strip) + static_cast<double>(strip.scratch_floats + tiling.zero_floats)) * sizeof(float);
+  const Schedule schedule = make_schedule(net, tiling.bands[tiling.bands.size() / 2], tiling.chunk);
+  const Strip& strip = tiling.strips[tiling.strips.size() / 2];
+  const double tiles = static_cast<double>(tiling.strips.size()) * static_cast<double>(tiling.bands.size());
+  const double workers = tiling.team ? threads : std::min<double>(threads, tiles), rings = layout_floats(net, schedule, strip);
+  cost.bytes = (rings * (tiling.team ? 1 : workers) + static_cast<double>(strip.scratch_floats) * workers + static_cast<double>(tiling.zero_floats)) * sizeof(float);
   return cost;
 }
 

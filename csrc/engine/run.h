@@ -58,11 +58,11 @@ class Model {
   // (H, W) of output number `output` for inputs of h x w. Throws Error(kPicture).
   Size output_size(int output, int h, int w) const;
 
-  // Floating point operations and bytes of working memory of one run on one thread, to judge a file before running it.
+  // Floating point operations and bytes of working memory (rings and scratch) of one run for all outputs, to judge a file before running it.
   struct Cost {
     double flops, bytes;
   };
-  Cost cost(int h, int w, int tile) const;
+  Cost cost(int h, int w, int tile, int threads = 1) const;
 
  private:
   std::shared_ptr<const Prepared> prepare(int h, int w, const std::vector<int>& outputs, const TilingOptions& options) const;

@@ -30,7 +30,7 @@ enum fastsr_status {
   FASTSR_OK = 0,
   FASTSR_ERROR_MODEL = 1,    /* not a usable .fsr file */
   FASTSR_ERROR_PICTURE = 2,  /* the picture does not fit the network */
-  FASTSR_ERROR_BACKEND = 3,  /* unknown instruction set */
+  FASTSR_ERROR_BACKEND = 3,  /* unknown instruction set or precision */
   FASTSR_ERROR_ARGUMENT = 4, /* a null pointer, a size, stride or index out of range, a FASTSR_ variable that is no number */
   FASTSR_ERROR_MEMORY = 5,
   FASTSR_ERROR_CANCELLED = 6, /* the progress callback returned nonzero */
@@ -83,6 +83,10 @@ FASTSR_API int fastsr_set_threads(int32_t n);
 
 /* Highest instruction set for models opened from now on: "scalar", "avx2", "avx512" or "neon"; null or "" for the best there is. */
 FASTSR_API int fastsr_set_isa(const char *name);
+
+/* What models opened from now on compute in: "f32", or "fast" for 16-bit integers in 3x3 convolutions wherever that keeps the result within 60 dB PSNR of
+ * f32's; null or "" for "f32". Opening a model takes longer with "fast": the network sees a picture of the engine's first. */
+FASTSR_API int fastsr_set_precision(const char *name);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 #include <thread>
@@ -205,6 +206,11 @@ class PyModel {
            (options_.tile > 0 ? "tiles of " + std::to_string(options_.tile) : "tiles chosen by picture");
   }
 
+  double working_bytes(int height, int width, int threads) const {
+    if (height < 1 || width < 1) throw Error(ErrorKind::kArgument, "the size is out of range");
+    return model_.cost(height, width, options_.tile, std::clamp(threads > 0 ? threads : get_num_threads(), 1, kMaxThreads)).bytes;
+  }
+
   std::string isa() const { return model_.plan().kernels->isa; }
 
  private:
@@ -277,6 +283,7 @@ PYBIND11_MODULE(_core, m) {
       .def("kernels", &PyModel::kernels)
       .def("profile", &PyModel::profile, py::arg("inputs"), py::arg("threads") = 0)
       .def("describe", &PyModel::describe, py::arg("threads") = 0)
+      .def("working_bytes", &PyModel::working_bytes, py::arg("height"), py::arg("width"), py::arg("threads") = 0)
       .def_property_readonly("isa", &PyModel::isa);
   m.def("isas", [] {
     std::vector<std::string> names;

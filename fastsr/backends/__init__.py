@@ -48,6 +48,10 @@ class Executable(ABC):
         """
         return None
 
+    def working_bytes(self, height: int, width: int) -> int | None:
+        """Memory that a run of the network on inputs of that size takes beyond inputs, outputs and weights; None where nobody knows beforehand."""
+        return None
+
     def describe(self) -> str:
         """One line for people: backend, instruction set, threads, tile."""
         return self.backend

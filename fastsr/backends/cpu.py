@@ -53,6 +53,10 @@ class Cpu(Executable):
         """See `Executable.upscale`."""
         return self._model.upscale(picture, progress, white, to_u8, threads=self._threads or get_num_threads())
 
+    def working_bytes(self, height: int, width: int) -> int:
+        """See `Executable.working_bytes`."""
+        return int(self._model.working_bytes(height, width, threads=self._threads or get_num_threads()))
+
     def describe(self) -> str:
         """Backend, instruction set, threads and tiles."""
         return f"{NAME}: {self._model.describe(self._threads or get_num_threads())}"

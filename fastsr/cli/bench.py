@@ -138,7 +138,7 @@ def _models(args: argparse.Namespace, threads: int) -> tuple[dict[str, Model], d
     usable = [name for name in wanted if not states[name]] or ([] if args.backend else ["reference"])
     if not usable:
         raise FastsrError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
-    models = {name: fastsr.load(args.model, name, threads=threads, tile=args.tile or None, scale=args.scale) for name in usable}
+    models = {name: fastsr.load(args.model, name, "f32", threads=threads, tile=args.tile or None, scale=args.scale) for name in usable}
     if args.precision == "fast" and "cpu" in models:
         models[FAST] = fastsr.load(args.model, "cpu", "fast", threads=threads, tile=args.tile or None, scale=args.scale)
     return models, absent

@@ -8,12 +8,15 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from .. import knobs
+from ..errors import ModelError
 from ..program import Program, Step
 from .common import add_command, binary, check_model_name, label_of, load_graph, positive, size, table, thousands
 
 EXAMPLES = """\
   fastsr info FSRCNN_x2.pb
   fastsr info LapSRN_x4.pb --size 1920x1080       memory for that picture
+  fastsr info LapSRN_x4.pb --precision fast       the engine's memory in that precision
   fastsr info FSRCNN_x2.pb --graph                the graph before and after each pass
   fastsr info espcn.fsr --json | jq .totals
 """
@@ -27,6 +30,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("model", metavar="MODEL", help="model file (.pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
     p.add_argument("--size", type=size, default=(1080, 1920), metavar="WxH", help="picture for memory and arithmetic (default 1920x1080)")
+    p.add_argument("--precision", choices=knobs.PRECISION.choices, help="of the engine whose memory is shown (default f32)")
     p.add_argument("--json", action="store_true", help="everything as JSON")
     p.add_argument("--graph", action="store_true", help="print the graph as read, before and after each pass that changed it, and at the end")
     p.add_argument("--program", action="store_true", help="print the lowered program as text")
@@ -44,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print(program.dump())
         return 0
     facts = describe(program, args.size)
+    facts["memory"]["engine"] = _engine(program, args.size, args.precision or knobs.PRECISION.read() or "f32")
     facts["model"] = label_of(args.model)
     if args.json:
         json.dump(facts, sys.stdout, indent=2)
@@ -105,6 +110,20 @@ def describe(program: Program, picture: tuple[int, int] = (1080, 1920)) -> dict[
             "tile_bytes": _tile_bytes(program),
         },
     }
+
+
+def _engine(program: Program, picture: tuple[int, int], precision: str) -> dict[str, Any] | None:
+    """What the C++ core takes beyond inputs, outputs and weights; None where it cannot run the program."""
+    from ..backends import available_backends, backend_module
+    from ..threads import get_num_threads
+
+    if "cpu" not in available_backends():
+        return None
+    try:
+        executable = backend_module("cpu").compile(program, precision=precision, tile=knobs.TILE.read_int())
+    except ModelError:
+        return None
+    return {"precision": precision, "threads": get_num_threads(), "bytes": executable.working_bytes(*picture)}
 
 
 def _layer(program: Program, step: Step, sizes: list[tuple[int, int]], growth: list[float]) -> dict[str, Any]:
@@ -237,6 +256,11 @@ def as_text(facts: dict[str, Any]) -> str:
         f"memory            {binary(memory['whole_picture_bytes'])} if {width}x{height} were computed in one piece,",
         f"                  {binary(memory['tile_bytes'])} for a tile of {memory['tile']}x{memory['tile']}, were it held whole",
     ]
+    engine = memory.get("engine")
+    if engine:
+        threads = f"{engine['threads']} thread{'s' if engine['threads'] > 1 else ''}"
+        lines[-1] += ","
+        lines.append(f"                  {binary(engine['bytes'])} for the C++ core in {engine['precision']} with {threads}, beyond input and output")
     return "\n".join(lines)
 
 

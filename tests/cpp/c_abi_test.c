@@ -1,5 +1,5 @@
-/* Uses the C interface as an embedded program would. Usage: c_abi_test MODEL.fsr [SEVENTHS.fsr] ; prints "ok", or what went wrong and returns 1.
- * SEVENTHS takes only pictures whose sides are divisible by seven. */
+/* Uses the C interface as an embedded program would. Usage: c_abi_test MODEL.fsr [SEVENTHS.fsr WIDE.fsr] ; prints "ok", or what went wrong and
+ * returns 1. SEVENTHS takes only pictures whose sides are divisible by seven. WIDE keeps the size and has 3x3 convolutions for which "fast" is faster. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +25,33 @@ static int count(void *user, int64_t done, int64_t total) {
   return 0;
 }
 
+/* Models keep the precision they were opened with; a network that takes no picture of the engine's opens too. */
+static int precisions(const char *sevenths, const char *wide, const float *in, float *exact, float *fast, int32_t height, int32_t width) {
+  const size_t n = (size_t)height * (size_t)width;
+  fastsr_model *first = NULL, *model = NULL, *other = NULL;
+  double error = 0;
+  CHECK(fastsr_open_file(wide, &first) == FASTSR_OK && fastsr_run(first, 0, in, height, width, exact, NULL, NULL) == FASTSR_OK);
+  CHECK(fastsr_set_precision("f16") == FASTSR_ERROR_BACKEND && strstr(fastsr_last_error(), "use f32 or fast"));
+  CHECK(fastsr_open_file(wide, &model) == FASTSR_OK && fastsr_run(model, 0, in, height, width, fast, NULL, NULL) == FASTSR_OK);
+  CHECK(memcmp(exact, fast, sizeof(float) * n) == 0);
+  fastsr_close(model);
+  CHECK(fastsr_set_precision("fast") == FASTSR_OK && fastsr_open_file(wide, &model) == FASTSR_OK && fastsr_open_file(sevenths, &other) == FASTSR_OK);
+  fastsr_close(other);
+  CHECK(fastsr_run(model, 0, in, height, width, fast, NULL, NULL) == FASTSR_OK && memcmp(exact, fast, sizeof(float) * n) != 0);
+  for (size_t i = 0; i < n; ++i) error += pow((double)exact[i] - fast[i], 2);
+  CHECK(error / (double)n < 1e-6);
+  CHECK(fastsr_run(first, 0, in, height, width, fast, NULL, NULL) == FASTSR_OK && memcmp(exact, fast, sizeof(float) * n) == 0);
+  fastsr_close(model);
+  for (int i = 0; i < 2; ++i) {
+    CHECK(fastsr_set_precision("fast") == FASTSR_OK && fastsr_set_precision(i ? "" : NULL) == FASTSR_OK);
+    CHECK(fastsr_open_file(wide, &model) == FASTSR_OK && fastsr_run(model, 0, in, height, width, fast, NULL, NULL) == FASTSR_OK);
+    CHECK(memcmp(exact, fast, sizeof(float) * n) == 0);
+    fastsr_close(model);
+  }
+  fastsr_close(first);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   enum { H = 37, W = 53 };
   int32_t abi = 0, h = 0, w = 0;
@@ -32,7 +59,7 @@ int main(int argc, char **argv) {
   int64_t share = 0;
   fastsr_model *model = NULL, *none = NULL;
   fastsr_info info;
-  CHECK(argc == 2 || argc == 3);
+  CHECK(argc == 2 || argc == 4);
   CHECK(strcmp(fastsr_version(&abi), FASTSR_VERSION_STRING) == 0 && abi == FASTSR_ABI_VERSION);
 
   CHECK(fastsr_open_file("/no/such/file.fsr", &none) == FASTSR_ERROR_FILE && none == NULL && strstr(fastsr_last_error(), "/no/such/file.fsr"));
@@ -76,10 +103,12 @@ int main(int argc, char **argv) {
   CHECK(fastsr_run(model, 0, in, H, W, out, NULL, NULL) == FASTSR_OK);
   for (int i = 0; i < 4 * H * W; ++i) CHECK(fabsf(out[i] - again[i]) < 1e-4f);
   fastsr_close(none);
-  if (argc == 3) {
+  CHECK(fastsr_set_isa(NULL) == FASTSR_OK);
+  if (argc == 4) {
     CHECK(fastsr_open_file(argv[2], &none) == FASTSR_OK && fastsr_get_info(none, &info) == FASTSR_OK && info.scale == 0);
     CHECK(fastsr_output_size(none, 0, 14, 21, &h, &w) == FASTSR_OK && h == 2 && w == 3);
     fastsr_close(none);
+    CHECK(precisions(argv[2], argv[3], in, out, again, H, W) == 0);
   }
   fastsr_close(model);
   fastsr_close(NULL);
