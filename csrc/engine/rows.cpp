@@ -119,9 +119,11 @@ template <class T>
 void TileRunner::clear_margins(int v, int y, bool left, bool right) {
   const Ring& r = ring(v);
   if (left) {
-    // Of the first channel; of a value that lies behind another this is the other's right margin, of which the end is enough.
+    // Of the first channel. Of a value that lies behind another this is the other's right margin, of which the end is enough; other threads may be
+    // reading it, but then it is zero already.
     const int n = std::min(r.before, r.gap);
-    std::fill_n(element<T>(v, y, r.origin) - n, n, T{0});
+    T* const before = element<T>(v, y, r.origin) - n;
+    if (std::any_of(before, before + n, [](T e) { return e != 0; })) std::fill_n(before, n, T{0});
   }
   T* const behind = element<T>(v, y, r.end);
   for (int c = 0; right && c < r.channels; ++c) std::fill_n(behind + c * r.stride, r.gap, T{0});

@@ -1,4 +1,4 @@
-// The thread pool, and concurrent runs of one model. Meant for ThreadSanitizer, useful without. Usage: threads_test MODEL.fsr
+// The thread pool, and concurrent runs of one model. Meant for ThreadSanitizer, useful without. Usage: threads_test MODEL.fsr...
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -107,11 +107,13 @@ void concurrent_callers() {
   set_num_threads(0);
 }
 
-void concurrent_upscales(const char* path) {
+void concurrent_upscales(const char* path, Precision precision) {
   std::ifstream file(path, std::ios::binary);
   const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const Model model(bytes.data(), bytes.size());
-  const int h = 33, w = 47;
+  PlanOptions plan;
+  plan.precision = precision;
+  const Model model(bytes.data(), bytes.size(), plan);
+  const int h = 33, w = 147;
   const Size size = model.output_size(0, h, w);
   std::vector<uint8_t> picture(static_cast<size_t>(3 * h * w));
   for (size_t i = 0; i < picture.size(); ++i) picture[i] = static_cast<uint8_t>(i * 37);
@@ -134,7 +136,7 @@ void concurrent_upscales(const char* path) {
   std::vector<std::thread> callers;
   for (int i = 0; i < 4; ++i)
     callers.emplace_back([&, i] {
-      for (int round = 0; round < 3; ++round) CHECK(upscale(1 + i % 3, 8 + 5 * i, i % 2 ? Teams::kAlways : Teams::kNone) == expected);
+      for (int round = 0; round < 3; ++round) CHECK(upscale(1 + i % 3, i % 2 ? 0 : 8 + 5 * i, i % 2 ? Teams::kAlways : Teams::kNone) == expected);
     });
   for (Teams teams : {Teams::kNone, Teams::kAlways}) callers.emplace_back([&, teams] {  // one that gives up, beside the others
     bool cancelled = false;
@@ -163,7 +165,8 @@ int main(int argc, char** argv) {
   nested_runs_serially();
   poll_is_called_and_cancels();
   concurrent_callers();
-  if (argc > 1) concurrent_upscales(argv[1]);
+  for (int i = 1; i < argc; ++i)
+    for (Precision precision : {Precision::kF32, Precision::kFast}) concurrent_upscales(argv[i], precision);
   std::puts("ok");
   return 0;
 }
