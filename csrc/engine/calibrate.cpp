@@ -13,9 +13,9 @@
 namespace fastsr {
 namespace {
 
-constexpr int kCell = 32, kHeight = 4 * kCell;  // the picture is a grid of cells
-constexpr double kLargeNetwork = 4e6;            // operations per pixel: beyond, a smaller picture has to do
-constexpr double kMostWork = 1e13;               // operations: a network that takes more for the picture stays in floats
+constexpr int kCell = 32;              // the picture is a grid of cells
+constexpr double kLargeNetwork = 4e6;  // operations per pixel: beyond, a smaller picture has to do
+constexpr double kMostWork = 1e13;     // operations: a network that takes more for the picture stays in floats
 
 uint32_t hash(uint32_t x) {
   x ^= x >> 16;
@@ -70,30 +70,32 @@ float calibration_pixel(int plane, int y, int x) {
 }
 
 // What an input of the program is fed: the picture in the network's own range and channel order.
-std::vector<float> calibration_input(const Program& program, int value, int width) {
+std::vector<float> calibration_input(const Program& program, int value, Size size) {
   const int channels = program.values[static_cast<size_t>(value)].channels;
   const Feed& feed = program.feed;
   std::vector<float> pixels;
-  pixels.reserve(static_cast<size_t>(channels) * kHeight * width);
+  pixels.reserve(static_cast<size_t>(channels) * static_cast<size_t>(size.h) * static_cast<size_t>(size.w));
   for (int c = 0; c < channels; ++c) {
     const double mean = feed.mean.empty() ? 0 : feed.mean[static_cast<size_t>(c) % feed.mean.size()];
-    for (int y = 0; y < kHeight; ++y)
-      for (int x = 0; x < width; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y, x) * feed.range - mean));
+    for (int y = 0; y < size.h; ++y)
+      for (int x = 0; x < size.w; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y, x) * feed.range - mean));
   }
   return pixels;
 }
 
-// Runs a plan on the calibration pictures; its outputs, one after the other.
-std::vector<float> run(const Plan& plan, const std::vector<std::vector<float>>& inputs, int width, Calibration* calibration) {
+// Runs a plan on the calibration picture of that size; its outputs, one after the other.
+std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration) {
+  std::vector<std::vector<float>> inputs;
+  for (int v : plan.program.inputs) inputs.push_back(calibration_input(plan.program, v, picture));
   std::vector<int> values;
   for (const OutputInfo& o : plan.program.outputs) values.push_back(o.value);
-  const Prepared prepared(plan, kHeight, width, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
+  const Prepared prepared(plan, picture.h, picture.w, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
   std::vector<ArraySource> sources;
   std::vector<const Source*> source_pointers;
   sources.reserve(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int c = plan.program.values[static_cast<size_t>(plan.program.inputs[i])].channels;
-    sources.emplace_back(inputs[i].data(), c, kHeight, width, ptrdiff_t{kHeight} * width, ptrdiff_t{width});
+    sources.emplace_back(inputs[i].data(), c, picture.h, picture.w, ptrdiff_t{picture.h} * picture.w, ptrdiff_t{picture.w});
     source_pointers.push_back(&sources.back());
   }
   std::vector<float> results;
@@ -133,9 +135,20 @@ bool finite(const std::vector<float>& numbers) {
   return std::all_of(numbers.begin(), numbers.end(), [](float v) { return std::isfinite(v); });
 }
 
+// The right and bottom borders of most pictures cut a group of four pixels; those of the large picture do not.
+void measure_borders(const Plan& plan, Calibration& calibration) {
+  for (int cut = 1; cut < kWinogradRows; ++cut) {
+    try {
+      run(plan, {2 * kCell - cut, 2 * kCell - cut}, &calibration);
+    } catch (const Error& e) {
+      if (e.kind != ErrorKind::kPicture) throw;  // the network takes no picture of this size: nothing to look at
+    }
+  }
+}
+
 // Whether running the plan twice on the calibration picture is out of proportion; hostile files can ask for any amount of work.
-bool is_too_much(const Plan& plan, int width) {
-  const std::vector<Size> sizes = value_sizes(plan.program, kHeight, width);
+bool is_too_much(const Plan& plan, Size picture) {
+  const std::vector<Size> sizes = value_sizes(plan.program, picture.h, picture.w);
   double flops = 0;
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Size size = sizes[static_cast<size_t>(plan.program.steps[s].out)];
@@ -159,15 +172,14 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   if (steps.empty() || !fast_kernels(*kernels)) return exact;
   double flops = 0;  // about, for a pixel of the input
   for (const StepPlan& s : exact->steps) flops += s.flops_per_pixel;
-  const int width = (flops > kLargeNetwork ? 5 : 15) * kCell;
-  std::vector<std::vector<float>> inputs;
-  for (int v : program.inputs) inputs.push_back(calibration_input(program, v, width));
+  const Size picture{4 * kCell, (flops > kLargeNetwork ? 5 : 15) * kCell};
   std::vector<InputRange>& ranges = calibration.ranges;
   ranges.resize(program.steps.size());
   std::vector<float> expected;
   try {
-    if (is_too_much(*exact, width)) return exact;
-    expected = run(*exact, inputs, width, &calibration);
+    if (is_too_much(*exact, picture)) return exact;
+    expected = run(*exact, picture, &calibration);
+    measure_borders(*exact, calibration);
   } catch (const Error& e) {
     if (e.kind == ErrorKind::kPicture) return exact;  // the network takes no picture of this size
     throw;
@@ -178,7 +190,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   for (size_t left = steps.size(), floats = 1; left > 0; left -= std::min(left, floats), floats *= 4) {
     for (size_t i = left; i < steps.size(); ++i) ranges[steps[i]].tiles = 0;
     std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
-    if (decibels(expected, run(*plan, inputs, width, nullptr), program.feed.out_range) >= kFastDecibels) return plan;
+    if (decibels(expected, run(*plan, picture, nullptr), program.feed.out_range) >= kFastDecibels) return plan;
   }
   return exact;
 }
