@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import SANITIZED
 from commands import fails, listing, process
-from programs import Builder, shuffle
+from programs import Builder, espcn, shuffle
 
 import fastsr
 from fastsr import fsr
@@ -49,6 +51,34 @@ def test_info_of_espcn(shared: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert totals["flops"] == pytest.approx(totals["flops_per_output_pixel"] * 280)
     assert facts["memory"]["result"] == [20, 14]
     assert facts["memory"]["whole_picture_bytes"] == 4 * 70 * (64 + 32)
+
+
+def test_info_of_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its memory by precision, as the engine itself says when it runs; it does not grow with the height of large pictures."""
+    pytest.importorskip("fastsr._core", reason="the C++ extension is not built")
+    (tmp_path / "a.fsr").write_bytes(fsr.dumps(espcn()))
+    monkeypatch.setenv("FASTSR_THREADS", "2")
+    x = np.zeros((1, 1, 200, 300), np.float32)
+
+    def told(*options: str) -> dict[str, Any]:
+        assert main(["info", str(tmp_path / "a.fsr"), "--json", *options]) == 0
+        return json.loads(capfd.readouterr().out)["memory"]["engine"]
+
+    mib = {}
+    for precision in ("f32", "fast"):
+        engine = told("--size", "300x200", "--precision", precision)
+        assert (engine["precision"], engine["threads"]) == (precision, 2)
+        monkeypatch.setenv("FASTSR_DEBUG", "1")
+        fastsr.load(tmp_path / "a.fsr", "cpu", precision).run(x)
+        monkeypatch.delenv("FASTSR_DEBUG")
+        mib[precision] = float(re.findall(r"([\d.]+) MiB in all", capfd.readouterr().err)[-1])
+        assert mib[precision] - 0.06 <= engine["bytes"] / 2**20 <= mib[precision] * 1.15
+    assert mib["fast"] <= mib["f32"]
+    assert told("--size", "900x8000")["bytes"] < 1.2 * told("--size", "900x2000")["bytes"]
+    monkeypatch.setenv("FASTSR_PRECISION", "fast")
+    assert told("--size", "300x200")["precision"] == "fast"
+    assert main(["info", str(tmp_path / "a.fsr"), "--size", "300x200"]) == 0
+    assert "for the C++ core in fast with" in capfd.readouterr().out
 
 
 def test_info_dumps_each_pass(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
