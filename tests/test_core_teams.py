@@ -13,6 +13,7 @@ from programs import Builder, inputs_for, random_programs, shuffle
 
 from fastsr import fsr
 from fastsr.errors import PictureError
+from fastsr.graph import Feed
 from fastsr.program import Epilogue, Program
 
 LEAKY = Epilogue("LeakyRelu", a=0.2)
@@ -31,7 +32,7 @@ def dense(width: int = 24, growth: int = 16, seed: int = 0) -> Program:
         x = b.conv(joined, width, epilogue=[Epilogue("Mul", a=0.2), Epilogue("Add", value=x)])
     x = b.step("Resize", [x], width, {"mode": 0, "coord": 2})
     b.conv(x, 3)
-    return b.program()
+    return b.program(feed=Feed("rgb"))
 
 
 def joins() -> Program:
@@ -58,8 +59,8 @@ def chain() -> Program:
         x = b.conv(t, 32, epilogue=[Epilogue("Add", value=x)])
     x = b.conv(x, 32, epilogue=[Epilogue("Add", value=head)])
     x = b.conv(x, 72, epilogue=[shuffle(3)])
-    b.conv(x, 3, k=5)
-    return b.program()
+    b.conv(x, 1, k=5)
+    return b.program(feed=Feed("y"))
 
 
 NETWORKS = {"dense": dense, "joins": joins, "chain": chain}
@@ -204,6 +205,56 @@ def test_joined_values_take_no_room_of_their_own(monkeypatch: pytest.MonkeyPatch
     b.conv(b.step("Concat", parts, 256), 1, k=1)
     joined = choice(b.program(), capfd, 64, 64, threads=1, chunk=64, team=1)[1]
     assert joined < 1.15 * (256 * 64 * 144 * 4 / 2**20) + 2.5
+
+
+def test_a_strip_without_columns_of_a_step() -> None:
+    """A team shares what there is nothing of."""
+    b = Builder(3)
+    b.conv(b.conv(0, 16, sw=8, sh=8), 16)
+    program = b.program()
+    arrays = inputs_for(program, 64, 64)
+    assert run(program, arrays, tile=4, algorithm="winograd2d", threads=2, team=1) == run(program, arrays, algorithm="winograd2d", threads=1, team=0)
+
+
+def test_a_concat_of_one_value() -> None:
+    b = Builder(1)
+    x = b.conv(0, 3)
+    joined = b.step("Concat", [x, x], 6)
+    same = b.step("Concat", [joined], 6)
+    b.conv(same, 2, dw=30)
+    check(b.program(), 50, 90)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5, 8])
+def test_margins_in_used_memory(threads: int) -> None:
+    """The left margin of rows whose first part is empty is zero too: memory of an earlier run with huge numbers shows when it is not."""
+    b = Builder(1)
+    x = b.conv(0, 24)
+    x = b.conv(x, 96, epilogue=[shuffle(2)])
+    b.conv(x, 3)
+    program = b.program()
+    arrays = inputs_for(program, 8, 200)
+    expected = run(program, arrays, threads=1, team=0)
+    _core.set_isa("")
+    model = _core.Model(fsr.dumps(program))
+    for team in (-1, 0, 1):
+        model.run([a * np.float32(1e6) for a in inputs_for(program, 19, 237)], [0], threads=threads, team=team)
+        assert model.run(arrays, [0], threads=threads, team=team)[0].tobytes() == expected[0], team
+
+
+def test_an_output_joined_in_place_is_not_changed_by_its_sink() -> None:
+    """Sinks may overwrite rows; not those in which other values lie."""
+    picture = np.random.default_rng(0).random((20, 30, 3), np.float32)
+    results = []
+    for epilogue in ([], [Epilogue("Clip", a=-1e30, b=1e30)]):  # the second is not joined in place
+        b = Builder(3)
+        v = b.conv(0, 1)
+        w = b.conv(v, 2)
+        b.step("Concat", [v, w], 3, epilogue=epilogue)
+        _core.set_isa("")
+        model = _core.Model(fsr.dumps(b.program(feed=Feed("bgr", out_mean=(0.3, 0.2, 0.1)))))
+        results.append(model.upscale(picture, threads=1))
+    np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("team", [0, 1])

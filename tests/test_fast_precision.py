@@ -18,6 +18,7 @@ import fastsr
 from fastsr import fsr, image
 from fastsr.backends import available_backends
 from fastsr.cli.info import receptive_field
+from fastsr.graph import Feed
 from fastsr.lower import lower
 from fastsr.model import Model
 from fastsr.passes import optimise
@@ -130,7 +131,7 @@ def plain(layers: int = 3) -> Program:
     for _ in range(layers):
         x = b.conv(x, 24, epilogue=RELU)
     b.conv(x, 4, epilogue=[Epilogue("DepthToSpace", a=2.0)])
-    return b.program()
+    return b.program(feed=Feed("y"))
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -195,7 +196,7 @@ def with_offset(layers: int, offset: float = 100.0) -> Program:
     x = b.conv(x, 24, pt=0, pl=0, pb=0, pr=0)
     b.steps[-1].bias[:] -= offset * b.steps[-1].weight.sum(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
     b.conv(x, 1, k=1)
-    return b.program()
+    return b.program(feed=Feed("y"))
 
 
 def test_falls_back_from_the_result_on() -> None:
@@ -224,8 +225,8 @@ def mirrored(b: Builder) -> int:
 @pytest.mark.parametrize("first", [seventh, mirrored])
 def test_networks_that_refuse_the_calibration_picture(first: Callable[[Builder], int]) -> None:
     b = Builder(1)
-    b.conv(b.conv(first(b), 32), 32, epilogue=RELU)
-    program = b.program()
+    b.conv(b.conv(b.conv(first(b), 32), 32, epilogue=RELU), 1)
+    program = b.program(feed=Feed("y"))
     with pytest.raises(fastsr.PictureError):
         program.value_sizes(128, 480)
     assert not any(steps16(program))
@@ -332,3 +333,11 @@ def test_random_inputs_run(model_file: Path) -> None:
     for size in ((1, 1), (1, 9), (3, 70), (129, 5)):
         out = model.run(inputs_for(model.program, *size))
         assert np.isfinite(out).all()
+
+
+def test_arrays_of_unknown_meaning_stay_in_floats() -> None:
+    """A network that is fed arrays does not say what they hold: no calibration picture can stand for them."""
+    raw = plain()
+    raw.feed = Feed()
+    assert True not in steps16(raw)
+    assert True in steps16(plain())

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kCell = 32;              // the picture is a grid of cells
 constexpr double kLargeNetwork = 4e6;  // operations per pixel: beyond, a smaller picture has to do
+constexpr double kMostResults = 1 << 25;         // numbers in all outputs
 constexpr double kMostWork = 1e13;     // operations: a network that takes more for the picture stays in floats
 
 uint32_t hash(uint32_t x) {
@@ -121,14 +122,14 @@ std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration)
   return results;
 }
 
-// PSNR in dB against `exact`, of which white is `range` unless it has larger numbers.
-double decibels(const std::vector<float>& exact, const std::vector<float>& got, double range) {
-  double sum = 0;
+// PSNR in dB against `exact`, of which the largest number counts as white.
+double decibels(const std::vector<float>& exact, const std::vector<float>& got) {
+  double sum = 0, white = 0;
   for (size_t i = 0; i < exact.size(); ++i) {
     sum += std::pow(static_cast<double>(exact[i]) - got[i], 2);
-    range = std::max(range, std::abs(static_cast<double>(exact[i])));
+    white = std::max(white, std::abs(static_cast<double>(exact[i])));
   }
-  return 10 * std::log10(range * range * static_cast<double>(exact.size()) / std::max(sum, 1e-300));
+  return 10 * std::log10(white * white * static_cast<double>(exact.size()) / std::max(sum, 1e-300));
 }
 
 bool finite(const std::vector<float>& numbers) {
@@ -149,13 +150,17 @@ void measure_borders(const Plan& plan, Calibration& calibration) {
 // Whether running the plan twice on the calibration picture is out of proportion; hostile files can ask for any amount of work.
 bool is_too_much(const Plan& plan, Size picture) {
   const std::vector<Size> sizes = value_sizes(plan.program, picture.h, picture.w);
-  double flops = 0;
+  double flops = 0, results = 0;
+  for (const OutputInfo& o : plan.program.outputs) {
+    const Size size = sizes[static_cast<size_t>(o.value)];
+    results += static_cast<double>(size.h) * size.w * plan.program.values[static_cast<size_t>(o.value)].channels;
+  }
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Size size = sizes[static_cast<size_t>(plan.program.steps[s].out)];
     const double pixels = static_cast<double>(size.h) * size.w, block = plan.steps[s].block;
     flops += pixels * (plan.steps[s].flops_per_pixel / (block * block) + 10.0 * plan.program.values[static_cast<size_t>(plan.program.steps[s].out)].channels);
   }
-  return flops > kMostWork;
+  return flops > kMostWork || results > kMostResults;
 }
 
 }  // namespace
@@ -169,7 +174,9 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
     calibration.steps.push_back(takes_winograd16(program.steps[s], exact->steps[s], options) && finite(program.tensors[static_cast<size_t>(weight)].data));
     if (calibration.steps[s]) steps.push_back(s);
   }
-  if (steps.empty() || !fast_kernels(*kernels)) return exact;
+  // Networks that are fed arrays do not say what these hold, so no picture can stand for them.
+  const bool unknown_inputs = program.feed.colour == Colour::kRaw && !options.algorithm;
+  if (steps.empty() || unknown_inputs || !fast_kernels(*kernels)) return exact;
   double flops = 0;  // about, for a pixel of the input
   for (const StepPlan& s : exact->steps) flops += s.flops_per_pixel;
   const Size picture{4 * kCell, (flops > kLargeNetwork ? 5 : 15) * kCell};
@@ -181,7 +188,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
     expected = run(*exact, picture, &calibration);
     measure_borders(*exact, calibration);
   } catch (const Error& e) {
-    if (e.kind == ErrorKind::kPicture) return exact;  // the network takes no picture of this size
+    if (e.kind == ErrorKind::kPicture || e.kind == ErrorKind::kMemory) return exact;  // the network takes no picture of this size, or makes too much of it
     throw;
   }
   for (InputRange& range : ranges)
@@ -190,7 +197,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   for (size_t left = steps.size(), floats = 1; left > 0; left -= std::min(left, floats), floats *= 4) {
     for (size_t i = left; i < steps.size(); ++i) ranges[steps[i]].tiles = 0;
     std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
-    if (decibels(expected, run(*plan, picture, nullptr), program.feed.out_range) >= kFastDecibels) return plan;
+    if (decibels(expected, run(*plan, picture, nullptr)) >= kFastDecibels) return plan;
   }
   return exact;
 }

@@ -159,11 +159,19 @@ void add_cuts(std::vector<Cuts>& list, const Net& net, int chunk, int threads, b
   }
 }
 
+// Rows that a thread alone on a tile advances by: few, but a whole group.
+int small_chunk(const Net& net) {
+  int chunk = 2;
+  for (size_t s = 0; s < net.active.size(); ++s)
+    if (net.active[s]) chunk = std::max(chunk, net.plan.steps[s].row_group);
+  return chunk;
+}
+
 // The fastest of those that fit into kRoom. Where a network takes more anyway, unless it is cut into pieces that are mostly halo, it gets a tenth more
 // than it needs.
 Cuts choose_cuts(const Net& net, const TilingOptions& options) {
   std::vector<Cuts> list;
-  if (options.teams != Teams::kAlways) add_cuts(list, net, options.chunk > 0 ? options.chunk : 2, options.threads, false);
+  if (options.teams != Teams::kAlways) add_cuts(list, net, options.chunk > 0 ? options.chunk : small_chunk(net), options.threads, false);
   if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
     for (int chunk : {4, 8, 4 * options.threads, 8 * options.threads, net.height}) {
       chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
@@ -188,7 +196,7 @@ Tiling make_tiling(const Net& net, const TilingOptions& options) {
   Tiling t;
   std::vector<Span> rows, cols;
   if (const int tile = options.tile; tile > 0) {
-    t.chunk = options.chunk > 0 ? options.chunk : 2;
+    t.chunk = options.chunk > 0 ? options.chunk : small_chunk(net);
     t.team = options.teams == Teams::kAlways;
     for (int y = 0; y < net.height; y += std::min(tile, net.height - y)) rows.push_back({y, y + std::min(tile, net.height - y)});
     for (int x = 0; x < net.width; x += std::min(tile, net.width - x)) cols.push_back({x, x + std::min(tile, net.width - x)});

@@ -180,6 +180,7 @@ void Job::run_team() {
     } close{team};
     lead();
   });
+  if (!led) throw Error(ErrorKind::kCancelled, "the process is ending");
 }
 
 void Job::walk(const Schedule& schedule, int slot, const std::function<void(const Action&)>& act) {

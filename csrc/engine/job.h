@@ -51,7 +51,7 @@ class Job {
   void run_team();
   TileRunner& runner(int slot);
   float* room(Workspace& workspace, size_t floats);
-  // Walks through a tile; `act` does an action. False when the run was stopped.
+  // Walks through a tile until the run is stopped; `act` does an action.
   void walk(const Schedule& schedule, int slot, const std::function<void(const Action&)>& act);
   void poll();
   // What `work` throws makes the other threads give up their tiles.

@@ -11,6 +11,8 @@ namespace {
 
 constexpr double kMaxTileFloats = static_cast<double>(size_t{1} << 29);  // 2 GiB: more means a hostile file
 
+constexpr size_t kSearched = 1500;
+
 size_t idx(int i) { return static_cast<size_t>(i); }
 
 // Floats of a root's ring; hostile files can ask for more than 64 bits hold.
@@ -38,6 +40,12 @@ double place_rings(const Net& net, const Schedule& schedule, const Strip& strip,
   for (size_t i = 0; i < blocks.size(); ++i) {
     Block& block = blocks[i];
     rivals.clear();
+    // Of very many values the smallest do not look for gaps: the search takes time with the square of their number.
+    if (i >= kSearched) {
+      block.at = total;
+      total += block.floats;
+      continue;
+    }
     for (size_t j = 0; j < i; ++j)
       if (blocks[j].life.first <= block.life.last && block.life.first <= blocks[j].life.last) rivals.push_back(&blocks[j]);
     std::sort(rivals.begin(), rivals.end(), [](const Block* a, const Block* b) { return a->at < b->at; });

@@ -33,6 +33,8 @@ TileRunner::TileRunner(const RunContext& run, bool timed) : run_(run), net_(run.
   for (size_t o = 0; o < net_.outputs.size(); ++o) {
     const int v = net_.outputs[o];
     bool shared = std::count(net_.outputs.begin(), net_.outputs.end(), v) > 1;
+    for (size_t other = 0; other < net_.places.size(); ++other)
+      shared |= net_.used[other] && other != idx(v) && net_.places[other].root == net_.place(v).root;
     for (size_t s = 0; s < net_.active.size(); ++s) {
       if (!net_.active[s]) continue;
       for (int in : net_.step(s).in) shared |= in == v;
@@ -79,7 +81,7 @@ Share TileRunner::share(const Action& action, int threads) const {
     while (parts < most_parts && groups * parts % threads != 0) ++parts;
     return {group, parts};
   }
-  const int most = net_.plan.steps[s].col_group > 1 ? strip_->call_rows[s] / group : std::max(8 / group, 1);
+  const int most = std::max((net_.plan.steps[s].col_group > 1 ? strip_->call_rows[s] : 8) / group, 1);
   const int turns = (groups + threads * most - 1) / (threads * most) * threads;
   return {(groups + turns - 1) / turns * group, 1};
 }
@@ -150,8 +152,8 @@ double TileRunner::make(size_t s, int y, int n, int part, int parts) {
   const Ring& out = ring(step.out);
   const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block;
-  const Span cols = part_of({out_cols.lo / block, out_cols.hi / block}, part, parts);
-  const bool left = part == 0, right = part == parts - 1;
+  const Span whole{out_cols.lo / block, out_cols.hi / block}, cols = part_of(whole, part, parts);
+  const bool left = cols.lo == whole.lo, right = cols.hi == whole.hi;  // the first and the last part may be empty
   if (cols.size() <= 0) return 0;
   if (step.kind == Kind::kConcat && half(step.out)) {
     for (int i = 0; i < n; ++i) concat(s, y + i, cols);

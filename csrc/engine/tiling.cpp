@@ -35,7 +35,7 @@ void Net::find_places() {
   for (size_t v = 0; v < sizes.size(); ++v) places.push_back({static_cast<int>(v), 0});
   std::vector<size_t> joins;
   for (size_t s = 0; s < active.size(); ++s)
-    if (active[s] && step(s).kind == Kind::kConcat && plan.steps[s].before.empty() && plan.steps[s].after.empty() && plan.steps[s].block == 1) joins.push_back(s);
+    if (active[s] && step(s).kind == Kind::kConcat && step(s).in.size() > 1 && plan.steps[s].before.empty() && plan.steps[s].after.empty() && plan.steps[s].block == 1) joins.push_back(s);
   std::stable_sort(joins.begin(), joins.end(), [this](size_t a, size_t b) { return channels(step(a).out) > channels(step(b).out); });
   const auto is_free = [this](int v) { return place(v).root == v; };
   const auto alike = [this](int v, int w) { return plan.elements[idx(v)] == plan.elements[idx(w)]; };
@@ -74,7 +74,7 @@ bool Net::nothing_to_do(size_t s) const {
 
 bool Net::in_place(size_t s, size_t i, int channel) const {
   const Place out = place(step(s).out);
-  return place(step(s).in[i]) == Place{out.root, out.channel + channel} && step(s).in[i] != step(s).out;
+  return place(step(s).in[i]) == Place{out.root, out.channel + channel};
 }
 
 std::vector<Span> Net::output_spans(int axis, Span base) const {

@@ -108,8 +108,7 @@ PlanOptions plan_options(const std::string& precision, const std::string& algori
 
 class PyModel {
  public:
-  PyModel(const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision, const std::string& algorithm)
-      : model_(view(fsr).data(), view(fsr).size(), plan_options(precision, algorithm), nullptr, verify) {
+  PyModel(std::string_view fsr, int threads, int tile, bool verify, const PlanOptions& plan) : model_(fsr.data(), fsr.size(), plan, nullptr, verify) {
     options_.threads = threads;
     options_.tile = tile;
   }
@@ -273,10 +272,17 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator(translate);
   m.doc() = "The C++ core of fastsr.";
   py::class_<PyModel>(m, "Model")
-      .def(py::init<const py::bytes&, int, int, bool, const std::string&, const std::string&>(), py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0,
-           py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
-      .def("run", [](const PyModel& m, const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
-                     int team) { return m.run(inputs, outputs, progress, threads, chunk, team); }, py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
+      .def(py::init([](const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision, const std::string& algorithm) {
+             const auto bytes = static_cast<std::string_view>(fsr);
+             const PlanOptions plan = plan_options(precision, algorithm);
+             const py::gil_scoped_release release;  // `fast` runs the network
+             return std::make_unique<PyModel>(bytes, threads, tile, verify, plan);
+           }),
+           py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
+      .def("run",
+           [](const PyModel& m, const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
+              int team) { return m.run(inputs, outputs, progress, threads, chunk, team); },
+           py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
            py::arg("team") = -1)
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)
