@@ -106,7 +106,8 @@ class CostModel {
       work += step * busy;
       if (team_) work += kTurn * rows.pixels[i] * cols.pieces / std::max(share, group);
     }
-    if (team_) return work * cols.penalty + 2e6;
+    // A team that has slept may wake up on one core and stay there for some milliseconds.
+    if (team_) return work * cols.penalty + (threads_ > 1 ? 8e8 : 0);
     const double n = static_cast<double>(rows.pieces) * cols.pieces, turns = std::ceil(n / threads_);
     const double waiting = threads_ > 1 ? 1 + 0.15 * (threads_ - 1) / n : 1;
     return (work * cols.penalty / n + 1e6) * turns * waiting + (threads_ > 1 && n > 1 ? 2e6 : 0);
