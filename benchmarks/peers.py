@@ -45,7 +45,7 @@ from fastsr.passes import optimise
 WORKER = Path(__file__).with_name("peers_worker.py")
 
 PRECISIONS = {
-    "fastsr": ("f32",),
+    "fastsr": ("f32", "fast"),
     "onnxruntime": ("f32",),
     "openvino": ("f32", "bf16"),
     "ncnn": ("f32", "bf16"),

@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kLargePage = size_t{2} << 20, kLarge = size_t{256} << 10;  // from kLarge bytes on it pays
 // Real pictures drive channels further than calibration did, above all those that it hardly touched: the room beyond the largest number that was seen,
 // and the least of a channel next to the largest of all. Much less cuts off visibly (up to 60 levels on Set14), much more loses bits.
-constexpr float kMargin = 1.5f, kLeast = 0.35f;
+constexpr float kMargin = 2.0f, kLeast = 0.5f;
 }
 
 void AlignedFree::operator()(float* p) const { ::operator delete[](p, std::align_val_t{alignment}); }

@@ -35,11 +35,13 @@ def package_version(package: str) -> str | None:
 
 
 def cpu_model() -> str:
-    """The processor's name, as its system tells it."""
+    """The processor's name, as its system tells it; with family and model where the name has no number."""
     if sys.platform.startswith("linux"):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("model name", "Model name")):
-                return " ".join(line.partition(":")[2].split())
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        facts = {key.strip().lower(): " ".join(value.split()) for key, _, value in (line.partition(":") for line in reversed(lines))}
+        if name := facts.get("model name"):
+            numbered = any(c.isdigit() for c in name) or "cpu family" not in facts
+            return name if numbered else f"{name} family {facts['cpu family']} model {facts.get('model', '?')}"
     if sys.platform == "darwin":
         done = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
         if done.stdout.strip():
