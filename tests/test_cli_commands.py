@@ -156,7 +156,7 @@ def test_bench_of_kernels(precision: str, tmp_path: Path, capsys: pytest.Capture
     x = b.conv(x, 48)
     b.conv(x, 4, epilogue=[shuffle(2)])
     fsr.save(b.program(feed=Feed("y")), tmp_path / "a.fsr")
-    arguments = ["bench", str(tmp_path / "a.fsr"), "--kernels", "--size", "40x30", "--runs", "1", "--precision", precision, "--json"]
+    arguments = ["bench", str(tmp_path / "a.fsr"), "--kernels", "--size", "40x30", "--runs", "1", "-j", "1", "--precision", precision, "--json"]
     assert main([*arguments, "-"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(r["kernel"], r["cin"], r["cout"]) for r in rows] == [("5x5", 1, 48), ("3x3", 48, 48), ("3x3", 48, 4)]
