@@ -12,7 +12,6 @@ namespace {
 
 constexpr double kRoom = static_cast<double>(size_t{62} << 20) / sizeof(float);  // all threads together, when the engine chooses the tiles
 constexpr double kMostTime = 1.8;  // times the fastest cut's time: cuts that are slower do not count as possible
-constexpr double kMostFloats = static_cast<double>(size_t{1} << 29);
 constexpr int kSmallCut = 4;  // cuts lie at multiples of this where the picture is large enough
 
 std::vector<Span> cut(int n, int pieces) {

@@ -9,7 +9,6 @@
 namespace fastsr {
 namespace {
 
-constexpr double kMaxTileFloats = static_cast<double>(size_t{1} << 29);  // 2 GiB: more means a hostile file
 
 constexpr size_t kSearched = 1500;
 
@@ -68,7 +67,7 @@ double layout_floats(const Net& net, const Schedule& schedule, const Strip& stri
 Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip) {
   std::vector<Block> blocks;
   const double floats = place_rings(net, schedule, strip, blocks) + static_cast<double>(strip.scratch_floats);
-  if (floats > kMaxTileFloats)
+  if (floats > kMostFloats)
     throw Error(ErrorKind::kMemory, "the network needs " + std::to_string(static_cast<int64_t>(floats / (1 << 18))) + " MiB of working memory for one tile");
   Layout layout;
   layout.rings.resize(net.sizes.size());

@@ -16,6 +16,8 @@ struct Ring {
   int before = 0, end = 0, gap = 0;        // zero margins: elements before the first channel, and from column `end` on to the next channel
 };
 
+constexpr double kMostFloats = static_cast<double>(size_t{1} << 29);  // of a tile, 2 GiB: more means a hostile file
+
 struct Layout {
   std::vector<Ring> rings;  // by value
   size_t floats = 0;        // of all rings

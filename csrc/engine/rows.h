@@ -70,6 +70,7 @@ class TileRunner {
   const float* floats(int v, int y, Span cols, int c);
   double make(size_t s, int y, int n, int part, int parts);
   void concat(size_t s, int y, Span cols);
+  ConvCommon common(size_t s, ptrdiff_t out_stride, Span cols) const;
   void winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch);
   void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right);
   void make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);

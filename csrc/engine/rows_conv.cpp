@@ -9,6 +9,26 @@ size_t idx(int i) { return static_cast<size_t>(i); }
 
 }  // namespace
 
+// What all convolution kernels are told of step s, of its first group of channels. in_stride: of rows as the ring has them.
+ConvCommon TileRunner::common(size_t s, ptrdiff_t out_stride, Span cols) const {
+  const StepPlan& plan = net_.plan.steps[s];
+  ConvCommon common;
+  common.in_stride = ring(net_.step(s).in[0]).stride;
+  common.cin = plan.cin;
+  common.cout = plan.cout;
+  common.width = cols.size();
+  common.weights = plan.packed;
+  common.bias = plan.bias;
+  common.act = plan.act;
+  common.a = plan.a;
+  common.b = plan.b;
+  common.slope = plan.slope.empty() ? nullptr : plan.slope.data();
+  common.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
+  common.residual_first = plan.residual_first;
+  common.out_stride = out_stride;
+  return common;
+}
+
 void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
@@ -19,8 +39,9 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   const auto first = static_cast<int>(columns.first(cols.lo));
   const int sw = columns.stride, n_phase = cols.size() + (columns.kernel - 1) * columns.dilation / sw;
   const ptrdiff_t phase_stride = row_stride(n_phase);
-  ConvRow row;
-  row.in_stride = sw == 1 ? in.stride : phase_stride;
+  ConvRow row{};
+  static_cast<ConvCommon&>(row) = common(s, stride, cols);
+  if (sw > 1) row.in_stride = phase_stride;
   taps_.resize(idx(plan.n_taps));
   const float** tap = taps_.data();
   for (int ky = 0; ky < rows.kernel; ++ky) {
@@ -55,16 +76,7 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
     }
   }
   row.n_taps = plan.n_taps;
-  row.cin = plan.cin;
-  row.cout = plan.cout;
-  row.width = cols.size();
-  row.act = plan.act;
-  row.a = plan.a;
-  row.b = plan.b;
-  row.residual_first = plan.residual_first;
   const float* residual = plan.residual >= 0 ? at(plan.residual, y, cols.lo) : nullptr;
-  row.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
-  row.out_stride = stride;
   row.taps = taps_.data();
   for (int g = 0; g < step.conv.group; ++g) {
     if (g > 0)
@@ -102,24 +114,10 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
   for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, y + i, cols.lo));
 
-  ConvCommon common;
-  common.in_stride = ring(v).stride;
-  common.cin = plan.cin;
-  common.cout = plan.cout;
-  common.width = cols.size();
-  common.weights = plan.packed;
-  common.bias = plan.bias;
-  common.act = plan.act;
-  common.a = plan.a;
-  common.b = plan.b;
-  common.slope = plan.slope.empty() ? nullptr : plan.slope.data();
-  common.residual_stride = plan.residual >= 0 ? ring(plan.residual).stride : 0;
-  common.residual_first = plan.residual_first;
-  common.out_stride = stride;
   const bool measure = run_.calibration && run_.calibration->steps[s];
   if (plan.algorithm == Algorithm::kWinograd16 || measure) {
     Winograd16Rows rows{};
-    static_cast<ConvCommon&>(rows) = common;
+    static_cast<ConvCommon&>(rows) = common(s, stride, cols);
     const std::vector<const void*> in(lines.begin(), lines.end()), residual(residuals.begin(), residuals.end());
     rows.in = in.data();
     rows.in_type = ring(v).element;
@@ -141,7 +139,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     range.tiles = sums.tiles;
   }
   WinogradRows rows{};
-  static_cast<ConvCommon&>(rows) = common;
+  static_cast<ConvCommon&>(rows) = common(s, stride, cols);
   const std::vector<const float*> in = as<const float>(lines), residual = as<const float>(residuals);
   const std::vector<float*> out = as<float>({dst, dst + n});
   rows.in = in.data();
