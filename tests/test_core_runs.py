@@ -63,7 +63,13 @@ def test_progress_counts_parts_of_tiles() -> None:
 def test_progress_goes_on_within_a_tile() -> None:
     program = slow_program(48)
     calls: list[tuple[int, int]] = []
-    compiled(program, tile=1000).run(inputs_for(program, 900, 900), [0], lambda done, total: calls.append((done, total)), threads=1)
+
+    def note(done: int, total: int) -> None:
+        calls.append((done, total))
+        if len(calls) <= 4:  # longer than the time between two calls, so that the next part of the tile tells again, however fast it was
+            time.sleep(0.06)
+
+    compiled(program, tile=4000).run(inputs_for(program, 1800, 1800), [0], note, threads=1)
     assert {total for _, total in calls} == {100}
     assert sum(0 < done < 100 for done, _ in calls) >= 3, calls
 
