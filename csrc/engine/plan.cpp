@@ -262,7 +262,8 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
     if (s.algorithm == Algorithm::kWinograd16) {
       InputRange range = widened(ranges[i], static_cast<size_t>(s.cin));
-      plan->fast->winograd16_pack(plan->weights.get() + place.at, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.tiles}, kMargin);
+      plan->fast->winograd16_pack(plan->weights.get() + place.at, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.tiles}, kMargin,
+                                  nullptr);
       continue;
     }
     if (s.algorithm != Algorithm::kDirect) {

@@ -1,7 +1,10 @@
-// The kernels of the tier `fast`, as a table of function pointers per instruction set: rows of half floats and a 3x3 convolution in 16-bit integers.
+// The kernels of the tier `fast`, as a table of function pointers per instruction set: rows of half floats and of pairs, and convolutions in 16-bit integers.
 //
-// Rows are as in kernels.h, of floats or of half floats (IEEE binary16, kept as uint16_t); kOverRead and kOverWrite count elements of either. A number
-// beyond the half floats becomes the largest of its sign, not an infinity; NaN stays NaN.
+// Rows are as in kernels.h, with elements of one of three kinds; kOverRead and kOverWrite count elements:
+//   floats
+//   half floats: IEEE binary16, kept as uint16_t. A number beyond them becomes the largest of its sign, not an infinity; NaN stays NaN.
+//   pairs: 32-bit words. Line c of a row holds channel 2 c in the lower and channel 2 c + 1 in the upper half, as 16-bit integers round(scale[channel] * x),
+//   half to even, cut off to -most..most; NaN becomes some number. So a row has (channels + 1) / 2 lines; the upper half of an odd last one is zero.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,18 +13,25 @@
 
 namespace fastsr {
 
-enum class Element : int32_t { kFloat, kHalf };
+enum class Element : int32_t { kFloat, kHalf, kPairs };
+
+// How a value is kept as pairs: a property of the value, so that results do not depend on tiles.
+struct PairScales {
+  const float* scale;  // of each channel, more than zero
+  float most;          // a whole number, at most 32767
+};
 
 // winograd2d's convolution (kernels.h), which says what in, out, rows and columns must hold, with the transformed inputs and weights rounded to 16 bits.
 // NaN in a row reaches the results as some number.
 constexpr int kWinograd16Points = 36;
 struct Winograd16Rows : ConvCommon {  // weights: made by winograd16_pack; strides in elements
   const void* const* in;              // 4 * ceil(rows / 4) + 2 pointers to channel 0 at the leftmost tap of pixel 0
-  Element in_type;
+  Element in_type;                    // any; kPairs: their scales are within the weights
   const void* const* residual;        // `rows` pointers, or null
-  Element residual_type;
+  Element residual_type;              // kFloat or kHalf
   void* const* out;                   // `rows` pointers
-  Element out_type;
+  Element out_type;                   // any
+  PairScales out_pairs;               // kPairs: of the result
   int rows;
   void* scratch;                      // winograd16_scratch(cin, cout, width, rows) bytes, any alignment and contents
 };
@@ -38,6 +48,21 @@ struct Winograd16Range {
 // 24->24 1.35 / 1.25, 64->16 1.55 / 1.3, 64->64 1.6 / 1.6; not so 12->12 1.07 / 0.93, 10->10 1.02 / 0.95, 64->4 1.15 / 1.0.
 inline bool winograd16_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 7 * (static_cast<int64_t>(cin) + cout); }
 
+// One output row of a convolution with stride 1 and one group, in 16-bit integers with exact sums in 32 bits:
+//   y[k][x] = store(bias[k] + sum over c, i < kh, j < kw of w[k][c][i][j] * line_i[c][x + j * dilation]), k < cout, x < width
+// The input is a row of pairs for each i. All sums fit into 32 bits whatever the input is. Act as in ConvCommon; with an output of pairs there is no
+// residual and the activation is not kClip.
+struct Conv16Row : ConvCommon {   // weights: made by conv16_pack, and bias is within them; strides in elements (words of pairs)
+  const uint32_t* const* lines;   // kh pointers to line 0 at the leftmost tap of pixel 0
+  int kh, kw, dilation;
+  const void* residual;           // or null
+  Element residual_type;          // kFloat or kHalf
+  void* out;
+  Element out_type;
+  float most;                     // kPairs: of the result
+  void* scratch;                  // conv16_scratch(cin, kh, kw, width) bytes, any alignment and contents
+};
+
 struct FastKernels {
   const char* isa;  // as Kernels::isa
   const char* dot;  // the instruction that adds products of pairs: "vnni", "madd", "plain"; the results are the same
@@ -49,11 +74,26 @@ struct FastKernels {
   // Bytes of packed weights, a multiple of 64; w is (cout, cin, 3, 3) dense and finite. What range says of the inputs decides how they and the weights
   // are rounded: a property of the layer, so results do not depend on tiles. Transformed inputs beyond `margin` times the largest are cut off there.
   size_t (*winograd16_pack_size)(int cout, int cin);
-  void (*winograd16_pack)(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin);
+  // in_scale: of the input's channels where it is kept as pairs, else null.
+  void (*winograd16_pack)(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale);
   size_t (*winograd16_scratch)(int cin, int cout, int width, int rows);
   void (*winograd16)(const Winograd16Rows& rows);
-  // Adds a call's transformed inputs to `range`. Uses in, in_type, in_stride, cin, width, rows and scratch, which is as for winograd16 with any cout.
+  // Adds a call's transformed inputs, not of pairs, to `range`. Uses in, in_type, in_stride, cin, width, rows and scratch, which is as for winograd16 with any cout.
   void (*winograd16_measure)(const Winograd16Rows& rows, Winograd16Range& range);
+
+  // x0, x1: two channels; x1 is null where there is none. n elements; whole vectors are read and written, up to kOverRead and kOverWrite.
+  void (*float_to_pairs)(uint32_t* y, const float* x0, const float* x1, int n, float scale0, float scale1, float most);
+  void (*pairs_to_float)(float* y0, float* y1, const uint32_t* x, int n, float scale0, float scale1);  // y[i] = x[i] / scale; y1 may be null
+
+  // Bytes of packed weights, a multiple of 64; w is (cout, cin, kh, kw) dense and finite. bias: cout floats or null. in: how the input is kept. out_scale: of
+  // the result's channels where it is kept as pairs, else null.
+  size_t (*conv16_pack_size)(int cout, int cin, int kh, int kw);
+  void (*conv16_pack)(void* packed, const float* w, int cout, int cin, int kh, int kw, const float* bias, const PairScales& in, const float* out_scale);
+  // The `most` of its input with which a convolution errs least: more makes the input finer and the weights coarser. limits: of each input channel, the
+  // number that `most` stands for; powers: of each, the mean square of the input.
+  float (*conv16_most)(const float* w, int cout, int cin, int kh, int kw, const float* limits, const double* powers);
+  size_t (*conv16_scratch)(int cin, int kh, int kw, int width);
+  void (*conv16)(const Conv16Row& row);
 };
 
 // One per target unit; null when the unit is not compiled for this platform. `quick`: for processors with VNNI (avx512) or AVX-VNNI (avx2).

@@ -77,6 +77,9 @@ FASTSR_INLINE Run16 run16(const Layout16& l, int first, int at, int of) {
   return {(first + at) / l.vectors, vector, rest < of - at ? rest : of - at, at, of};
 }
 
+// Lines of a row.
+FASTSR_INLINE int lines16(Element type, int channels) { return type == Element::kPairs ? pairs_of(channels) : channels; }
+
 // Prefetches what a block has of rows, a piece of a row of one channel at a time.
 struct Fetch16 {
   const void* const* rows;
@@ -86,7 +89,7 @@ struct Fetch16 {
   int first, of, channel, row;      // vectors of the block; what comes next
   Run16 run;
   Fetch16(const Layout16& layout, const void* const* rows_, int n_rows_, int per_group_, int channels_, Element type, ptrdiff_t stride_, int first_, int of_)
-      : rows(rows_), n_rows(n_rows_), per_group(per_group_), channels(rows && of_ > 0 ? channels_ : 0), size(type == Element::kHalf ? 2 : 4),
+      : rows(rows_), n_rows(n_rows_), per_group(per_group_), channels(rows && of_ > 0 ? lines16(type, channels_) : 0), size(type == Element::kHalf ? 2 : 4),
         stride(stride_ * size), l(layout), first(first_), of(of_), channel(0), row(0), run(run16(layout, first_, 0, of_)) {}
   int steps() const { return channels * per_group * ((first % l.vectors + of - 1) / l.vectors + 1); }
   bool step() {
@@ -126,14 +129,25 @@ FASTSR_INLINE void transform_input(const V (&d)[kPoints], V (&t)[kPoints]) {
 // channels alternately; in every lane the first vector has the lane's first two pixels. The lines lie side by side.
 constexpr int kColumn = 2 * W * kPoints;
 
+// W pixels of a channel and of the one `second` elements further, or only the first two pixels.
+template <class T>
+FASTSR_INLINE void load_channels(const T* p, ptrdiff_t second, bool all, V& even, V& odd) {
+  even = all ? load(p) : load_two(p);
+  odd = all ? load(p + second) : load_two(p + second);
+}
+FASTSR_INLINE void load_channels(const uint32_t* p, ptrdiff_t, bool all, V& even, V& odd) {
+  const I both = all ? load_ints(p) : load_two_ints(p);
+  even = low_half(both);
+  odd = high_half(both);
+}
+
 template <class T>
 FASTSR_NOINLINE void transform_lines(const T* const* in, ptrdiff_t offset, ptrdiff_t second, float* lines, int vectors) {
   for (int m = 0; m <= 4 * vectors; m++, offset += W, lines += kColumn) {
-    V d[kPoints], even[kPoints], odd[kPoints];
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = m < 4 * vectors ? load(in[i] + offset) : load_two(in[i] + offset);
+    V d[kPoints], e[kPoints], even[kPoints], odd[kPoints];
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) load_channels(in[i] + offset, second, m < 4 * vectors, d[i], e[i]);
     transform_input(d, even);
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) d[i] = m < 4 * vectors ? load(in[i] + offset + second) : load_two(in[i] + offset + second);
-    transform_input(d, odd);
+    transform_input(e, odd);
     FASTSR_UNROLL for (int i = 0; i < kPoints; i++) {
       store(lines + i * 2 * W, zip32_lo(even[i], odd[i]));
       store(lines + i * 2 * W + W, zip32_hi(even[i], odd[i]));
@@ -180,7 +194,8 @@ void winograd16_input(const Winograd16Rows& r, const Layout16& l, const Run16& r
   v += 2 * W * run.at;
   for (int c = 0; c < r.cin; c += 2, v += 2 * W * run.of, scales += 2 * kPoints2) {
     for (int i = 0; i < 2 * kPoints; i++) fetch.step();
-    transform_lines(rows.in, c * r.in_stride, c + 1 < r.cin ? r.in_stride : 0, lines, run.count);
+    const ptrdiff_t line = r.in_type == Element::kPairs ? c / 2 : c;
+    transform_lines(rows.in, line * r.in_stride, c + 1 < r.cin ? r.in_stride : 0, lines, run.count);
     for (int i = 0; i < kPoints; i++) round_tiles(lines + i * 2 * W, scales + 2 * i * kPoints, most, v + i * kPoints * l.v, l.v, run.count);
   }
 }
@@ -287,6 +302,21 @@ FASTSR_INLINE void untile(V (&y)[kTile]) {
   y[3] = zip64_hi(hi01, hi23);
 }
 
+// A vector of tiles of one channel of pairs, or its first n.
+FASTSR_NOINLINE void store_channel(const Winograd16Rows& r, const V (&y)[kTile], int k, int row, ptrdiff_t x) {
+  uint32_t* const out = static_cast<uint32_t*>(r.out[row]) + k / 2 * r.out_stride + x;
+  const ptrdiff_t n = r.width - x;
+  uint32_t values[kTile * W] = {};
+  const bool whole_tiles = n >= kTile * W;
+  if (k % 2 && !whole_tiles) std::memcpy(values, out, static_cast<size_t>(n) * sizeof(uint32_t));
+  uint32_t* const to = whole_tiles ? out : values;
+  FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
+    const I value = whole(mul(y[i], set1(r.out_pairs.scale[k])), set1(r.out_pairs.most));
+    store_words(to + i * W, k % 2 ? words(load_ints(to + i * W), value) : words(value, zero()));
+  }
+  if (!whole_tiles) std::memcpy(out, values, static_cast<size_t>(n) * sizeof(uint32_t));
+}
+
 // The first n of a vector of tiles' results, where a row ends inside it.
 FASTSR_NOINLINE void store_end(const Winograd16Rows& r, const V (&y)[kTile], int row, ptrdiff_t at, ptrdiff_t n) {
   float values[kTile * W];
@@ -320,6 +350,7 @@ FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row
     activate(r, y, k);
     untile(y);
   }
+  if (r.out_type == Element::kPairs) return store_channel(r, y, k, row, x);
   if (x + kTile * W > r.width) return store_end(r, y, row, at, r.width - x);
   if (r.out_type == Element::kHalf) {
     uint16_t* const out = static_cast<uint16_t*>(r.out[row]) + at;
@@ -385,7 +416,9 @@ void winograd16(const Winograd16Rows& r) {
       const Run16 run = run16(l, first, at, n);
       Fetch16 ahead(l, b == 0 ? r.in : nullptr, n_lines, kPoints, r.cin, r.in_type, r.in_stride, first + at, run.count);  // later blocks' are there
       for (int i = 0; i < 4 * kPoints; i++) ahead.step();
-      if (r.in_type == Element::kHalf) {
+      if (r.in_type == Element::kPairs) {
+        winograd16_input<uint32_t>(r, l, run, lines, v, ahead);
+      } else if (r.in_type == Element::kHalf) {
         winograd16_input<uint16_t>(r, l, run, lines, v, ahead);
       } else {
         winograd16_input<float>(r, l, run, lines, v, ahead);
@@ -438,14 +471,6 @@ void winograd16_measure(const Winograd16Rows& r, Winograd16Range& range) {
   }
   range.tiles += static_cast<double>((r.width + kTile - 1) / kTile) * ((r.rows + kTile - 1) / kTile);
 }
-
-template <class Dot>
-constexpr FastKernels fast_table() {
-  return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half, winograd16_pack_size, winograd16_pack, winograd16_scratch, winograd16<Dot>,
-          winograd16_measure};
-}
-
-constexpr FastKernels kFastTable = fast_table<PlainDot>(), kQuickTable = fast_table<QuickDot>();
 
 }  // namespace
 }  // namespace FASTSR_TARGET

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "fast.h"
+#include "half.h"
 
 namespace fastsr {
 namespace FASTSR_TARGET {
@@ -26,8 +27,6 @@ FASTSR_INLINE DotChannels dot_channels(int cout) {
   return {count, size, cout - count * (size - 1)};
 }
 
-FASTSR_INLINE size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-FASTSR_INLINE int pairs_of(int channels) { return channels / 2 + channels % 2; }
 FASTSR_INLINE size_t scales_floats(int cin) { return round_up(16 + static_cast<size_t>(pairs_of(cin)) * 2 * kPoints2, 16); }
 FASTSR_INLINE size_t coefs_floats(int cout) { return round_up(static_cast<size_t>(cout) * kCoefs, 16); }
 FASTSR_INLINE size_t point_weights(int cout, int cin) { return round_up(static_cast<size_t>(cout) * pairs_of(cin) * 2, 32); }
@@ -120,9 +119,9 @@ void weight_scales(const float* w, int cin, const float* limits, double r, doubl
   }
 }
 
-// Packed: R, then from the 17th float on [pair of input channels][point][2] s[p]; for each output channel and each of the six columns of points, from
+// Packed: R, then from the 17th float on [pair of input channels][point][2] s[p], of inputs kept as pairs by their scale; for each output channel and each of the six columns of points, from
 // the top, its scales of the points 0, 1, 2, then the third one's with the other sign, then 3, 4, 5; U.
-void winograd16_pack(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin) {
+void winograd16_pack(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale) {
   std::memset(packed, 0, winograd16_pack_size(cout, cin));
   float* const head = static_cast<float*>(packed);
   float* const limits = head + 16;
@@ -154,6 +153,8 @@ void winograd16_pack(void* packed, const float* w, int cout, int cin, const Wino
     }
   }
   for (int i = 0; i < n_pairs * 2 * kPoints2; i++) limits[i] = limits[i] > 0 ? head[0] / limits[i] : 0.0f;
+  for (int c = 0; in_scale && c < cin; c++)
+    for (int p = 0; p < kPoints2; p++) limits[c / 2 * 2 * kPoints2 + 2 * p + c % 2] /= in_scale[c];
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 // whole(a, most): the nearest whole numbers, half to even, of a cut off to -most..most; either end for NaN.
 // pairs(a, b): the pairs (a[0], a[1]), (a[2], a[3]) and so on and likewise b's in 16 bits, per lane two of a and two of b. How they lie in memory is the
 // set's own affair. Dot::add(sum, a, w): sum[i] + a[i].first * w.first + a[i].second * w.second.
+// load_words(p): pairs that lie one after the other, the first in the lower half of a word. load_ints: W words as integers, load_two_ints: the first two,
+// then zeros. low_half, high_half: a word's signed halves. words(lo, hi): lo's lower halves below hi's.
 #pragma once
 #include <immintrin.h>
 
@@ -69,6 +71,15 @@ FASTSR_INLINE Pair load_pair(const int16_t* p) {
 FASTSR_INLINE I zero() { return _mm256_setzero_si256(); }
 FASTSR_INLINE void store_sums(int32_t* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 FASTSR_INLINE V load_sums(const int32_t* p) { return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+
+FASTSR_INLINE V to_float(I a) { return _mm256_cvtepi32_ps(a); }
+FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+FASTSR_INLINE I load_two_ints(const uint32_t* p) { return _mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+FASTSR_INLINE V low_half(I a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16)); }
+FASTSR_INLINE V high_half(I a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(a, 16)); }
+FASTSR_INLINE I words(I lo, I hi) { return _mm256_blend_epi16(lo, _mm256_slli_epi32(hi, 16), 0xaa); }
+FASTSR_INLINE void store_words(uint32_t* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 
 struct PlainDot {
   static constexpr const char* kName = "madd";

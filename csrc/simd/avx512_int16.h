@@ -87,6 +87,15 @@ FASTSR_INLINE I zero() { return _mm512_setzero_si512(); }
 FASTSR_INLINE void store_sums(int32_t* p, I a) { _mm512_storeu_si512(p, a); }
 FASTSR_INLINE V load_sums(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
 
+FASTSR_INLINE V to_float(I a) { return _mm512_cvtepi32_ps(a); }
+FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
+FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm512_loadu_si512(p); }
+FASTSR_INLINE I load_two_ints(const uint32_t* p) { return _mm512_zextsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+FASTSR_INLINE V low_half(I a) { return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(a, 16), 16)); }
+FASTSR_INLINE V high_half(I a) { return _mm512_cvtepi32_ps(_mm512_srai_epi32(a, 16)); }
+FASTSR_INLINE I words(I lo, I hi) { return _mm512_mask_blend_epi16(0xaaaaaaaau, lo, _mm512_slli_epi32(hi, 16)); }
+FASTSR_INLINE void store_words(uint32_t* p, I a) { _mm512_storeu_si512(p, a); }
+
 struct PlainDot {
   static constexpr const char* kName = "madd";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w)); }

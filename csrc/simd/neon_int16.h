@@ -48,6 +48,18 @@ FASTSR_INLINE I zero() { return vdupq_n_s32(0); }
 FASTSR_INLINE void store_sums(int32_t* p, I a) { vst1q_s32(p, a); }
 FASTSR_INLINE V load_sums(const int32_t* p) { return vcvtq_f32_s32(vld1q_s32(p)); }
 
+FASTSR_INLINE V to_float(I a) { return vcvtq_f32_s32(a); }
+FASTSR_INLINE Pairs load_words(const uint32_t* p) {
+  const int16x8_t a = vreinterpretq_s16_u32(vld1q_u32(p));
+  return vcombine_s16(vmovn_s32(vreinterpretq_s32_s16(a)), vshrn_n_s32(vreinterpretq_s32_s16(a), 16));
+}
+FASTSR_INLINE I load_ints(const uint32_t* p) { return vreinterpretq_s32_u32(vld1q_u32(p)); }
+FASTSR_INLINE I load_two_ints(const uint32_t* p) { return vreinterpretq_s32_u32(vcombine_u32(vld1_u32(p), vdup_n_u32(0))); }
+FASTSR_INLINE V low_half(I a) { return vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(a, 16), 16)); }
+FASTSR_INLINE V high_half(I a) { return vcvtq_f32_s32(vshrq_n_s32(a, 16)); }
+FASTSR_INLINE I words(I lo, I hi) { return vsliq_n_s32(lo, hi, 16); }
+FASTSR_INLINE void store_words(uint32_t* p, I a) { vst1q_u32(p, vreinterpretq_u32_s32(a)); }
+
 struct PlainDot {
   static constexpr const char* kName = "plain";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return vmlal_high_lane_s16(vmlal_lane_s16(sum, vget_low_s16(a), w, 0), a, w, 1); }

@@ -79,10 +79,33 @@ FASTSR_INLINE V load_sums(const int32_t* p) {
   return r;
 }
 
+FASTSR_INLINE V to_float(I a) { return load_sums(a.v); }
+FASTSR_INLINE Pairs load_words(const uint32_t* p) { Pairs r; std::memcpy(r.v, p, sizeof r.v); return r; }
+FASTSR_INLINE I load_ints(const uint32_t* p) { I r; std::memcpy(r.v, p, sizeof r.v); return r; }
+FASTSR_INLINE I load_two_ints(const uint32_t* p) { I r = zero(); std::memcpy(r.v, p, sizeof r.v / 2); return r; }
+FASTSR_INLINE V low_half(I a) {
+  V r;
+  for (int i = 0; i < W; i++) r.v[i] = static_cast<float>(static_cast<int16_t>(a.v[i] & 0xffff));
+  return r;
+}
+FASTSR_INLINE V high_half(I a) {
+  V r;
+  for (int i = 0; i < W; i++) r.v[i] = static_cast<float>(static_cast<int16_t>(static_cast<uint32_t>(a.v[i]) >> 16));
+  return r;
+}
+FASTSR_INLINE I words(I lo, I hi) {
+  for (int i = 0; i < W; i++) lo.v[i] = static_cast<int32_t>((static_cast<uint32_t>(lo.v[i]) & 0xffff) | static_cast<uint32_t>(hi.v[i]) << 16);
+  return lo;
+}
+FASTSR_INLINE void store_words(uint32_t* p, I a) { std::memcpy(p, a.v, sizeof a.v); }
+
 struct PlainDot {
   static constexpr const char* kName = "plain";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
-    for (int i = 0; i < W; i++) sum.v[i] += a.v[2 * i] * w.v[0] + a.v[2 * i + 1] * w.v[1];
+    for (int i = 0; i < W; i++) {  // modulo 2^32: what is read beyond a row's end can be anything
+      const uint32_t first = static_cast<uint32_t>(a.v[2 * i] * w.v[0]), second = static_cast<uint32_t>(a.v[2 * i + 1] * w.v[1]);
+      sum.v[i] = static_cast<int32_t>(static_cast<uint32_t>(sum.v[i]) + first + second);
+    }
     return sum;
   }
 };

@@ -10,7 +10,7 @@
 #if defined(__x86_64__) || defined(_M_X64)
 #include "../simd/avx2_int16.h"
 
-#include "../kernels/winograd16.h"
+#include "fast_table.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

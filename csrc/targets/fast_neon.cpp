@@ -10,7 +10,7 @@
 #if defined(__aarch64__) || defined(_M_ARM64)
 #include "../simd/neon_int16.h"
 
-#include "../kernels/winograd16.h"
+#include "fast_table.h"
 
 const fastsr::FastKernels* fastsr::fast_kernels_neon(bool quick) { return quick ? &fastsr::neon::kQuickTable : &fastsr::neon::kFastTable; }
 #else

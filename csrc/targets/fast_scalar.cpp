@@ -9,6 +9,6 @@
 
 #include "../simd/scalar_int16.h"
 
-#include "../kernels/winograd16.h"
+#include "fast_table.h"
 
 const fastsr::FastKernels* fastsr::fast_kernels_scalar(bool quick) { return quick ? &fastsr::scalar::kQuickTable : &fastsr::scalar::kFastTable; }

@@ -62,7 +62,7 @@ struct FastCall {
       : packed(isa->winograd16_pack_size(p.cout, p.cin) + 64), scratch((isa->winograd16_scratch(p.cin, p.cout, like.width, like.rows) + 3) / 4),
         lead(lead_), r(like) {
     void* aligned = packed.data() + (64 - reinterpret_cast<uintptr_t>(packed.data()) % 64) % 64;
-    isa->winograd16_pack(aligned, p.w.data(), p.cout, p.cin, p.range.r, p.margin);
+    isa->winograd16_pack(aligned, p.w.data(), p.cout, p.cin, p.range.r, p.margin, nullptr);
     r.weights = static_cast<const float*>(aligned);
     r.scratch = scratch.data;
     r.out_stride = r.width + kOverWrite + lead % 7;
