@@ -7,9 +7,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import fastsr
+
+# The same examples in every run; `pytest --hypothesis-profile=search` draws others each time.
+hypothesis.settings.register_profile(
+    "fixed", derandomize=True, database=None, deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("fixed"), derandomize=False)
+hypothesis.settings.load_profile("fixed")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FASTSR_SHARED") or ROOT.parent / "shared").resolve()

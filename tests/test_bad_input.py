@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import listing, picture, process
+from limits import HANGS
 from pictures import shuffle_network
 from programs import Builder, shuffle
 
@@ -143,7 +144,7 @@ def on_a_disk(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     def run(options: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         script = f"{mount.format(options)} && {{ \"$@\"; code=$?; find '{tmp_path}/disk' -type f; exit $code; }}"
         command = [*unshare, script, "sh", sys.executable, "-m", "fastsr", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
 
     return run
 
@@ -187,7 +188,7 @@ def test_interrupted_in_the_middle_of_a_picture(tmp_path: Path, monkeypatch: pyt
         if "picture 1500x1500" in line:
             break
     p.send_signal(signal.SIGINT)
-    _, error = p.communicate(timeout=30)
+    _, error = p.communicate(timeout=HANGS)
     assert p.returncode == 130
     assert error.endswith("fastsr: interrupted\n") and "Traceback" not in error
     assert (tmp_path / "out.png").read_bytes() == b"the old one"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cases import SANITIZED
 from commands import fails, listing, process
+from limits import HANGS
 from programs import Builder, espcn, shuffle
 
 import fastsr
@@ -209,7 +210,7 @@ def test_run(tmp_path: Path, arguments: list[str], code: int, as_module: bool) -
     (tmp_path / "their_script.py").write_text(SCRIPT)
     program = ["-m", "their_script"] if as_module else [tmp_path / "their_script.py"]
     p = process("run", *program, *arguments, cwd=tmp_path)
-    out, error = p.communicate(timeout=60)
+    out, error = p.communicate(timeout=HANGS)
     assert p.returncode == code, error
     assert out == f"fastsr.dnn_superres {arguments} __main__\n"
     assert ("ValueError: from the script" in error) == (code == 1)
@@ -225,7 +226,7 @@ def test_closed_pipe() -> None:
     assert p.stdout is not None
     p.stdout.close()
     p.stdout = None
-    _, error = p.communicate(timeout=60)
+    _, error = p.communicate(timeout=HANGS)
     assert "Traceback" not in error
     assert "Exception ignored" not in error
 

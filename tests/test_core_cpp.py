@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from limits import HANGS
 from programs import Builder
 
 from fastsr import fsr
@@ -20,7 +21,7 @@ CPP = ROOT / "tests" / "cpp"
 pytestmark = pytest.mark.slow
 
 
-def call(*command: str | Path, timeout: int = 900) -> str:
+def call(*command: str | Path, timeout: int = HANGS) -> str:
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

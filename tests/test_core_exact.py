@@ -13,6 +13,7 @@ from cases import SANITIZED
 from core import ISAS, _core
 from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
+from limits import HANGS
 from programs import Builder, inputs_for, random_programs
 
 from fastsr import fsr
@@ -187,7 +188,7 @@ print(status("VmHWM") - before - out.nbytes)
 
 def peak(side: int) -> int:
     """Bytes of resident memory that a run took beyond input and output."""
-    done = subprocess.run([sys.executable, "-c", PEAK, str(side)], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run([sys.executable, "-c", PEAK, str(side)], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 

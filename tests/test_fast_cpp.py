@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from limits import HANGS
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
@@ -44,7 +45,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(program: Path, *args: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k != "FASTSR_ISA"}
-    return subprocess.run([program, *args], capture_output=True, text=True, timeout=300, env=env)
+    return subprocess.run([program, *args], capture_output=True, text=True, timeout=HANGS, env=env)
 
 
 def test_fast_kernels(program: Path) -> None:

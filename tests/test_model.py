@@ -18,6 +18,13 @@ from fastsr.model import Model
 from fastsr.program import Program
 
 RNG = np.random.default_rng(3)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(3))
+
+
 BACKENDS = fastsr.available_backends()
 
 

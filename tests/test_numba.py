@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from limits import HANGS
 from programs import BINARY, UNARY, Builder, espcn, inputs_for, pads, random_programs, shuffle
 
 from fastsr import image
@@ -388,7 +389,7 @@ print("layer", m.describe())
 
 def run_script(more: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     code = SCRIPT.format(tests=str(ROOT / "tests"), more=more)
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=HANGS)
 
 
 def test_the_workqueue_layer_is_guarded() -> None:

@@ -15,6 +15,11 @@ ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime is the peer")
 RNG = np.random.default_rng(5)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(5))
+
+
 def onnx_run(node: Node, arrays: list[np.ndarray | None], outputs: int = 1) -> list[np.ndarray]:
     """Run one node in ONNX Runtime, opset 20."""
     h = onnx.helper

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import slowness
 from tensorflow_damage import DAMAGE, small
 from tensorflow_graphs import Frozen
 
@@ -140,12 +141,12 @@ def test_damaged_graph_is_refused(name: str, tmp_path: Path) -> None:
     g = Frozen()
     build(g)
     path = g.save(tmp_path / "model.pb")
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(ModelError, match=says) as error:
         load_graph(path)
     assert str(path) in str(error.value)
     assert error.value.__cause__ is None or "parse" in str(error.value), "caught by the net, not by a check"
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5 * slowness()
 
 
 def test_error_names_node_and_operator(tmp_path: Path) -> None:
@@ -167,9 +168,9 @@ def test_long_chain_does_not_recurse(tmp_path: Path) -> None:
 def test_sum_of_many_is_not_quadratic(tmp_path: Path) -> None:
     g = Frozen()
     g.node("AddN", *[g.placeholder([1, -1, -1, 1])] * 20000, name="y", N=20000)
-    start = time.process_time()
+    start = time.thread_time()
     assert len(load_graph(g.save(tmp_path / "sum.pb")).nodes) == 19999
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5 * slowness()
 
 
 def test_control_inputs_and_unused_nodes_do_not_matter(tmp_path: Path) -> None:

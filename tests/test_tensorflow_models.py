@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import OPENCV_MODELS, ModelCase
+from limits import slowness
 from tensorflow_graphs import FLOAT, QUINT8, UINT8, Frozen, TensorFlow, Type, peer
 
 from fastsr.graph import Graph
@@ -84,10 +85,10 @@ def test_loading_takes_less_than_20_ms(shared: Path) -> None:
     load_graph(path)
     times = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = time.thread_time()
         load_graph(path)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.02
+        times.append(time.thread_time() - start)
+    assert min(times) < 0.02 * slowness()
 
 
 # ---- other files -------------------------------------------------------------------------------------------------------------------------------
