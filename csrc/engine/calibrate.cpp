@@ -136,6 +136,14 @@ bool finite(const std::vector<float>& numbers) {
   return std::all_of(numbers.begin(), numbers.end(), [](float v) { return std::isfinite(v); });
 }
 
+// Whether there is something to scale, and far enough from what floats hold for its scales.
+bool usable(const InputRange& range) {
+  constexpr float kLeast = 1e-20f, kMost = 1e20f;
+  if (range.largest.empty() || !finite(range.largest)) return false;
+  const float largest = *std::max_element(range.largest.begin(), range.largest.end());
+  return largest > kLeast && largest < kMost;
+}
+
 // The right and bottom borders of most pictures cut a group of four pixels; those of the large picture do not.
 void measure_borders(const Plan& plan, Calibration& calibration) {
   for (int cut = 1; cut < kWinogradRows; ++cut) {
@@ -171,8 +179,10 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   std::vector<size_t> steps;
   for (size_t s = 0; s < program.steps.size(); ++s) {
     const int weight = program.steps[s].weight;
-    calibration.steps.push_back(takes_winograd16(program.steps[s], exact->steps[s], options) && finite(program.tensors[static_cast<size_t>(weight)].data));
-    if (calibration.steps[s]) steps.push_back(s);
+    const Algorithm algorithm = fast_algorithm(program.steps[s], exact->steps[s], options);
+    const bool fast = is_fast(algorithm) && finite(program.tensors[static_cast<size_t>(weight)].data);
+    calibration.steps.push_back(fast ? algorithm : Algorithm::kDirect);
+    if (fast) steps.push_back(s);
   }
   // Networks that are fed arrays do not say what these hold, so no picture can stand for them.
   const bool unknown_inputs = program.feed.colour == Colour::kRaw && !options.algorithm;
@@ -192,14 +202,15 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
     throw;
   }
   for (InputRange& range : ranges)
-    if (!finite(range.largest) || std::all_of(range.largest.begin(), range.largest.end(), [](float v) { return v == 0; })) range.tiles = 0;
+    if (!usable(range)) range.seen = 0;
   // The convolutions nearest to the result do the most harm: they go back to floats first.
-  for (size_t left = steps.size(), floats = 1; left > 0; left -= std::min(left, floats), floats *= 4) {
-    for (size_t i = left; i < steps.size(); ++i) ranges[steps[i]].tiles = 0;
+  for (size_t floats = 1;; floats *= 4) {
     std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
+    steps.erase(std::remove_if(steps.begin(), steps.end(), [&](size_t s) { return !is_fast(plan->steps[s].algorithm); }), steps.end());
+    if (steps.empty()) return exact;
     if (decibels(expected, run(*plan, picture, nullptr)) >= kFastDecibels) return plan;
+    for (size_t i = 0; i < floats && !steps.empty(); ++i, steps.pop_back()) ranges[steps.back()].seen = 0;
   }
-  return exact;
 }
 
 }  // namespace fastsr

@@ -18,7 +18,7 @@ size_t idx(int i) { return static_cast<size_t>(i); }
 double ring_floats(const Net& net, const Schedule& schedule, const Strip& strip, int v) {
   const double size = net.plan.elements[idx(v)] == Element::kHalf ? 0.5 : 1;
   const ValueColumns& c = strip.values[idx(v)];
-  return std::ceil(size * (c.before + static_cast<double>(net.channels(v)) * static_cast<double>(c.stride)) * schedule.ring[idx(v)]) + kRowEnd;
+  return std::ceil(size * (c.before + static_cast<double>(net.lines(v)) * static_cast<double>(c.stride)) * schedule.ring[idx(v)]) + kRowEnd;
 }
 
 struct Block {
@@ -84,10 +84,11 @@ Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip)
     r.element = net.plan.elements[v];
     r.base = layout.rings[idx(place.root)].base;
     r.first = c.before + place.channel * r.stride;
-    r.row = c.before + r.stride * net.channels(place.root);
+    r.row = c.before + r.stride * net.lines(place.root);
     r.rows = schedule.ring[idx(place.root)];
     r.origin = c.all.lo;
     r.channels = net.channels(static_cast<int>(v));
+    r.lines = net.lines(static_cast<int>(v));
     if (!c.margins) continue;
     r.before = c.before;
     r.end = c.all.hi;

@@ -12,15 +12,13 @@
 #endif
 
 #include "base/error.h"
+#include "engine/elements.h"
 #include "targets/fast.h"
 
 namespace fastsr {
 
 namespace {
 constexpr size_t kLargePage = size_t{2} << 20, kLarge = size_t{256} << 10;  // from kLarge bytes on it pays
-// Real pictures drive channels further than calibration did, above all those that it hardly touched: the room beyond the largest number that was seen,
-// and the least of a channel next to the largest of all. Much less cuts off visibly (up to 60 levels on Set14), much more loses bits.
-constexpr float kMargin = 2.0f, kLeast = 0.5f;
 }
 
 void AlignedFree::operator()(float* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
@@ -92,24 +90,30 @@ bool suits_winograd(const Step& step) {
 
 Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOptions& options) {
   if (!suits_winograd(step)) return Algorithm::kDirect;
-  if (options.algorithm) return *options.algorithm == Algorithm::kWinograd16 ? Algorithm::kWinograd2d : *options.algorithm;
+  if (options.algorithm && *options.algorithm == Algorithm::kWinograd16) return Algorithm::kWinograd2d;
+  if (options.algorithm && *options.algorithm != Algorithm::kConv16) return *options.algorithm;
   if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
   return winograd_pays(cin, cout) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
 
-InputRange widened(InputRange range, size_t cin) {
-  for (auto point = range.largest.begin(); point != range.largest.end(); point += static_cast<ptrdiff_t>(cin)) {
-    const auto end = point + static_cast<ptrdiff_t>(cin);
-    const float least = kLeast * *std::max_element(point, end);
-    for (auto c = point; c != end; ++c) *c = std::max(*c, least);
-  }
-  return range;
+bool conv16_pays(int cin, int cout, int kh, int kw) { return int64_t{cin} * cout * kh * kw >= 64; }
+
+bool suits_conv16(const Step& step) {
+  const ConvParams& p = step.conv;
+  return step.kind == Kind::kConv && p.sh == 1 && p.sw == 1 && p.group == 1;
 }
 
-size_t packed_floats(const Plan& plan, const StepPlan& s) {
+void set_algorithm(StepPlan& s, Algorithm algorithm) {
+  s.algorithm = algorithm;
+  s.row_group = algorithm == Algorithm::kDirect || algorithm == Algorithm::kConv16 ? 1 : kWinogradRows;
+  s.col_group = algorithm == Algorithm::kWinograd2d || algorithm == Algorithm::kWinograd16 ? kWinogradRows : 1;
+}
+
+size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv) {
   const Kernels& k = *plan.kernels;
   switch (s.algorithm) {
     case Algorithm::kWinograd16: return plan.fast->winograd16_pack_size(s.cout, s.cin) / sizeof(float);
+    case Algorithm::kConv16: return plan.fast->conv16_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin);
     case Algorithm::kWinograd2d: return k.winograd2d_pack_size(s.cout, s.cin);
     default: return k.conv_pack_size(s.cout, s.cin, s.n_taps);
@@ -125,6 +129,7 @@ double StepPlan::cost_per_pixel() const {
     case Algorithm::kWinograd: return flops_per_pixel * (0.5 + 1.5 * transforms);
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
+    case Algorithm::kConv16: return flops_per_pixel * 0.5;
     default: return flops_per_pixel;
   }
 }
@@ -134,7 +139,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16", " conv16"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -147,58 +152,32 @@ std::string StepPlan::kernel(const Step& step) const {
   if (!before.empty()) s += ", " + std::to_string(before.size()) + " row passes";
   if (block > 1) s += ", shuffle " + std::to_string(block);
   if (!after.empty()) s += ", " + std::to_string(after.size()) + " row passes";
+  if (element != Element::kFloat) s += element == Element::kHalf ? ", half floats" : ", pairs";
   return s;
 }
 
-bool takes_winograd16(const Step& step, const StepPlan& plan, const PlanOptions& options) {
-  if (!suits_winograd(step) || options.precision != Precision::kFast) return false;
-  return options.algorithm ? *options.algorithm == Algorithm::kWinograd16 : winograd16_pays(plan.cin, plan.cout);
+Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptions& options) {
+  if (options.precision != Precision::kFast) return Algorithm::kDirect;
+  const auto takes = [&](Algorithm algorithm, bool pays) { return options.algorithm ? *options.algorithm == algorithm : pays; };
+  if (suits_winograd(step) && takes(Algorithm::kWinograd16, winograd16_pays(plan.cin, plan.cout))) return Algorithm::kWinograd16;
+  if (suits_conv16(step) && takes(Algorithm::kConv16, conv16_pays(plan.cin, plan.cout, step.conv.kh, step.conv.kw))) return Algorithm::kConv16;
+  return Algorithm::kDirect;
 }
 
 namespace {
 
-// Which values are kept as half floats: those that winograd16 makes or reads and that nothing reads which needs floats.
-void choose_elements(Plan& plan) {
-  const Program& p = plan.program;
-  const size_t n = p.values.size();
-  plan.elements.assign(n, Element::kFloat);
-  if (!plan.fast) return;
-  std::vector<char> half(n, 0), wanted(n, 0);
-  const auto forbid = [&](int v) { half[static_cast<size_t>(v)] = 0; };
-  for (size_t i = 0; i < p.steps.size(); ++i)
-    if (plan.steps[i].block == 1 && (p.steps[i].kind == Kind::kConv || p.steps[i].kind == Kind::kPointwise || p.steps[i].kind == Kind::kConcat))
-      half[static_cast<size_t>(p.steps[i].out)] = 1;
-  for (const OutputInfo& o : p.outputs) forbid(o.value);
-  for (size_t i = 0; i < p.steps.size(); ++i) {
-    const Step& step = p.steps[i];
-    const StepPlan& s = plan.steps[i];
-    const bool fast = s.algorithm == Algorithm::kWinograd16;
-    for (int v : step.in) {
-      if (fast) wanted[static_cast<size_t>(v)] = 1;
-      if (!fast && step.kind != Kind::kPointwise && step.kind != Kind::kConcat) forbid(v);
-    }
-    if (s.residual >= 0 && !fast) forbid(s.residual);
+void pack_fast(const Plan& plan, size_t i, float* packed, const float* w, InputRange range) {
+  const StepPlan& s = plan.steps[i];
+  const Step& step = plan.program.steps[i];
+  const Pairs &in = plan.pairs[static_cast<size_t>(step.in[0])], &out = plan.pairs[static_cast<size_t>(step.out)];
+  if (s.algorithm == Algorithm::kConv16) {
+    plan.fast->conv16_pack(packed, w, s.cout, s.cin, step.conv.kh, step.conv.kw, s.bias, in.scales(), s.in_place && out.most > 0 ? out.scale.data() : nullptr);
+    return;
   }
-  for (bool changed = true; changed;) {
-    changed = false;
-    const auto set = [&](char& flag, char value) {
-      changed |= flag != value;
-      flag = value;
-    };
-    for (size_t i = p.steps.size(); i-- > 0;) {
-      if (p.steps[i].kind != Kind::kConcat) continue;
-      const auto out = static_cast<size_t>(p.steps[i].out);
-      char all = half[out] && plan.steps[i].before.empty();
-      for (int v : p.steps[i].in) all = all && half[static_cast<size_t>(v)];
-      set(half[out], all);
-      for (int v : p.steps[i].in) {
-        set(half[static_cast<size_t>(v)], half[static_cast<size_t>(v)] && all);
-        set(wanted[static_cast<size_t>(v)], wanted[static_cast<size_t>(v)] || wanted[out]);
-      }
-    }
-  }
-  for (size_t v = 0; v < n; ++v)
-    if (half[v] && wanted[v]) plan.elements[v] = Element::kHalf;
+  const auto cin = static_cast<size_t>(s.cin);
+  for (size_t at = 0; at < range.largest.size(); at += cin) widen(range.largest.data() + at, cin);
+  const float* scale = in.most > 0 ? in.scale.data() : nullptr;
+  plan.fast->winograd16_pack(packed, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.seen}, kMargin, scale);
 }
 
 }  // namespace
@@ -214,7 +193,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
   // Steps that share a weight tensor, grouping and algorithm share the packed weights, unless these depend on the step's inputs.
   const auto key = [&](size_t i) {
     const StepPlan& s = plan->steps[i];
-    return std::make_tuple(p.steps[i].weight, p.steps[i].conv.group, s.algorithm, s.algorithm == Algorithm::kWinograd16 ? i : 0);
+    return std::make_tuple(p.steps[i].weight, p.steps[i].conv.group, s.algorithm, is_fast(s.algorithm) ? i : 0);
   };
   struct Place {
     size_t at;
@@ -239,15 +218,22 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     const Tensor& w = p.tensors[static_cast<size_t>(step.weight)];
     s.n_taps = step.conv.kh * step.conv.kw;
     s.cin = w.dims[1], s.cout = w.dims[0] / step.conv.group;
-    s.algorithm = plan->fast && ranges[i].tiles > 0 ? Algorithm::kWinograd16 : choose_algorithm(step, s.cin, s.cout, options);
-    if (s.algorithm != Algorithm::kDirect) s.row_group = kWinogradRows;
-    if (s.algorithm == Algorithm::kWinograd2d || s.algorithm == Algorithm::kWinograd16) s.col_group = kWinogradRows;
-    s.packed_group = (packed_floats(*plan, s) + 15) / 16 * 16;
+    const bool fast = plan->fast && ranges[i].seen > 0;
+    set_algorithm(s, fast ? fast_algorithm(step, s, options) : choose_algorithm(step, s.cin, s.cout, options));
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
     fuse(s, p, step.channels);
+  }
+  const std::vector<char> pairs = possible_pairs(*plan);
+  for (size_t i = 0; i < p.steps.size(); ++i) {
+    const Step& step = p.steps[i];
+    StepPlan& s = plan->steps[i];
+    if (step.kind != Kind::kConv) continue;
+    if (s.algorithm == Algorithm::kConv16 && !pairs[static_cast<size_t>(step.in[0])]) set_algorithm(s, choose_algorithm(step, s.cin, s.cout, options));
+    s.packed_group = (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;
     const bool first = places.emplace(key(i), Place{total, false}).second;
     if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);
   }
+  choose_elements(*plan, ranges);
   plan->weights = aligned_floats(total + 16);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
@@ -260,10 +246,8 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     place.packed = true;
     const float* w = p.tensors[static_cast<size_t>(step.weight)].data.data();
     const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
-    if (s.algorithm == Algorithm::kWinograd16) {
-      InputRange range = widened(ranges[i], static_cast<size_t>(s.cin));
-      plan->fast->winograd16_pack(plan->weights.get() + place.at, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.tiles}, kMargin,
-                                  nullptr);
+    if (is_fast(s.algorithm)) {
+      pack_fast(*plan, i, plan->weights.get() + place.at, w, ranges[i]);
       continue;
     }
     if (s.algorithm != Algorithm::kDirect) {
@@ -273,7 +257,6 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)
       kernels->conv_pack(plan->weights.get() + place.at + g * s.packed_group, w + g * dense_group, s.cout, s.cin, s.n_taps);
   }
-  choose_elements(*plan);
   // The packed form is all that runs need.
   for (const Step& step : p.steps)
     if (step.weight >= 0) std::vector<float>().swap(plan->program.tensors[static_cast<size_t>(step.weight)].data);

@@ -29,21 +29,25 @@ struct RowOp {
 };
 
 // How a convolution is computed.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16 };
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16, kConv16 };
 
-// What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats between the steps (kernels/fast.h).
+// Whether it computes in 16-bit integers.
+inline bool is_fast(Algorithm a) { return a == Algorithm::kWinograd16 || a == Algorithm::kConv16; }
+
+// What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats or pairs of integers between the steps (kernels/fast.h).
 enum class Precision : int { kF32, kFast };
 
-// What a 3x3 convolution's transformed inputs were like when the network saw calibration pictures (kernels/fast.h); empty: it stays in floats.
+// What a convolution's inputs were like when the network saw calibration pictures: of kWinograd16 as Winograd16Range has it, of kConv16 the numbers
+// themselves, by channel. Nothing was seen: it stays in floats.
 struct InputRange {
-  std::vector<float> largest;
-  std::vector<double> squares;
-  double tiles = 0;
+  std::vector<float> largest;   // magnitudes
+  std::vector<double> squares;  // their sum
+  double seen = 0;              // tiles or numbers
 };
 
 // A run that measures what convolutions read.
 struct Calibration {
-  std::vector<char> steps;         // by step: whether it is measured
+  std::vector<Algorithm> steps;    // by step: kWinograd16 or kConv16 for those that are measured
   std::vector<InputRange> ranges;  // by step
 };
 
@@ -53,10 +57,12 @@ struct StepPlan {
   int block = 1, mode = 0;      // of the epilogue's DepthToSpace
   std::vector<RowOp> before;    // applied to the result row, before the shuffle
   std::vector<RowOp> after;     // applied to the rows after the shuffle
+  Element element = Element::kFloat;  // of the rows of the step's value
+  bool in_place = true;         // the kernel stores into the rows of the step's value, whatever their elements are
   int row_group = 1, col_group = 1;  // rows (columns) of the result that are made together, at multiples of this in the picture: Winograd's algorithm
   // Conv only:
   int n_taps = 0, cin = 0, cout = 0;  // of one group of channels
-  const float* packed = nullptr;  // kWinograd16: of its own kind
+  const float* packed = nullptr;  // where is_fast: of their own kinds
   size_t packed_group = 0;  // floats from one group of channels' weights to the next
   const float* bias = nullptr;
   Act act = Act::kNone;
@@ -72,12 +78,20 @@ struct StepPlan {
   std::string kernel(const Step& step) const;  // what runs, for people
 };
 
+// PairScales of a value.
+struct Pairs {
+  std::vector<float> scale;
+  float most = 0;
+  PairScales scales() const { return {scale.data(), most}; }
+};
+
 struct Plan {
   Program program;
   const Kernels* kernels = nullptr;
   const FastKernels* fast = nullptr;  // where any step needs them
   std::vector<StepPlan> steps;        // one per program step
   std::vector<Element> elements;      // of each value's rows
+  std::vector<Pairs> pairs;           // of each value that is kept so
   AlignedFloats weights;
 };
 
@@ -89,7 +103,7 @@ struct PlanOptions {
 // ranges: per step, for the steps that shall run in 16-bit integers; empty: none.
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges = {});
 
-// Whether a step shall run in 16-bit integers if the result stays close enough: it can, and it is faster so or they were asked for.
-bool takes_winograd16(const Step& step, const StepPlan& plan, const PlanOptions& options);
+// How a step shall run in 16-bit integers if the result stays close enough: it can, and it is faster so or it was asked for. kDirect: not at all.
+Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptions& options);
 
 }  // namespace fastsr

@@ -128,13 +128,35 @@ void TileRunner::clear_margins(int v, int y, bool left, bool right) {
     if (std::any_of(before, before + n, [](T e) { return e != 0; })) std::fill_n(before, n, T{0});
   }
   T* const behind = element<T>(v, y, r.end);
-  for (int c = 0; right && c < r.channels; ++c) std::fill_n(behind + c * r.stride, r.gap, T{0});
+  for (int c = 0; right && c < r.lines; ++c) std::fill_n(behind + c * r.stride, r.gap, T{0});
 }
 
 // Zeroes the margins of a row just made, which kernels may have overwritten. left, right: whether these ends of the row were made.
 void TileRunner::close_row(int v, int y, bool left, bool right) {
   if (!ring(v).gap) return;
-  half(v) ? clear_margins<uint16_t>(v, y, left, right) : clear_margins<float>(v, y, left, right);
+  switch (ring(v).element) {
+    case Element::kFloat: return clear_margins<float>(v, y, left, right);
+    case Element::kHalf: return clear_margins<uint16_t>(v, y, left, right);
+    case Element::kPairs: return clear_margins<uint32_t>(v, y, left, right);
+  }
+}
+
+// Stores float rows of channels first .. first + channels - 1 into row y of a value of half floats or pairs. first: even.
+void TileRunner::keep(int v, int y, Span cols, const float* src, ptrdiff_t stride, int first, int channels) {
+  const FastKernels& fast = *net_.plan.fast;
+  const ptrdiff_t to_stride = ring(v).stride;
+  if (half(v)) {
+    auto* const to = element<uint16_t>(v, y, cols.lo) + first * to_stride;
+    for (int c = 0; c < channels; ++c) fast.float_to_half(to + c * to_stride, src + c * stride, cols.size());
+    return;
+  }
+  const Pairs& pairs = net_.plan.pairs[idx(v)];
+  auto* to = element<uint32_t>(v, y, cols.lo) + first / 2 * to_stride;
+  const float* scale = pairs.scale.data() + first;
+  for (int c = 0; c < channels; c += 2, to += to_stride, src += 2 * stride, scale += 2) {
+    const bool two = c + 1 < channels;
+    fast.float_to_pairs(to, src, two ? src + stride : nullptr, cols.size(), scale[0], two ? scale[1] : 1.0f, pairs.most);
+  }
 }
 
 const float* TileRunner::floats(int v, int y, Span cols, int c) {
@@ -159,8 +181,10 @@ double TileRunner::make(size_t s, int y, int n, int part, int parts) {
     for (int i = 0; i < n; ++i) concat(s, y + i, cols);
     return double{1} * n * cols.size();
   }
-  // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats.
-  const bool in_place = block == 1 && (!half(step.out) || (plan.algorithm == Algorithm::kWinograd16 && plan.before.empty()));
+  if (run_.calibration)
+    for (int i = 0; i < n; ++i) measure(s, y + i, cols);
+  // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats or pairs.
+  const bool in_place = plan.in_place;
   const ptrdiff_t stride = in_place ? out.stride : row_stride(cols.size());
   results_.resize(idx(n));
   float* scratch = scratch_;
@@ -168,7 +192,9 @@ double TileRunner::make(size_t s, int y, int n, int part, int parts) {
     results_[idx(i)] = in_place ? row(step.out, y + i, cols.lo) : scratch;
     if (!in_place) scratch += stride * step.channels;
   }
-  if (plan.algorithm != Algorithm::kDirect) {
+  if (plan.algorithm == Algorithm::kConv16) {
+    for (int i = 0; i < n; ++i) conv16(s, y + i, results_[idx(i)], stride, cols, scratch);
+  } else if (plan.algorithm != Algorithm::kDirect) {
     winograd(s, y, n, results_.data(), in_place ? out.element : Element::kFloat, stride, cols, scratch);
   } else {
     make_result(s, y, static_cast<float*>(results_[0]), stride, cols, scratch);
@@ -177,14 +203,11 @@ double TileRunner::make(size_t s, int y, int n, int part, int parts) {
     auto* const result = static_cast<float*>(results_[idx(i)]);
     for (const RowOp& op : plan.before) apply(op, y + i, result, stride, step.channels, cols);
     if (block > 1) {
-      shuffle(s, y + i, result, stride, cols, left, right);
+      shuffle(s, y + i, result, stride, cols, left, right, scratch);
       continue;
     }
     for (const RowOp& op : plan.after) apply(op, y + i, result, stride, step.channels, cols);
-    if (!in_place) {
-      auto* const to = element<uint16_t>(step.out, y + i, cols.lo);
-      for (int c = 0; c < step.channels; ++c) net_.plan.fast->float_to_half(to + c * out.stride, result + c * stride, cols.size());
-    }
+    if (!in_place) keep(step.out, y + i, cols, result, stride, 0, step.channels);
     close_row(step.out, y + i, left, right);
   }
   return double{1} * n * cols.size();
@@ -207,25 +230,33 @@ void TileRunner::concat(size_t s, int y, Span cols) {
   close_row(step.out, y);
 }
 
-// The epilogue from its DepthToSpace on, of row y of step s's result.
-void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right) {
+// The epilogue from its DepthToSpace on, of row y of step s's result. Pairs of channels that cannot be made in the value's rows are made in scratch.
+void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right, float* scratch) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const Ring& out = ring(step.out);
   const int block = plan.block, channels = step.channels / (block * block);
   const Span out_cols{cols.lo * block, cols.hi * block};
+  const bool floats = out.element == Element::kFloat;
+  const int at_once = floats ? channels : 2;
+  const ptrdiff_t out_stride = floats ? out.stride : row_stride(out_cols.size());
   const float* src[kMaxBlock];
   for (int by = 0; by < block; ++by) {
-    float* dst = at(step.out, y * block + by, out_cols.lo);
-    for (int c = 0; c < channels; ++c) {
-      for (int bx = 0; bx < block; ++bx) {
-        const int from = plan.mode == 0 ? (by * block + bx) * channels + c : (c * block + by) * block + bx;
-        src[bx] = result + from * stride;
+    const int row = y * block + by;
+    float* const dst = floats ? at(step.out, row, out_cols.lo) : scratch;
+    for (int first = 0; first < channels; first += at_once) {
+      const int n = std::min(at_once, channels - first);
+      for (int c = first; c < first + n; ++c) {
+        for (int bx = 0; bx < block; ++bx) {
+          const int from = plan.mode == 0 ? (by * block + bx) * channels + c : (c * block + by) * block + bx;
+          src[bx] = result + from * stride;
+        }
+        k_.interleave(dst + (c - first) * out_stride, src, cols.size(), block);
       }
-      k_.interleave(dst + c * out.stride, src, cols.size(), block);
+      for (const RowOp& op : plan.after) apply(op, row, dst, out_stride, n, out_cols, first);
+      if (!floats) keep(step.out, row, out_cols, dst, out_stride, first, n);
     }
-    for (const RowOp& op : plan.after) apply(op, y * block + by, dst, out.stride, channels, out_cols);
-    close_row(step.out, y * block + by, left, right);
+    close_row(step.out, row, left, right);
   }
 }
 
@@ -335,21 +366,26 @@ void TileRunner::space_to_depth(size_t s, int y, float* dst, ptrdiff_t stride, S
   }
 }
 
-void TileRunner::apply(const RowOp& op, int y, float* dst, ptrdiff_t stride, int channels, Span cols) {
+// To channels first .. first + channels - 1 of a row, of which dst is the first.
+void TileRunner::apply(const RowOp& op, int y, float* dst, ptrdiff_t stride, int channels, Span cols, int first) {
   const auto code = static_cast<Pointwise>(op.code);
   if (op.value >= 0) {
     const int step = ring(op.value).channels == 1 ? 0 : 1;
-    for (int c = 0; c < channels; ++c) k_.binary(code, dst + c * stride, floats(op.value, y, cols, c * step), cols.size());
+    for (int c = 0; c < channels; ++c) k_.binary(code, dst + c * stride, floats(op.value, y, cols, (first + c) * step), cols.size());
     return;
   }
-  for (int c = 0; c < channels; ++c) k_.unary(code, dst + c * stride, cols.size(), op.per_channel.empty() ? op.a : op.per_channel[idx(c)], op.b);
+  for (int c = 0; c < channels; ++c) k_.unary(code, dst + c * stride, cols.size(), op.per_channel.empty() ? op.a : op.per_channel[idx(first + c)], op.b);
 }
 
 void TileRunner::load(size_t input, int from, int to) {
   const int v = net_.plan.program.inputs[input];
   const Span cols = strip_->values[idx(v)].cols;
+  const bool floats = ring(v).element == Element::kFloat;
+  const ptrdiff_t stride = floats ? ring(v).stride : row_stride(cols.size());
   for (int y = from; y < to; ++y) {
-    run_.sources[input]->read(y, cols.lo, cols.size(), at(v, y, cols.lo), ring(v).stride, source_scratch_[input].get());
+    float* const dst = floats ? at(v, y, cols.lo) : scratch_;
+    run_.sources[input]->read(y, cols.lo, cols.size(), dst, stride, source_scratch_[input].get());
+    if (!floats) keep(v, y, cols, dst, stride, 0, ring(v).channels);
     close_row(v, y);
   }
 }

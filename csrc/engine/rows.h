@@ -61,8 +61,9 @@ class TileRunner {
   }
   float* at(int v, int y, int x) const { return element<float>(v, y, x); }
   bool half(int v) const { return ring(v).element == Element::kHalf; }
-  // Either kind.
+  // Any kind.
   void* row(int v, int y, int x) const { return half(v) ? static_cast<void*>(element<uint16_t>(v, y, x)) : at(v, y, x); }
+  void keep(int v, int y, Span cols, const float* src, ptrdiff_t stride, int first, int channels);
   void close_row(int v, int y, bool left = true, bool right = true);
   template <class T>
   void clear_margins(int v, int y, bool left, bool right);
@@ -72,14 +73,16 @@ class TileRunner {
   void concat(size_t s, int y, Span cols);
   ConvCommon common(size_t s, ptrdiff_t out_stride, Span cols) const;
   void winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch);
-  void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right);
+  void conv16(size_t s, int y, void* dst, ptrdiff_t stride, Span cols, float* scratch);
+  void measure(size_t s, int y, Span cols);
+  void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right, float* scratch);
   void make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void resize(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void pad(size_t s, int y, float* dst, ptrdiff_t stride, Span cols);
   void depth_to_space(size_t s, int y, float* dst, ptrdiff_t stride, Span cols);
   void space_to_depth(size_t s, int y, float* dst, ptrdiff_t stride, Span cols);
-  void apply(const RowOp& op, int y, float* dst, ptrdiff_t stride, int channels, Span cols);
+  void apply(const RowOp& op, int y, float* dst, ptrdiff_t stride, int channels, Span cols, int first = 0);
   void load(size_t input, int from, int to);
   void store(size_t output, int from, int to);
 
@@ -93,6 +96,7 @@ class TileRunner {
   float* scratch_ = nullptr;
   std::vector<ResizeColumns> resize_columns_;  // by step
   std::vector<const float*> taps_;
+  std::vector<const uint32_t*> lines_;
   std::vector<void*> results_;
   std::vector<float> line_;
   std::vector<char> copy_for_sink_, nothing_to_do_;

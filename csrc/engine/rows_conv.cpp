@@ -1,4 +1,7 @@
 // The convolutions of a tile: from a step's plan and the rings to a call of a kernel.
+#include <algorithm>
+#include <cmath>
+
 #include "engine/rows.h"
 #include "targets/fast.h"
 
@@ -90,6 +93,66 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   }
 }
 
+// Row y of a convolution in 16-bit integers, to a row of floats or, where the step is in_place, of what its value holds.
+void TileRunner::conv16(size_t s, int y, void* dst, ptrdiff_t stride, Span cols, float* scratch) {
+  const Step& step = net_.step(s);
+  const StepPlan& plan = net_.plan.steps[s];
+  const int v = step.in[0];
+  const Size size = net_.size(v);
+  const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
+  Conv16Row row{};
+  static_cast<ConvCommon&>(row) = common(s, stride, cols);
+  std::vector<const uint32_t*>& lines = lines_;
+  lines.clear();
+  for (int ky = 0; ky < rows.kernel; ++ky) {
+    const int64_t iy = rows.first(y) + int64_t{ky} * rows.dilation;
+    const bool inside = iy >= 0 && iy < size.h;
+    lines.push_back(inside ? element<uint32_t>(v, static_cast<int>(iy), static_cast<int>(columns.first(cols.lo))) : reinterpret_cast<const uint32_t*>(run_.zeros));
+  }
+  row.lines = lines.data();
+  row.kh = rows.kernel;
+  row.kw = columns.kernel;
+  row.dilation = columns.dilation;
+  row.residual = plan.residual >= 0 ? this->row(plan.residual, y, cols.lo) : nullptr;
+  row.residual_type = plan.residual >= 0 ? ring(plan.residual).element : Element::kFloat;
+  row.out = dst;
+  row.out_type = plan.in_place ? plan.element : Element::kFloat;
+  row.most = net_.plan.pairs[idx(step.out)].most;
+  row.scratch = scratch;
+  net_.plan.fast->conv16(row);
+}
+
+// Adds what row y of a convolution reads to the calibration, where conv16 shall compute it.
+void TileRunner::measure(size_t s, int y, Span cols) {
+  if (run_.calibration->steps[s] != Algorithm::kConv16) return;
+  const Step& step = net_.step(s);
+  const int v = step.in[0];
+  const Ring& in = ring(v);
+  const Size size = net_.size(v);
+  const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
+  const auto left = static_cast<int>(std::clamp<int64_t>(columns.first(cols.lo), 0, size.w));
+  const auto right = static_cast<int>(std::clamp<int64_t>(columns.last(cols.hi - 1) + 1, left, size.w));
+  InputRange& range = run_.calibration->ranges[s];
+  range.largest.resize(idx(in.channels));
+  range.squares.resize(idx(in.channels));
+  for (int ky = 0; ky < rows.kernel; ++ky) {
+    const int64_t iy = rows.first(y) + int64_t{ky} * rows.dilation;
+    if (iy < 0 || iy >= size.h) continue;
+    for (int c = 0; c < in.channels; ++c) {
+      const float* const x = at(v, static_cast<int>(iy), left) + c * in.stride;
+      float largest = range.largest[idx(c)];
+      double squares = 0;
+      for (int i = 0; i < right - left; ++i) {
+        largest = std::abs(x[i]) <= largest ? largest : std::abs(x[i]);  // NaN stays
+        squares += static_cast<double>(x[i]) * x[i];
+      }
+      range.largest[idx(c)] = largest;
+      range.squares[idx(c)] += squares;
+    }
+    range.seen += right - left;
+  }
+}
+
 namespace {
 
 template <class T>
@@ -114,7 +177,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
   for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, y + i, cols.lo));
 
-  const bool measure = run_.calibration && run_.calibration->steps[s];
+  const bool measure = run_.calibration && run_.calibration->steps[s] == Algorithm::kWinograd16;
   if (plan.algorithm == Algorithm::kWinograd16 || measure) {
     Winograd16Rows rows{};
     static_cast<ConvCommon&>(rows) = common(s, stride, cols);
@@ -125,6 +188,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     rows.residual_type = plan.residual >= 0 ? ring(plan.residual).element : Element::kFloat;
     rows.out = dst;
     rows.out_type = element;
+    rows.out_pairs = net_.plan.pairs[idx(step.out)].scales();
     rows.rows = n;
     rows.scratch = scratch;
     if (!measure) return net_.plan.fast->winograd16(rows);
@@ -134,9 +198,9 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     InputRange& range = run_.calibration->ranges[s];
     range.largest.resize(kWinograd16Points * idx(plan.cin));
     range.squares.resize(range.largest.size());
-    Winograd16Range sums{range.largest.data(), range.squares.data(), range.tiles};
+    Winograd16Range sums{range.largest.data(), range.squares.data(), range.seen};
     fast.winograd16_measure(rows, sums);
-    range.tiles = sums.tiles;
+    range.seen = sums.tiles;
   }
   WinogradRows rows{};
   static_cast<ConvCommon&>(rows) = common(s, stride, cols);

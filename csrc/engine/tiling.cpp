@@ -190,10 +190,12 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip, int width) {
   const auto rows = static_cast<size_t>(strip.call_rows[s]);
   const auto c = static_cast<size_t>(net.channels(st.in[0]));
   size_t floats = 0;
-  if (sp.block > 1 || net.plan.elements[idx(st.out)] == Element::kHalf) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(width));
+  if (!sp.in_place) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(width));
+  if (sp.block > 1 && net.plan.elements[idx(st.out)] == Element::kPairs) floats += 2 * static_cast<size_t>(row_stride(width * sp.block));
   if (sp.algorithm == Algorithm::kWinograd) floats += net.plan.kernels->winograd_scratch(sp.cin, sp.cout, width);
   if (sp.algorithm == Algorithm::kWinograd2d) floats += net.plan.kernels->winograd2d_scratch(sp.cin, sp.cout, width, strip.call_rows[s]);
   if (sp.algorithm == Algorithm::kWinograd16) floats += net.plan.fast->winograd16_scratch(sp.cin, sp.cout, width, strip.call_rows[s]) / sizeof(float) + 1;
+  if (sp.algorithm == Algorithm::kConv16) floats += net.plan.fast->conv16_scratch(sp.cin, st.conv.kh, st.conv.kw, width) / sizeof(float) + 1;
   if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(strip.values[idx(st.in[0])].cols.size()));
   if (st.kind == Kind::kConv && st.conv.sw > 1) {
     const int phase = width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw;
@@ -239,7 +241,7 @@ Strip make_strip(const Net& net, Span base) {
   }
   std::vector<char> by_conv(spans.size(), 0);
   for (size_t i = 0; i < net.active.size(); ++i)
-    if (net.active[i] && ((net.step(i).kind == Kind::kConv && net.plan.steps[i].block == 1) || net.nothing_to_do(i))) by_conv[idx(net.step(i).out)] = 1;
+    if (net.active[i] && ((net.step(i).kind == Kind::kConv && net.plan.steps[i].in_place) || net.nothing_to_do(i))) by_conv[idx(net.step(i).out)] = 1;
   struct Root {
     Span all = kNothing;
     int left = 0, gap = 0;
@@ -270,9 +272,12 @@ Strip make_strip(const Net& net, Span base) {
     const int width = strip.values[idx(net.step(s).out)].cols.size() / net.plan.steps[s].block;
     if (width <= 0) continue;
     strip.call_rows[s] = rows_per_call(net.plan.steps[s], width);
-    if (net.plan.steps[s].block > 1 && net.step(s).kind == Kind::kConv) strip.pieces[s] = (width + kPieceColumns - 1) / kPieceColumns;
+    if (!net.plan.steps[s].in_place && net.step(s).kind == Kind::kConv) strip.pieces[s] = (width + kPieceColumns - 1) / kPieceColumns;
     strip.scratch_floats = std::max(strip.scratch_floats, call_scratch(net, s, strip, width));
   }
+  for (int v : net.plan.program.inputs)
+    if (net.plan.elements[idx(v)] != Element::kFloat)
+      strip.scratch_floats = std::max(strip.scratch_floats, static_cast<size_t>(net.channels(v)) * static_cast<size_t>(row_stride(strip.values[idx(v)].cols.size())));
   for (size_t o = 0; o < net.outputs.size(); ++o)
     strip.scratch_floats = std::max(strip.scratch_floats, static_cast<size_t>(net.channels(net.outputs[o])) * static_cast<size_t>(row_stride(strip.outs[o].size())));
   return strip;

@@ -30,6 +30,8 @@ struct Net {
   const Step& step(size_t s) const { return plan.program.steps[s]; }
   Size size(int v) const { return sizes[static_cast<size_t>(v)]; }
   int channels(int v) const { return plan.program.values[static_cast<size_t>(v)].channels; }
+  // Of a row of a value: its channels, or pairs of them.
+  int lines(int v) const { return plan.elements[static_cast<size_t>(v)] == Element::kPairs ? (channels(v) + 1) / 2 : channels(v); }
   Place place(int v) const { return places[static_cast<size_t>(v)]; }
   // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
   bool in_place(size_t s, size_t i, int channel) const;
@@ -71,7 +73,7 @@ struct Strip {
   std::vector<ValueColumns> values;
   std::vector<int> call_rows;        // by step: rows of the result that are made in one go, a multiple of row_group
   std::vector<int> pieces;           // by step: into how many parts these rows are cut, where they go to scratch first
-  // Of the scratch of one call: the result before a shuffle, behind it Winograd's transforms, lines resized vertically or the column phases of a
+  // Of the scratch of one call: the result before a shuffle or before it is made half floats or pairs, behind it Winograd's transforms, lines resized vertically or the column phases of a
   // strided convolution; or a copy for a sink.
   size_t scratch_floats = 0;
 };
