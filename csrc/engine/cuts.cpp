@@ -1,6 +1,7 @@
 // How a run is cut into tiles: a cost model and the search for the cheapest cut.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "base/error.h"
 #include "engine/layout.h"
@@ -10,9 +11,11 @@
 namespace fastsr {
 namespace {
 
-constexpr double kRoom = static_cast<double>(size_t{62} << 20) / sizeof(float);  // all threads together, when the engine chooses the tiles
-constexpr double kMostTime = 1.8;  // times the fastest cut's time: cuts that are slower do not count as possible
-constexpr int kSmallCut = 4;  // cuts lie at multiples of this where the picture is large enough
+constexpr double kRoom = static_cast<double>(size_t{61} << 20) / sizeof(float);  // all threads together, when the engine chooses the tiles
+constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
+constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
+constexpr int kSmallCut = 4;       // cuts lie at multiples of this where the picture is large enough
+constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
 
 std::vector<Span> cut(int n, int pieces) {
   const int unit = n / pieces >= 8 * kSmallCut ? kSmallCut : 1;
@@ -22,193 +25,279 @@ std::vector<Span> cut(int n, int pieces) {
   return spans;
 }
 
+// A way to cut rows or columns, whatever the rows a turn and the threads.
+struct Axis {
+  int pieces = 1;
+  std::vector<double> pixels;  // per step: rows (columns) that all pieces together make
+};
+
+struct Bands : Axis {};
+
+struct Strips : Axis {
+  struct Calls {
+    std::vector<int> rows, columns;  // per step, of a call
+    double scratch;                  // floats
+  };
+  Strip middle;              // the widest
+  double widest = 0;         // bytes that the most demanding convolution goes through for one row
+  std::vector<Calls> calls;  // for each of kScratch that makes a difference
+};
+
+// First, last and a middle piece stand for all: how often each counts.
+double weight(int sample, int pieces) { return pieces == 1 ? (sample == 0) : pieces == 2 ? (sample != 1) : sample == 1 ? pieces - 2 : 1; }
+
+template <class Spans>
+void add_pixels(const Net& net, Axis& axis, const Spans& spans, double weight) {
+  for (size_t i = 0; i < net.active.size(); ++i)
+    if (net.active[i]) axis.pixels[i] += weight * spans(net.step(i).out).size() / net.plan.steps[i].block;
+}
+
+Bands make_bands(const Net& net, int pieces) {
+  Bands bands;
+  bands.pieces = pieces;
+  bands.pixels.assign(net.active.size(), 0);
+  const std::vector<Span> spans = cut(net.height, pieces);
+  const size_t sample[] = {0, spans.size() / 2, spans.size() - 1};
+  for (int k = 0; k < 3; ++k) {
+    if (weight(k, pieces) == 0) continue;
+    const Band band = make_band(net, spans[sample[k]]);
+    add_pixels(net, bands, [&](int v) { return band.rows[static_cast<size_t>(v)]; }, weight(k, pieces));
+  }
+  return bands;
+}
+
+Strips make_strips(const Net& net, int pieces, int threads) {
+  Strips strips;
+  strips.pieces = pieces;
+  strips.pixels.assign(net.active.size(), 0);
+  const std::vector<Span> spans = cut(net.width, pieces);
+  const size_t sample[] = {0, spans.size() / 2, spans.size() - 1};
+  for (int k = 0; k < 3; ++k) {
+    if (weight(k, pieces) == 0) continue;
+    Strip strip = make_strip(net, spans[sample[k]]);
+    add_pixels(net, strips, [&](int v) { return strip.values[static_cast<size_t>(v)].cols; }, weight(k, pieces));
+    if (k != 2) strips.middle = std::move(strip);
+  }
+  for (size_t i = 0; i < net.active.size(); ++i) {
+    const Step& st = net.step(i);
+    if (!net.active[i] || st.kind != Kind::kConv) continue;
+    const double width = strips.middle.values[static_cast<size_t>(st.in[0])].cols.size();
+    strips.widest = std::max(strips.widest, 4.0 * net.channels(st.in[0]) * st.conv.kh * width);
+  }
+  for (size_t most : kScratch) {
+    limit_scratch(net, strips.middle, most);
+    const auto scratch = static_cast<double>(strips.middle.scratch_floats);
+    if (!strips.calls.empty() && scratch >= strips.calls.back().scratch) continue;
+    strips.calls.push_back({strips.middle.call_rows, strips.middle.call_columns, scratch});
+    if (threads * scratch < kRoom / 8) break;
+  }
+  return strips;
+}
+
 // Estimates the time of a run cut in some way, in floating point operations. The constants are from measurements on Zen 4 and matter little.
 class CostModel {
  public:
-  // Of runs that advance by `chunk` rows, on tiles of their own for each thread or as a team on one tile after the other.
-  CostModel(const Net& net, int chunk, int threads, bool team) : net_(net), chunk_(chunk), threads_(threads), team_(team) {
+  // Of runs that advance by `chunk` rows.
+  CostModel(const Net& net, int chunk) : net_(net), chunk_(chunk) {
     const int middle = net.height / 2, half = std::max(16, 2 * chunk);
-    ring_ = make_schedule(net, make_band(net, {std::max(0, middle - half), std::min(net.height, middle + half + 1)}), chunk);
+    schedule_ = make_schedule(net, make_band(net, {std::max(0, middle - half), std::min(net.height, middle + half + 1)}), chunk);
     for (size_t i = 0; i < net.active.size(); ++i) {
-      const double passes = static_cast<double>(net.plan.steps[i].before.size() + net.plan.steps[i].after.size() + (net.plan.steps[i].block > 1) + 2);
-      flops_.push_back(net.active[i] ? net.plan.steps[i].cost_per_pixel() + 10 * passes * net.step(i).channels : 0);
-      if (net.active[i]) weights_ += 4.0 * static_cast<double>(net.plan.steps[i].packed_group);
+      const StepPlan& plan = net.plan.steps[i];
+      const auto passes = static_cast<double>(plan.before.size() + plan.after.size() + (plan.block > 1) + 2);
+      flops_.push_back(net.active[i] ? plan.cost_per_pixel() + 10 * passes * net.step(i).channels : 0);
+      share_.push_back(net.active[i] ? rows_at_a_time(net, i, chunk) : 1);
+      if (net.active[i]) weights_ += 4.0 * static_cast<double>(plan.packed_group);
     }
+    const Strip whole = make_strip(net, {0, net.width});
+    packing_ = layout_floats(net, schedule_, whole) / std::max(live_floats(net, schedule_, whole), 1.0);
   }
 
-  struct Axis {
-    int pieces = 1;
-    std::vector<double> pixels;  // per step: rows (columns) that all pieces together make
-    double floats = 0;           // columns: of a tile's rings
-    double scratch = 0;          // columns: of a thread's scratch
-    std::vector<int> call_rows;  // columns: rows that a step makes in one go
-    double penalty = 1;          // columns: for rows that leave the second-level cache
-  };
+  int chunk() const { return chunk_; }
 
-  Axis axis(int which, int pieces) const {
-    Axis a;
-    a.pieces = pieces;
-    a.pixels.assign(flops_.size(), 0);
-    const std::vector<Span> spans = cut(which == 0 ? net_.height : net_.width, pieces);
-    // First, last and a middle piece stand for all.
-    const size_t sample[] = {0, spans.size() / 2, spans.size() - 1};
-    for (int k = 0; k < 3; ++k) {
-      const double weight = pieces == 1 ? (k == 0) : pieces == 2 ? (k != 1) : k == 1 ? pieces - 2 : 1;
-      if (weight == 0) continue;
-      if (which == 0) {
-        const Band band = make_band(net_, spans[sample[k]]);
-        for (size_t i = 0; i < flops_.size(); ++i)
-          if (net_.active[i]) a.pixels[i] += weight * band.rows[static_cast<size_t>(net_.step(i).out)].size() / net_.plan.steps[i].block;
-      } else {
-        const Strip strip = make_strip(net_, spans[sample[k]]);
-        for (size_t i = 0; i < flops_.size(); ++i)
-          if (net_.active[i]) a.pixels[i] += weight * strip.values[static_cast<size_t>(net_.step(i).out)].cols.size() / net_.plan.steps[i].block;
-        a.floats = std::max(a.floats, layout_floats(net_, ring_, strip));  // too much as well: then more pieces are taken
-        a.call_rows = strip.call_rows;
-        a.scratch = std::max(a.scratch, static_cast<double>(strip.scratch_floats));
-        a.penalty = 1 + 0.06 * std::clamp((a.floats * 4 - (768 << 10)) / (1 << 20), 0.0, 1.0) + 0.08 * std::clamp(widest(strip) / (768 << 10) - 1, 0.0, 1.0);
-      }
-    }
-    return a;
-  }
+  // Floats of a tile's rings, about and exactly.
+  double rings(const Strips& strips) const { return packing_ * live_floats(net_, schedule_, strips.middle); }
+  double exact_rings(const Strips& strips) const { return layout_floats(net_, schedule_, strips.middle); }
 
-  // Floats that a run needs.
-  double floats(const Axis& cols) const { return team_ ? cols.floats + threads_ * cols.scratch : threads_ * (cols.floats + cols.scratch); }
-
-  // For one row of every result.
-  double work(const Axis& cols) const {
+  double work(const Bands& bands, const Strips& strips) const {
     double sum = 0;
-    for (size_t i = 0; i < flops_.size(); ++i) sum += flops_[i] * cols.pixels[i];
+    for (size_t i = 0; i < flops_.size(); ++i) sum += flops_[i] * strips.pixels[i] * bands.pixels[i];
     return sum;
   }
 
-  double time(const Axis& rows, const Axis& cols) const {
-    // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes.
-    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16;
+  // rings: floats. team: whether the threads work on one tile after the other together, or on tiles of their own.
+  double time(const Bands& bands, const Strips& strips, const Strips::Calls& calls, double rings, int threads, bool team) const {
+    // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes; a single vector of
+    // tiles, which does not fill a kernel's registers.
+    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25;
     double work = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
       if (flops_[i] == 0) continue;
       const StepPlan& plan = net_.plan.steps[i];
-      const double group = plan.row_group, width = cols.pixels[i] / cols.pieces, share = rows_at_a_time(net_, i, chunk_);
+      const double group = plan.row_group, width = strips.pixels[i] / strips.pieces, share = share_[i];
       // In a turn of a team threads get whole groups of rows, or parts of them that end where vectors do.
-      const double groups = std::max(1.0, std::min(share, rows.pixels[i]) / group), parts = std::ceil(width / kPartColumns);
-      const double whole = std::ceil(groups / threads_) / groups, cut = std::ceil(parts * groups / threads_) * kPartColumns / (width * groups);
-      const double busy = team_ ? std::max(std::min(whole, cut), 1.0 / threads_) : 1;
-      const double call_groups = std::min(cols.call_rows[i] / group, team_ ? std::ceil(groups * busy) : groups);
+      const double groups = std::max(1.0, std::min(share, bands.pixels[i]) / group), parts = std::ceil(width / kPartColumns);
+      const double whole = std::ceil(groups / threads) / groups, cut = std::ceil(parts * groups / threads) * kPartColumns / (width * groups);
+      const double busy = team ? std::max(std::min(whole, cut), 1.0 / threads) : 1;
+      const double call_groups = std::min(calls.rows[i] / group, team ? std::ceil(groups * busy) : groups);
       double flops = flops_[i];
       if (plan.col_group > 1) {  // whole vectors of tiles
-        const double tiles = std::max(1.0, width / plan.col_group * call_groups * (team_ && cut < whole ? groups * busy : 1));
-        flops *= std::ceil(tiles / kLanes) * kLanes / tiles;
+        const double all = width / plan.col_group * call_groups * (team && cut < whole ? groups * busy : 1);
+        const double tiles = std::max(1.0, std::min(all, static_cast<double>(calls.columns[i]) / plan.col_group * call_groups));
+        flops *= std::ceil(tiles / kLanes) * kLanes / tiles * (tiles <= kLanes ? kSingle : 1);
       }
-      double step = (flops * cols.pixels[i] + kRow * cols.pieces) * rows.pixels[i];
-      if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * cols.pieces * rows.pixels[i] / (call_groups * group);
+      double step = (flops * strips.pixels[i] + kRow * strips.pieces) * bands.pixels[i];
+      if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * strips.pieces * bands.pixels[i] / (call_groups * group);
       work += step * busy;
-      if (team_) work += kTurn * rows.pixels[i] * cols.pieces / std::max(share, group);
+      if (team) work += kTurn * bands.pixels[i] * strips.pieces / std::max(share, group);
     }
+    const auto beyond = [](double bytes) { return std::clamp(bytes / (768 << 10) - 1, 0.0, 4.0 / 3); };  // the second-level cache
+    work *= 1 + 0.045 * beyond(rings * 4) + 0.06 * beyond(strips.widest);
     // A team that has slept may wake up on one core and stay there for some milliseconds.
-    if (team_) return work * cols.penalty + (threads_ > 1 ? 8e8 : 0);
-    const double n = static_cast<double>(rows.pieces) * cols.pieces, turns = std::ceil(n / threads_);
-    const double waiting = threads_ > 1 ? 1 + 0.15 * (threads_ - 1) / n : 1;
-    return (work * cols.penalty / n + 1e6) * turns * waiting + (threads_ > 1 && n > 1 ? 2e6 : 0);
+    if (team) return work + (threads > 1 ? 8e8 : 0);
+    const double n = static_cast<double>(bands.pieces) * strips.pieces, turns = std::ceil(n / threads);
+    const double waiting = threads > 1 ? 1 + 0.15 * (threads - 1) / n : 1;
+    return (work / n + 1e6) * turns * waiting + (threads > 1 && n > 1 ? 2e6 : 0);
   }
 
  private:
-  // Bytes that the most demanding convolution goes through for one row.
-  double widest(const Strip& strip) const {
-    double bytes = 0;
-    for (size_t i = 0; i < net_.active.size(); ++i) {
-      const Step& st = net_.step(i);
-      if (!net_.active[i] || st.kind != Kind::kConv) continue;
-      bytes = std::max(bytes, 4.0 * net_.channels(st.in[0]) * st.conv.kh * static_cast<double>(strip.values[static_cast<size_t>(st.in[0])].cols.size()));
-    }
-    return bytes;
-  }
-
   const Net& net_;
-  const int chunk_, threads_;
-  const bool team_;
-  Schedule ring_;
-  std::vector<double> flops_;  // per pixel of each step's result
-  double weights_ = 0;         // bytes, of all steps
+  const int chunk_;
+  Schedule schedule_;
+  std::vector<double> flops_, share_;  // per step: of a pixel of its result; rows at a time
+  double weights_ = 0;                 // bytes, of all steps
+  double packing_ = 1;                 // of rings: what their places add to what lives at the same time
 };
 
 struct Cuts {
-  int bands, strips, chunk;
+  const CostModel* model;
+  const Strips* strips;
+  const Strips::Calls* calls;
+  const Bands* bands;
+  int threads;
   bool team;
-  double time, floats;
+  double floats, work, time;
+
+  double memory(double rings) const {
+    const double n = static_cast<double>(bands->pieces) * strips->pieces, workers = team ? threads : std::min<double>(threads, n);
+    return (team ? rings : workers * rings) + workers * calls->scratch;
+  }
 };
 
-std::vector<CostModel::Axis> candidates(const CostModel& model, int axis, int extent, int smallest, int most) {
-  std::vector<CostModel::Axis> list;
-  for (int n = 1; n == 1 || (extent / n >= smallest && n <= most); n += (n + 5) / 6) list.push_back(model.axis(axis, n));
+template <class Make>
+auto candidates(int extent, int smallest, int most, const Make& make) {
+  std::vector<decltype(make(1))> list;
+  for (int n = 1; n == 1 || (extent / n >= smallest && n <= most); n += (n + 5) / 6) list.push_back(make(n));
   return list;
 }
 
-// For each way to cut columns the fastest way to cut rows.
-void add_cuts(std::vector<Cuts>& list, const Net& net, int chunk, int threads, bool team) {
-  const CostModel model(net, chunk, threads, team);
-  const std::vector<CostModel::Axis> bands = candidates(model, 0, net.height, 8, team ? 1 : 512), strips = candidates(model, 1, net.width, 32, 512);
-  for (const CostModel::Axis& s : strips) {
-    if (model.floats(s) > kMostFloats && &s != &strips.back()) continue;
-    Cuts best{1, s.pieces, chunk, team, -1, model.floats(s)};
-    for (const CostModel::Axis& b : bands) {
-      const double t = model.time(b, s);
-      if (best.time < 0 || t < best.time) best.time = t, best.bands = b.pieces;
-    }
-    list.push_back(best);
+class Search {
+ public:
+  Search(const Net& net, const TilingOptions& options) : net_(net), options_(options) {
+    strips_ = candidates(net.width, 32, 512, [&](int n) { return make_strips(net, n, options.threads); });
+    bands_ = candidates(net.height, 8, options.teams == Teams::kAlways ? 1 : 512, [&](int n) { return make_bands(net, n); });
+    if (options.teams != Teams::kAlways) add(options.chunk > 0 ? options.chunk : small_chunk(net), false);
+    if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
+      for (int chunk : {4, 8, 4 * options.threads, 8 * options.threads, net.height}) {
+        chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
+        if (models_.empty() || models_.back()->chunk() < chunk || list_.empty() || !list_.back().team) add(chunk, true);
+        if (chunk == net.height || chunk == options.chunk) break;
+      }
   }
-}
 
-// Rows that a thread alone on a tile advances by: few, but a whole group.
-int small_chunk(const Net& net) {
-  int chunk = 2;
-  for (size_t s = 0; s < net.active.size(); ++s)
-    if (net.active[s]) chunk = std::max(chunk, net.plan.steps[s].row_group);
-  return chunk;
-}
+  // Rows that a thread alone on a tile advances by: few, but a whole group.
+  static int small_chunk(const Net& net) {
+    int chunk = 2;
+    for (size_t s = 0; s < net.active.size(); ++s)
+      if (net.active[s]) chunk = std::max(chunk, net.plan.steps[s].row_group);
+    return chunk;
+  }
 
-// The fastest of those that fit into kRoom. Where a network takes more anyway, unless it is cut into pieces that are mostly halo, it gets a tenth more
-// than it needs.
-Cuts choose_cuts(const Net& net, const TilingOptions& options) {
-  std::vector<Cuts> list;
-  if (options.teams != Teams::kAlways) add_cuts(list, net, options.chunk > 0 ? options.chunk : small_chunk(net), options.threads, false);
-  if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
-    for (int chunk : {4, 8, 4 * options.threads, 8 * options.threads, net.height}) {
-      chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
-      add_cuts(list, net, chunk, options.threads, true);
-      if (chunk == net.height || chunk == options.chunk) break;
+  // The fastest of those that fit into kRoom. Where a network takes more anyway, unless it is cut into pieces that are mostly halo or leaves most threads
+  // without work, it gets a tenth more than it needs.
+  Cuts best() {
+    double least_work = list_.front().work, least = -1;
+    bool fits = false;
+    for (const Cuts& c : list_) least_work = std::min(least_work, c.work);
+    for (const Cuts& c : list_) {
+      if (c.work > kMostWork * least_work) continue;
+      fits = fits || (c.floats <= kRoom && c.threads >= std::min(options_.threads, kFewThreads));
+      if (c.threads == options_.threads && (least < 0 || c.floats < least)) least = c.floats;
     }
-  const auto faster = [](const Cuts& a, const Cuts& b) { return a.time < b.time; };
-  const double fastest = std::min_element(list.begin(), list.end(), faster)->time;
-  double least = -1;
-  for (const Cuts& c : list)
-    if (c.time <= kMostTime * fastest && (least < 0 || c.floats < least)) least = c.floats;
-  const double room = std::max(kRoom, 1.1 * least);
-  const Cuts* best = nullptr;
-  for (const Cuts& c : list)
-    if (!best || (c.floats <= room) > (best->floats <= room) || ((c.floats <= room) == (best->floats <= room) && faster(c, *best))) best = &c;
-  return *best;
-}
+    const double room = fits ? kRoom : std::max(kRoom, 1.1 * least);
+    std::stable_sort(list_.begin(), list_.end(), [&](const Cuts& a, const Cuts& b) {
+      return (a.floats <= room) != (b.floats <= room) ? a.floats <= room : a.time < b.time;
+    });
+    for (const Cuts& c : list_)
+      if (c.floats > room || c.memory(c.model->exact_rings(*c.strips)) <= room) return c;
+    return list_.front();
+  }
+
+ private:
+  // For each way to cut columns the fastest way to cut rows, with all threads and with as many as leave room.
+  void add(int chunk, bool team) {
+    models_.push_back(std::make_unique<CostModel>(net_, chunk));
+    const CostModel& model = *models_.back();
+    for (const Strips& strips : strips_) {
+      const double rings = model.rings(strips);
+      if (rings > kMostFloats && &strips != &strips_.back()) continue;
+      for (const Strips::Calls& calls : strips.calls) {
+        Cuts c{&model, &strips, &calls, nullptr, options_.threads, team, 0, 0, 0};
+        add_fastest(c, rings);
+        while (c.threads > 1 && c.floats > kRoom) {
+          c.threads = (c.threads + 1) / 2;
+          add_fastest(c, rings);
+        }
+      }
+    }
+  }
+
+  void add_fastest(Cuts& c, double rings) {
+    c.bands = nullptr;
+    for (const Bands& bands : bands_) {
+      const double t = c.model->time(bands, *c.strips, *c.calls, rings, c.threads, c.team);
+      if (!c.bands || t < c.time) c.time = t, c.bands = &bands;
+      if (c.team) break;
+    }
+    c.floats = c.memory(rings);
+    c.work = c.model->work(*c.bands, *c.strips);
+    list_.push_back(c);
+  }
+
+  const Net& net_;
+  const TilingOptions& options_;
+  std::vector<Strips> strips_;
+  std::vector<Bands> bands_;
+  std::vector<std::unique_ptr<CostModel>> models_;
+  std::vector<Cuts> list_;
+};
 
 }  // namespace
 
 Tiling make_tiling(const Net& net, const TilingOptions& options) {
   Tiling t;
+  t.threads = options.threads;
   std::vector<Span> rows, cols;
+  size_t scratch = SIZE_MAX;
   if (const int tile = options.tile; tile > 0) {
-    t.chunk = options.chunk > 0 ? options.chunk : small_chunk(net);
+    t.chunk = options.chunk > 0 ? options.chunk : Search::small_chunk(net);
     t.team = options.teams == Teams::kAlways;
     for (int y = 0; y < net.height; y += std::min(tile, net.height - y)) rows.push_back({y, y + std::min(tile, net.height - y)});
     for (int x = 0; x < net.width; x += std::min(tile, net.width - x)) cols.push_back({x, x + std::min(tile, net.width - x)});
   } else {
-    const Cuts cuts = choose_cuts(net, options);
-    t.chunk = cuts.chunk;
+    Search search(net, options);
+    const Cuts cuts = search.best();
+    t.chunk = cuts.model->chunk();
+    t.threads = cuts.threads;
     t.team = cuts.team;
-    rows = cut(net.height, cuts.bands);
-    cols = cut(net.width, cuts.strips);
+    rows = cut(net.height, cuts.bands->pieces);
+    cols = cut(net.width, cuts.strips->pieces);
+    scratch = static_cast<size_t>(cuts.calls->scratch);
   }
   for (const Span& base : rows) t.bands.push_back(make_band(net, base));
-  for (const Span& base : cols) t.strips.push_back(make_strip(net, base));
+  for (const Span& base : cols) {
+    t.strips.push_back(make_strip(net, base));
+    if (t.strips.back().scratch_floats > scratch) limit_scratch(net, t.strips.back(), scratch);
+  }
   for (const Strip& strip : t.strips) {
     for (size_t i = 0; i < net.active.size(); ++i) {
       const Step& st = net.step(i);

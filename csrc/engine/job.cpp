@@ -70,7 +70,7 @@ struct Job::Slot {
 Job::Job(const Prepared& prepared, const std::vector<const Source*>& sources, const std::vector<Sink*>& sinks, const RunOptions& options,
          std::function<Workspace(size_t)> take, std::function<void(Workspace)> give_back)
     : prepared_(prepared), net_(prepared.net), options_(options), take_(std::move(take)), give_back_(std::move(give_back)),
-      zeros_(prepared.tiling.zero_floats, 0.0f), context_{net_, sources, sinks, zeros_.data(), options.calibration}, threads_(prepared.options.threads), order_(tile_order(prepared.tiles())),
+      zeros_(prepared.tiling.zero_floats, 0.0f), context_{net_, sources, sinks, zeros_.data(), options.calibration}, threads_(prepared.tiling.threads), order_(tile_order(prepared.tiles())),
       total_(prepared.tiles() * kParts) {
   if (!prepared.tiling.team) threads_ = static_cast<int>(std::min<int64_t>(threads_, prepared.tiles()));
   slots_.resize(static_cast<size_t>(threads_));

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
 namespace fastsr {
 namespace {
-
 
 constexpr size_t kSearched = 1500;
 
@@ -62,6 +62,20 @@ double place_rings(const Net& net, const Schedule& schedule, const Strip& strip,
 double layout_floats(const Net& net, const Schedule& schedule, const Strip& strip) {
   std::vector<Block> blocks;
   return place_rings(net, schedule, strip, blocks);
+}
+
+double live_floats(const Net& net, const Schedule& schedule, const Strip& strip) {
+  std::vector<std::pair<int32_t, double>> changes;  // at an action; what lives up to it goes after what begins there
+  for (size_t v = 0; v < net.sizes.size(); ++v) {
+    if (!net.used[v] || net.places[v].root != static_cast<int>(v)) continue;
+    const double floats = ring_floats(net, schedule, strip, static_cast<int>(v));
+    changes.emplace_back(schedule.life[v].first, floats);
+    changes.emplace_back(schedule.life[v].last + 1, -floats);
+  }
+  std::sort(changes.begin(), changes.end());
+  double live = 0, most = 0;
+  for (const auto& change : changes) most = std::max(most, live += change.second);
+  return most;
 }
 
 Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip) {

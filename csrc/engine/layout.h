@@ -30,4 +30,7 @@ Layout make_layout(const Net& net, const Schedule& schedule, const Strip& strip)
 // Floats that make_layout finds, without its limit.
 double layout_floats(const Net& net, const Schedule& schedule, const Strip& strip);
 
+// The most floats of rings that live at the same time: no layout takes less. Quickly found.
+double live_floats(const Net& net, const Schedule& schedule, const Strip& strip);
+
 }  // namespace fastsr

@@ -102,11 +102,7 @@ void TileRunner::act(const Action& action, Share share, int unit) {
       break;
     case Action::kMake:
       if (empty(net_.step(i).out) || nothing_to_do_[i]) return;
-      for (int y = from, n; y < to; y += n) {
-        n = std::min(strip_->call_rows[i], to - y);
-        const int pieces = strip_->pieces[i];
-        for (int k = 0; k < pieces; ++k) pixels += make(i, y, n, unit % share.parts * pieces + k, share.parts * pieces);
-      }
+      pixels = make_part(i, from, to, unit % share.parts, share.parts);
       break;
     case Action::kStore:
       store(i, from, to);
@@ -166,20 +162,33 @@ const float* TileRunner::floats(int v, int y, Span cols, int c) {
   return line_.data();
 }
 
-// A part of rows y .. y + n - 1 of step s's result, at most call_rows. Row y gives y * block .. y * block + block - 1 of the output. Returns how many
-// pixels it made.
-double TileRunner::make(size_t s, int y, int n, int part, int parts) {
+// A part of rows from .. to - 1 of step s's result, in calls of as many rows and columns as the strip says. Row y of the result gives rows y * block ..
+// y * block + block - 1 of the output. Returns how many pixels it made.
+double TileRunner::make_part(size_t s, int from, int to, int part, int parts) {
+  const Span out_cols = strip_->values[idx(net_.step(s).out)].cols;
+  const int block = net_.plan.steps[s].block;
+  const Span whole{out_cols.lo / block, out_cols.hi / block}, cols = part_of(whole, part, parts);
+  if (cols.size() <= 0) return 0;
+  const int most = strip_->call_columns[s], calls = (cols.size() - 1) / most + 1;
+  for (int y = from, n; y < to; y += n) {
+    n = std::min(strip_->call_rows[s], to - y);
+    for (int k = 0; k < calls; ++k) {
+      const Span some = part_of(cols, k, calls);
+      if (some.size() > 0) make(s, y, n, some, some.lo == whole.lo, some.hi == whole.hi);
+    }
+  }
+  return double{1} * (to - from) * cols.size();
+}
+
+// Columns cols of rows y .. y + n - 1 of step s's result. left, right: whether these are the first and the last ones.
+void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const Ring& out = ring(step.out);
-  const Span out_cols = strip_->values[idx(step.out)].cols;
   const int block = plan.block;
-  const Span whole{out_cols.lo / block, out_cols.hi / block}, cols = part_of(whole, part, parts);
-  const bool left = cols.lo == whole.lo, right = cols.hi == whole.hi;  // the first and the last part may be empty
-  if (cols.size() <= 0) return 0;
   if (step.kind == Kind::kConcat && half(step.out)) {
     for (int i = 0; i < n; ++i) concat(s, y + i, cols);
-    return double{1} * n * cols.size();
+    return;
   }
   if (run_.calibration)
     for (int i = 0; i < n; ++i) measure(s, y + i, cols);
@@ -210,7 +219,6 @@ double TileRunner::make(size_t s, int y, int n, int part, int parts) {
     if (!in_place) keep(step.out, y + i, cols, result, stride, 0, step.channels);
     close_row(step.out, y + i, left, right);
   }
-  return double{1} * n * cols.size();
 }
 
 // A row of half floats of the Concat s.

@@ -69,7 +69,8 @@ class TileRunner {
   void clear_margins(int v, int y, bool left, bool right);
   // Columns cols of channel c of row y of value v as floats, in place or in line_.
   const float* floats(int v, int y, Span cols, int c);
-  double make(size_t s, int y, int n, int part, int parts);
+  double make_part(size_t s, int from, int to, int part, int parts);
+  void make(size_t s, int y, int n, Span cols, bool left, bool right);
   void concat(size_t s, int y, Span cols);
   ConvCommon common(size_t s, ptrdiff_t out_stride, Span cols) const;
   void winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch);

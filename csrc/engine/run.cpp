@@ -93,7 +93,7 @@ Model::Cost Model::cost(int h, int w, int tile, int threads) const {
   const Schedule schedule = make_schedule(net, tiling.bands[tiling.bands.size() / 2], tiling.chunk);
   const Strip& strip = tiling.strips[tiling.strips.size() / 2];
   const double tiles = static_cast<double>(tiling.strips.size()) * static_cast<double>(tiling.bands.size());
-  const double workers = tiling.team ? threads : std::min<double>(threads, tiles), rings = layout_floats(net, schedule, strip);
+  const double workers = tiling.team ? tiling.threads : std::min<double>(tiling.threads, tiles), rings = layout_floats(net, schedule, strip);
   cost.bytes = (rings * (tiling.team ? 1 : workers) + static_cast<double>(strip.scratch_floats) * workers + static_cast<double>(tiling.zero_floats)) * sizeof(float);
   return cost;
 }

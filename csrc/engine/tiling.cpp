@@ -173,7 +173,7 @@ Band make_band(const Net& net, Span base) {
 
 namespace {
 
-constexpr int kPieceColumns = 192;  // of rows that go to scratch before they are shuffled
+constexpr int kPieceColumns = 192;  // of rows that go to scratch first
 
 // Rows of one call: enough for Winograd's tiles to fill whole blocks where the picture is narrow.
 int rows_per_call(const StepPlan& plan, int width) {
@@ -183,10 +183,12 @@ int rows_per_call(const StepPlan& plan, int width) {
   return plan.row_group * std::clamp((kTiles + across / 2) / across, 1, kMostGroups);
 }
 
-size_t call_scratch(const Net& net, size_t s, const Strip& strip, int width) {
+int result_width(const Net& net, size_t s, const Strip& strip) { return strip.values[idx(net.step(s).out)].cols.size() / net.plan.steps[s].block; }
+
+size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
   const Step& st = net.step(s);
   const StepPlan& sp = net.plan.steps[s];
-  if (strip.pieces[s] > 1) width = std::min(width, kPieceColumns + kPartColumns);
+  const int width = std::min(result_width(net, s, strip), strip.call_columns[s]);
   const auto rows = static_cast<size_t>(strip.call_rows[s]);
   const auto c = static_cast<size_t>(net.channels(st.in[0]));
   size_t floats = 0;
@@ -265,22 +267,39 @@ Strip make_strip(const Net& net, Span base) {
     c.before = (root.left + 15) / 16 * 16;  // channels begin on a cache line
     c.margins = root.margins;
   }
+  limit_scratch(net, strip, SIZE_MAX);
+  return strip;
+}
+
+void limit_scratch(const Net& net, Strip& strip, size_t most) {
   strip.call_rows.assign(net.active.size(), 1);
-  strip.pieces.assign(net.active.size(), 1);
+  strip.call_columns.assign(net.active.size(), INT_MAX);
+  strip.scratch_floats = 0;
   for (size_t s = 0; s < net.active.size(); ++s) {
-    if (!net.active[s]) continue;
-    const int width = strip.values[idx(net.step(s).out)].cols.size() / net.plan.steps[s].block;
+    const int width = net.active[s] ? result_width(net, s, strip) : 0;
     if (width <= 0) continue;
-    strip.call_rows[s] = rows_per_call(net.plan.steps[s], width);
-    if (!net.plan.steps[s].in_place && net.step(s).kind == Kind::kConv) strip.pieces[s] = (width + kPieceColumns - 1) / kPieceColumns;
-    strip.scratch_floats = std::max(strip.scratch_floats, call_scratch(net, s, strip, width));
+    int &rows = strip.call_rows[s], &columns = strip.call_columns[s];
+    const StepPlan& plan = net.plan.steps[s];
+    rows = rows_per_call(plan, width);
+    if (net.step(s).kind == Kind::kConv) {
+      if (!plan.in_place) columns = kPieceColumns;
+      // Long rows first, then many of them, and last the columns that fill a kernel's registers.
+      while (call_scratch(net, s, strip) > most && (rows > plan.row_group || std::min(width, columns) > kPartColumns)) {
+        const int units = (std::min(width, columns) - 1) / kPartColumns;
+        if (rows > plan.row_group && units < 3) {
+          rows -= plan.row_group;
+        } else {
+          columns = (units > 6 ? units / 2 : units) * kPartColumns;
+        }
+      }
+    }
+    strip.scratch_floats = std::max(strip.scratch_floats, call_scratch(net, s, strip));
   }
   for (int v : net.plan.program.inputs)
     if (net.plan.elements[idx(v)] != Element::kFloat)
       strip.scratch_floats = std::max(strip.scratch_floats, static_cast<size_t>(net.channels(v)) * static_cast<size_t>(row_stride(strip.values[idx(v)].cols.size())));
   for (size_t o = 0; o < net.outputs.size(); ++o)
     strip.scratch_floats = std::max(strip.scratch_floats, static_cast<size_t>(net.channels(net.outputs[o])) * static_cast<size_t>(row_stride(strip.outs[o].size())));
-  return strip;
 }
 
 }  // namespace fastsr

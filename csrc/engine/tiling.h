@@ -72,9 +72,9 @@ struct Strip {
   std::vector<Span> outs;
   std::vector<ValueColumns> values;
   std::vector<int> call_rows;        // by step: rows of the result that are made in one go, a multiple of row_group
-  std::vector<int> pieces;           // by step: into how many parts these rows are cut, where they go to scratch first
-  // Of the scratch of one call: the result before a shuffle or before it is made half floats or pairs, behind it Winograd's transforms, lines resized vertically or the column phases of a
-  // strided convolution; or a copy for a sink.
+  std::vector<int> call_columns;     // by step: columns of them, at most
+  // Of the scratch of one call: the result before a shuffle or before it is made half floats or pairs, behind it Winograd's transforms, lines resized
+  // vertically or the column phases of a strided convolution; or a copy for a sink.
   size_t scratch_floats = 0;
 };
 
@@ -107,6 +107,8 @@ struct Schedule {
 
 Band make_band(const Net& net, Span base);
 Strip make_strip(const Net& net, Span base);
+// Chooses call_rows and call_columns so that no call takes more than `most` floats of scratch, as far as that can be.
+void limit_scratch(const Net& net, Strip& strip, size_t most);
 Schedule make_schedule(const Net& net, const Band& band, int chunk);
 // Rows of its result that a step makes at a time when inputs advance by `chunk` rows: as many as go with that, but not so many that large rows take
 // much memory.
@@ -116,7 +118,8 @@ struct Tiling {
   std::vector<Band> bands;
   std::vector<Strip> strips;
   int chunk = 1;           // input rows that a tile advances by
-  bool team = false;       // all threads work together on each tile; otherwise each takes tiles of its own
+  int threads = 1;         // that work; fewer than there are where their scratch would take too much
+  bool team = false;       // they work together on each tile; otherwise each takes tiles of its own
   size_t zero_floats = 0;  // of the shared zero row
 };
 
