@@ -1,16 +1,15 @@
 """How fast are the kernels of the C++ core, next to the processor's own multiply-add rate?
 
-Compiles tests/cpp/kernels_test.cpp (which also checks what it measures) with the system's C++ compiler, runs its `--bench` and keeps the result:
+Compiles tests/cpp/kernels_test.cpp and fast_test.cpp (which also check what they measure) with the system's C++ compiler, runs their `--bench` and
+keeps the result:
     python benchmarks/kernels.py [--runs 3] [--output FILE]
-Rates are the best of all runs; single core, rows of 256 pixels, data in the caches.
+Rates are the best of all runs; single core, a few rows, data in the caches. Convolutions count as the direct sum, by whatever algorithm.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,40 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, header, keep
+from peaks import NoCompilerError, build
 
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off"]
-CONV = re.compile(r"conv +(\d+)-> *(\d+) (\d+x\d+) +([\d.]+) GFLOP/s(?: +([\d.]+) % of ([\d.]+))?")
-WINOGRAD = re.compile(r"winograd +(\d+)-> *(\d+) width (\d+) +([\d.]+) GFLOP/s of the direct sum +[\d.]+ times conv's ([\d.]+)")
+PROGRAMS = ("kernels_test", "fast_test")
+CONVOLUTION = re.compile(r"(?P<isa>\S.*?)?\s+(?P<kernel>\w+) +(?P<cin>\d+)-> *(?P<cout>\d+),? *(?P<how>.*?) +(?P<gflops>[\d.]+) GFLOP/s(?P<more>.*)")
+MORE = {"peak": re.compile(r"% of ([\d.]+)"), "direct": re.compile(r"times conv's ([\d.]+)")}
 OTHER = re.compile(r"(\w+(?: \d)?) +([\d.]+) Gelement/s")
 
 
-def build(folder: Path) -> Path:
-    """The test program. Ends the program with advice when there is no compiler."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        sys.exit("no C++ compiler: install one or set CXX")
-    sources = [ROOT / "tests" / "cpp" / "kernels_test.cpp", *sorted((ROOT / "csrc" / "targets").glob("*.cpp"))]
-    subprocess.run([compiler, *FLAGS, *map(str, sources), "-o", str(folder / "kernels_test")], check=True)
-    return folder / "kernels_test"
-
-
 def parse(text: str, kernels: dict[str, dict[str, Any]]) -> None:
-    """Add one run's output to `kernels` ("avx2 conv 64->64 3x3": {"gflops", "peak"} or {"gelements"}), keeping the better figure."""
-    isa = ""
+    """Add one run's output to `kernels` ("avx2 conv 64->64 3x3": {"gflops", "peak" or "direct"} or {"gelements"}), keeping the better figures."""
+    heading = ""
     for line in text.splitlines():
-        if not line.startswith(" "):
-            isa = line.split(",")[0]
-        elif m := CONV.search(line):
-            new = {"gflops": float(m[4]), **({"peak": float(m[6])} if m[6] else {})}
-            old = kernels.get(name := f"{isa} conv {m[1]}->{m[2]} {m[3]}", new)
-            kernels[name] = {key: max(old[key], value) for key, value in new.items()}
-        elif m := WINOGRAD.search(line):
-            new = {"gflops": float(m[4]), "direct": float(m[5])}
-            old = kernels.get(name := f"{isa} winograd {m[1]}->{m[2]} width {m[3]}", new)
-            kernels[name] = {key: max(old[key], value) for key, value in new.items()}
+        if m := CONVOLUTION.fullmatch(line):
+            name = f"{m['isa'] or heading} {m['kernel']} {m['cin']}->{m['cout']} {re.sub(' +', ' ', m['how'])}".strip()
+            new = {"gflops": float(m["gflops"])} | {key: float(found[1]) for key, what in MORE.items() if (found := what.search(m["more"]))}
         elif m := OTHER.search(line):
-            name = f"{isa} {m[1]}"
-            kernels[name] = {"gelements": max(float(m[2]), kernels.get(name, {}).get("gelements", 0.0))}
+            name, new = f"{heading} {m[1]}", {"gelements": float(m[2])}
+        else:
+            heading = line.split(",")[0]
+            continue
+        old = kernels.get(name, new)
+        kernels[name] = {key: max(old.get(key, value), value) for key, value in new.items()}
 
 
 def main() -> None:
@@ -61,17 +48,22 @@ def main() -> None:
     parser.add_argument("--output")
     args = parser.parse_args()
     kernels: dict[str, dict[str, Any]] = {}
+    targets = sorted((ROOT / "csrc" / "targets").glob("*.cpp"))
     with tempfile.TemporaryDirectory() as folder:
-        program = build(Path(folder))
+        try:
+            programs = [build([ROOT / "tests" / "cpp" / f"{name}.cpp", *targets], Path(folder) / name) for name in PROGRAMS]
+        except NoCompilerError as e:
+            sys.exit(str(e))
         for _ in range(args.runs):
-            parse(subprocess.run([program, "--bench"], capture_output=True, text=True, check=True).stdout, kernels)
+            for program in programs:
+                parse(subprocess.run([program, "--bench"], capture_output=True, text=True, check=True).stdout, kernels)
     for name, figures in kernels.items():
         if "gflops" in figures:
             share = f"  {100 * figures['gflops'] / figures['peak']:5.1f} % of {figures['peak']:.0f}" if "peak" in figures else ""
             share = f"  {figures['gflops'] / figures['direct']:5.2f} times conv's {figures['direct']:.0f}" if "direct" in figures else share
-            print(f"{name:32s} {figures['gflops']:7.1f} GFLOP/s{share}")
+            print(f"{name:44s} {figures['gflops']:7.1f} GFLOP/s{share}")
         else:
-            print(f"{name:32s} {figures['gelements']:7.2f} Gelement/s")
+            print(f"{name:44s} {figures['gelements']:7.2f} Gelement/s")
     print("kept in", keep("kernels", {**header(threads=1), "runs": args.runs, "kernels": kernels}, args.output))
 
 

@@ -206,6 +206,9 @@ def main() -> None:
         job = Job(graph, np.load(command["input"]), command["precision"], command["threads"])
         loaded = LIBRARIES[command["library"]](job)
         print(json.dumps(first_run(loaded, command["save"])), file=answers)
+    except ModuleNotFoundError as e:
+        print(json.dumps({"error": f"{e.name} is not installed"}), file=answers)
+        return
     except Exception as e:
         print(json.dumps({"error": f"{type(e).__name__}: {reason_of(e)}"}), file=answers)
         return

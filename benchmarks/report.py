@@ -2,7 +2,8 @@
 
     python benchmarks/report.py benchmarks/results/upsample-*.json                        table in Markdown on standard output
     python benchmarks/report.py benchmarks/results/upsample-*.json --plot docs/assets/speed.png --readme README.md
-    python benchmarks/report.py benchmarks/results/peers-*.json --plot docs/assets/peers.png
+    python benchmarks/report.py benchmarks/results/peers-*.json --plot docs/assets/peers.png --roofline docs/assets/roofline.png
+    python benchmarks/report.py benchmarks/results/scaling-*.json --plot docs/assets/scaling.png
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-OURS, THEIRS, TEXT, GRID = "#1a7f64", ("#b8bec6", "#8a929c"), "#30363d", "#e3e6ea"
+import plots
+
+THEIRS = (plots.THEIRS["bf16"], plots.THEIRS["f32"])
 
 
 def rows_of(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -55,37 +58,25 @@ def caption(report: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Bars of speed, the fastest OpenCV of each model being 1."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     rows = rows_of(report)[::-1]
     theirs = list(dict.fromkeys(n for r in rows for n in r["ms"] if not n.startswith("fastsr")))
-    plt.rcParams.update({"font.size": 9, "text.color": TEXT, "axes.labelcolor": TEXT, "xtick.color": TEXT, "ytick.color": TEXT})
-    figure, axes = plt.subplots(figsize=(7.6, 0.6 * len(rows) + 1.1), dpi=150, facecolor="white")
+    figure, axes = plots.figure(7.6, 0.6 * len(rows) + 1.1)
     bars = [*theirs, "fastsr"]
     height = 0.8 / len(bars)
     for k, name in enumerate(bars):
-        colour = OURS if name == "fastsr" else THEIRS[k % len(THEIRS)]
+        colour = plots.OURS["f32"] if name == "fastsr" else THEIRS[k % len(THEIRS)]
         for y, r in enumerate(rows):
             best = min(r["ms"][n] for n in theirs)
             ms = r["ms"][r["ours"] if name == "fastsr" else name]
             place = y + 0.4 - height * (k + 0.5)
             axes.barh(place, best / ms, height * 0.92, color=colour, label=name if y == 0 else None, zorder=2)
             if name == "fastsr":
-                axes.text(best / ms, place, f"  {best / ms:.1f}x  ({best:.0f} ms to {ms:.0f} ms)", va="center", color=OURS, weight="bold")
-    axes.set_yticks(range(len(rows)), [f"{r['label']}\n{r['picture']}" for r in rows])
+                axes.text(best / ms, place, f"  {best / ms:.1f}x  ({best:.0f} ms to {ms:.0f} ms)", va="center", color=colour, weight="bold")
+    plots.name_rows(axes, [f"{r['label']}\n{r['picture']}" for r in rows])
     axes.set_xlim(0, 1.45 * max(r["times"] for r in rows))
-    axes.set_xlabel(f"speed of a whole upsample(), fastest OpenCV = 1; {report['threads']} threads, {report['machine']['cpu']}")
-    axes.grid(axis="x", color=GRID, zorder=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(bars), frameon=False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
+    axes.set_xlabel(f"speed of a whole upsample(), fastest OpenCV = 1; {plots.threads_and_machine(report)}")
+    plots.legend_above(axes, len(bars))
+    plots.save(figure, path)
 
 
 def with_table(text: str, table: str, kind: str = "upsample") -> str:
@@ -102,15 +93,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="JSON of upsample.py or peers.py; of several the last by date counts")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="write a plot there")
+    parser.add_argument("--roofline", type=Path, metavar="PNG", help="of peers.py: write a plot next to the processor's multiply-add rate there")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table between <!-- table:upsample --> (or peers) and <!-- /table -->")
     args = parser.parse_args()
     report = max((json.loads(p.read_text(encoding="utf-8")) for p in args.results), key=lambda r: r["date"])
+    if "cases" not in report:
+        if not args.plot:
+            parser.error("--plot says where the plot of scaling goes")
+        importlib.import_module("report_peers").scaling(report, args.plot)
+        return 0
     kind = "peers" if "network" in report["cases"][0] else "upsample"
     maker = importlib.import_module("report_peers") if kind == "peers" else sys.modules[__name__]
     table = maker.markdown(report)
     print(table)
     if args.plot:
         maker.plot(report, args.plot)
+    if args.roofline:
+        if kind != "peers":
+            parser.error("--roofline is for results of peers.py")
+        maker.roofline(report, args.roofline)
     if args.readme:
         args.readme.write_text(with_table(args.readme.read_text(encoding="utf-8"), table, kind), encoding="utf-8")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ def test_contenders(peers: Any) -> None:
             peers.specs(bad, 2)
 
 
+KERNELS = """avx512, rows of 256 pixels
+  conv  64-> 64 3x3    200.0 GFLOP/s   80.0 % of 250.0
+  winograd  64-> 64 width 192    310.5 GFLOP/s of the direct sum   1.55 times conv's 200.0
+  winograd2d  64-> 64 width 192     88.0 GFLOP/s of the direct sum   1.55 times conv's 201.0
+  tanh           5.10 Gelement/s
+  interleave 2   9.87 Gelement/s
+scalar, rows of 256 pixels
+  conv   1-> 64 5x5      3.1 GFLOP/s
+avx512 vnni winograd16  64-> 64, 192 x  4   1234.5 GFLOP/s
+scalar conv16   8-> 12 5x5, 192 x  4      1.5 GFLOP/s
+"""
+
+
 def row(library: str, precision: str, ms: float, psnr: float, max_rel: float = 1e-6) -> dict[str, Any]:
     return {
         "name": f"{library} {precision}",
@@ -158,4 +172,68 @@ def test_report(peers: Any, tmp_path: Path) -> None:
     assert "2 threads, a processor" in lines[-1]
     pytest.importorskip("matplotlib", reason="draws the plot")
     report.plot(made, tmp_path / "peers.png")
-    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit, match="no peak"):
+        report.roofline(made, tmp_path / "roofline.png")
+    for k, peaks in enumerate(({"f32": 500.0}, {"f32": 500.0, "int16": 1000.0, "bf16": 990.0})):
+        report.roofline({**made, "peaks": peaks}, tmp_path / f"roofline{k}.png")
+    for path in ("peers.png", "roofline0.png", "roofline1.png"):
+        assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "roofline0.png").read_bytes() != (tmp_path / "roofline1.png").read_bytes()
+
+
+def test_scaling(peers: Any, tmp_path: Path) -> None:
+    """Only that it runs, and that every size and number of threads is there; not how fast."""
+    if "cpu" not in available_backends():
+        pytest.skip("the C++ core is not built")
+    scaling = importlib.import_module("scaling")
+    small = replace(peers.NETWORKS["srcnn"], width=48, height=32)
+    how = argparse.Namespace(megapixels=0.25, threads=1, rounds=1, clock="wall")
+    wanted = [*peers.specs("fastsr:f32", 1), *peers.specs("torch:int4", 1)]
+    made = {"sizes": scaling.sizes(wanted, [small], how), "by_threads": scaling.threads(wanted, [small], [2, 1], how)}
+    assert [(r["name"], round(r["megapixels"], 2)) for r in made["sizes"]] == [("fastsr f32", 0.1), ("fastsr f32", 0.25)]
+    assert [(r["name"], r["threads"]) for r in made["by_threads"]] == [("fastsr f32", 2), ("fastsr f32", 1)]
+    assert [r["ns_per_pixel"] for r in made["sizes"]] == [pytest.approx(r["median_ms"] / r["megapixels"], abs=0.01) for r in made["sizes"]]
+    assert [line[-1] for line in scaling.speedups([{**r, "median_ms": 6 / r["threads"]} for r in made["by_threads"]])] == ["2.00", "1.00"]
+    assert scaling.extent(67) == (6684, 10026)
+    pytest.importorskip("matplotlib", reason="draws the plot")
+    report = importlib.import_module("report_peers")
+    facts = {"threads": 1, "machine": {"cpu": "a processor"}}
+    for kinds in (("sizes",), ("by_threads",), ("sizes", "by_threads")):
+        report.scaling({**facts, **{k: made[k] for k in kinds}}, tmp_path / "scaling.png")
+        assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_libraries_that_keep_whole_values_get_no_huge_pictures(peers: Any) -> None:
+    scaling = importlib.import_module("scaling")
+    graph = peers.NETWORKS["srcnn"].build()
+    assert scaling.too_large(graph, (8, 8)) == ""
+    if Path("/proc/meminfo").exists():
+        assert "GiB" in scaling.too_large(graph, (200_000, 300_000))
+
+
+def test_lines_of_the_kernels_benchmark(peers: Any) -> None:
+    kernels = importlib.import_module("kernels")
+    found: dict[str, Any] = {}
+    kernels.parse(KERNELS, found)
+    kernels.parse(KERNELS.replace("88.0", "99.5"), found)
+    assert found == {
+        "avx512 conv 64->64 3x3": {"gflops": 200.0, "peak": 250.0},
+        "avx512 winograd 64->64 width 192": {"gflops": 310.5, "direct": 200.0},
+        "avx512 winograd2d 64->64 width 192": {"gflops": 99.5, "direct": 201.0},
+        "avx512 tanh": {"gelements": 5.1},
+        "avx512 interleave 2": {"gelements": 9.87},
+        "scalar conv 1->64 5x5": {"gflops": 3.1},
+        "avx512 vnni winograd16 64->64 192 x 4": {"gflops": 1234.5},
+        "scalar conv16 8->12 5x5, 192 x 4": {"gflops": 1.5},
+    }
+
+
+def test_peaks(peers: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    peaks = importlib.import_module("peaks")
+    found = peaks.peaks(1)
+    assert set(found) <= {"f32", "int16", "bf16"}
+    assert all(rate > 0 for rate in found.values())
+    assert found or "not measured" in capsys.readouterr().out
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert peaks.peaks(1) == {}
+    assert "no C++ compiler" in capsys.readouterr().out

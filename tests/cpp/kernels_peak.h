@@ -1,4 +1,5 @@
-// The processor's multiply-add rate per instruction set, the yardstick of kernels_test --bench: 12 independent chains in registers.
+// The processor's multiply-add rates per instruction set, the yardstick of kernels_test --bench and benchmarks/peaks.py: 12 independent chains in
+// registers.
 #pragma once
 #include <chrono>
 #include <cstring>
@@ -45,6 +46,30 @@ __attribute__((target("avx2,fma"))) inline double avx2() { FASTSR_PEAK(__m256, _
 #elif defined(__aarch64__)
 inline float32x4_t neon_fma(float32x4_t c, float32x4_t m, float32x4_t a) { return vfmaq_f32(a, c, m); }
 inline double neon() { FASTSR_PEAK(float32x4_t, vdupq_n_f32, neon_fma, 4); }
+#endif
+
+// Sums of products of 16-bit pairs, by one instruction where the processor has one.
+#if defined(__x86_64__)
+__attribute__((target("avx512bw"))) inline __m512i set_int16x32(float v) { return _mm512_set1_epi16(static_cast<short>(v * 2)); }
+__attribute__((target("avx2"))) inline __m256i set_int16x16(float v) { return _mm256_set1_epi16(static_cast<short>(v * 2)); }
+__attribute__((target("avx512bw"))) inline __m512i madd512(__m512i sum, __m512i m, __m512i a) { return _mm512_add_epi32(sum, _mm512_madd_epi16(m, a)); }
+__attribute__((target("avx2"))) inline __m256i madd256(__m256i sum, __m256i m, __m256i a) { return _mm256_add_epi32(sum, _mm256_madd_epi16(m, a)); }
+__attribute__((target("avx512bw"))) inline double avx512_int16_plain() { FASTSR_PEAK(__m512i, set_int16x32, madd512, 32); }
+__attribute__((target("avx512bw,avx512vnni"))) inline double avx512_int16_vnni() { FASTSR_PEAK(__m512i, set_int16x32, _mm512_dpwssd_epi32, 32); }
+__attribute__((target("avx2"))) inline double avx2_int16() { FASTSR_PEAK(__m256i, set_int16x16, madd256, 16); }
+#if (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 10) || (defined(__clang__) && __clang_major__ >= 9)
+#define FASTSR_PEAK_BF16
+__attribute__((target("avx512bw,avx512bf16"))) inline __m512 dot_bf16(__m512 sum, __m512 m, __m512 a) {
+  return _mm512_dpbf16_ps(sum, (__m512bh)m, (__m512bh)a);
+}
+__attribute__((target("avx512bw,avx512bf16"))) inline double avx512_bf16() { FASTSR_PEAK(__m512, _mm512_set1_ps, dot_bf16, 32); }
+#endif
+#elif defined(__aarch64__)
+inline int32x4_t set_int32x4(float v) { return vdupq_n_s32(static_cast<int>(v * 0x20002)); }
+inline int32x4_t mlal(int32x4_t sum, int32x4_t m, int32x4_t a) {
+  return vmlal_s16(sum, vget_low_s16(vreinterpretq_s16_s32(m)), vget_low_s16(vreinterpretq_s16_s32(a)));
+}
+inline double neon_int16() { FASTSR_PEAK(int32x4_t, set_int32x4, mlal, 4); }
 #endif
 #undef FASTSR_PEAK
 
