@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -99,18 +99,13 @@ def test_turns() -> None:
     assert summary([0.004])["q3_ms"] == 4.0
 
 
-def script(name: str) -> ModuleType:
-    path = ROOT / "benchmarks" / f"{name}.py"
-    if not path.is_file():
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/report.py; the modules beside it can be imported too."""
+    if not (ROOT / "benchmarks" / "report.py").is_file():
         pytest.skip("the benchmarks are not part of this installation")
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(path.parent))  # for the modules beside it
-        spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("report")
 
 
 def upsample_report() -> dict[str, object]:
@@ -124,23 +119,22 @@ def upsample_report() -> dict[str, object]:
     return {"date": "2026-01-02", "machine": machine, "threads": 2, "cases": [case]}
 
 
-def test_table_of_the_readme() -> None:
-    lines = script("report").markdown(upsample_report()).splitlines()
+def test_table_of_the_readme(report: ModuleType) -> None:
+    lines = report.markdown(upsample_report()).splitlines()
     assert lines[0] == "| model | picture | cv2 4.14.0 | cv2 5.0.0 | fastsr cpu | fastsr numba | times faster | equal |"
     assert lines[2] == "| ESPCN x2 | 960x540 | 40.0 ms | 50.0 ms | **10.0 ms** | 20.0 ms | **4.0** | 99.980 % |"
 
 
-def test_table_goes_between_the_marks() -> None:
-    report = script("report")
+def test_table_goes_between_the_marks(report: ModuleType) -> None:
     text = "a\n<!-- table:upsample -->\nold\n<!-- /table -->\nb\n"
     assert report.with_table(text, "| new |") == "a\n<!-- table:upsample -->\n| new |\n<!-- /table -->\nb\n"
     with pytest.raises(SystemExit, match="no <!-- table:upsample"):
         report.with_table("a", "| new |")
 
 
-def test_plot_of_the_readme(tmp_path: Path) -> None:
+def test_plot_of_the_readme(report: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="draws the plot: pip install fastsr[bench]")
-    script("report").plot(upsample_report(), tmp_path / "speed.png")
+    report.plot(upsample_report(), tmp_path / "speed.png")
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
