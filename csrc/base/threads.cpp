@@ -4,12 +4,16 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
+
+#include "base/error.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -28,7 +32,29 @@ long process_id() {
 #endif
 }
 
+// Under the pool's mutex, but for cap and pid.
+struct Background::Queue {
+  struct Task {
+    int64_t number;
+    std::function<void()> work;
+    bool wide;
+  };
+
+  int cap = 1;
+  long pid = 0;
+  std::deque<Task> waiting;
+  int working = 0;
+  bool wide = false;  // one is being done
+  int64_t added = 0, awaited = -1;
+  std::set<int64_t> done;
+  std::condition_variable changed;
+
+  bool open() const { return !waiting.empty() && working < cap && !wide; }
+};
+
 namespace {
+
+using Queue = Background::Queue;
 
 struct Job {
   const std::function<void(int64_t, int)>* fn = nullptr;
@@ -96,6 +122,52 @@ class Pool {
     if (job.error) std::rethrow_exception(job.error);
   }
 
+  void open(Queue& queue) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    grow(queue.cap);
+    queues_.push_back(&queue);
+  }
+
+  int64_t add(Queue& queue, std::function<void()> task, bool wide) {
+    int64_t number;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      number = queue.added++;
+      queue.waiting.push_back({number, std::move(task), wide});
+    }
+    wake_.notify_one();
+    return number;
+  }
+
+  bool done(const Queue& queue, int64_t task) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return queue.done.count(task) > 0;
+  }
+
+  void wait(Queue& queue, int64_t task, const std::function<void()>& poll) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (queue.done.count(task) == 0) {
+      if (threads_.empty() && queue.open()) {  // the system gives no threads
+        do_task(queue, lock);
+        continue;
+      }
+      queue.awaited = task;
+      queue.changed.wait_for(lock, std::chrono::milliseconds(50));
+      queue.awaited = -1;
+      lock.unlock();
+      poll();
+      lock.lock();
+    }
+    queue.done.erase(task);
+  }
+
+  void close(Queue& queue) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    queue.waiting.clear();
+    queues_.remove(&queue);
+    queue.changed.wait(lock, [&] { return queue.working == 0; });
+  }
+
   // Pool threads end after the unit they are at; callers still inside run() do the rest alone.
   void shut_down() {
     ending.store(true, std::memory_order_relaxed);
@@ -128,33 +200,74 @@ class Pool {
     return nullptr;
   }
 
+  // Those of one owner after those of another.
+  Queue* pick_queue() {
+    for (auto it = queues_.begin(); it != queues_.end(); ++it)
+      if ((*it)->open()) {
+        queues_.splice(queues_.end(), queues_, it);
+        return queues_.back();
+      }
+    return nullptr;
+  }
+
   void loop() {
     inside_job = true;
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       Job* job = nullptr;
-      wake_.wait(lock, [&] { return stopping_ || (job = pick()) != nullptr; });
+      Queue* queue = nullptr;
+      wake_.wait(lock, [&] { return stopping_ || (job = pick()) != nullptr || (queue = pick_queue()) != nullptr; });
       if (stopping_) return;
-      const int slot = job->joined++;
-      ++job->working;
-      lock.unlock();
-      std::exception_ptr error;
-      try {
-        work(*job, slot, stopping_);
-      } catch (...) {
-        error = std::current_exception();
-        job->stop();
+      if (job) {
+        help(*job, lock);
+      } else {
+        do_task(*queue, lock);
       }
-      lock.lock();
-      if (error && !job->error) job->error = error;
-      error = nullptr;
-      if (--job->working == 0) job->finished.notify_all();
     }
+  }
+
+  void help(Job& job, std::unique_lock<std::mutex>& lock) {
+    const int slot = job.joined++;
+    ++job.working;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      work(job, slot, stopping_);
+    } catch (...) {
+      error = std::current_exception();
+      job.stop();
+    }
+    lock.lock();
+    if (error && !job.error) job.error = error;
+    error = nullptr;
+    if (--job.working == 0) job.finished.notify_all();
+  }
+
+  void do_task(Queue& queue, std::unique_lock<std::mutex>& lock) {
+    Queue::Task task = std::move(queue.waiting.front());
+    queue.waiting.pop_front();
+    ++queue.working;
+    queue.wide = task.wide;
+    lock.unlock();
+    const bool inside = inside_job;
+    inside_job = !task.wide;
+    task.work();
+    task.work = nullptr;
+    inside_job = inside;
+    lock.lock();
+    --queue.working;
+    if (task.wide) {
+      queue.wide = false;
+      for (size_t i = 1; i < queue.waiting.size() && i < static_cast<size_t>(queue.cap); ++i) wake_.notify_one();
+    }
+    queue.done.insert(task.number);
+    if (queue.awaited == task.number || queue.working == 0) queue.changed.notify_all();
   }
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::list<Job*> jobs_;
+  std::list<Queue*> queues_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
   const std::atomic<bool> stay_{false};
@@ -217,5 +330,28 @@ void parallel_for(int64_t n, int cap, const std::function<void(int64_t, int)>& f
   job.cap = cap;
   pool().run(job, poll);
 }
+
+Background::Background(int threads) : queue_(std::make_unique<Queue>()) {
+  queue_->cap = std::clamp(threads, 1, kMaxThreads);
+  queue_->pid = process_id();
+  pool().open(*queue_);
+}
+
+Background::~Background() {
+  if (queue_->pid == process_id()) {
+    pool().close(*queue_);
+  } else {
+    static_cast<void>(queue_.release());  // its condition may have a waiter for ever
+  }
+}
+
+Background::Queue& Background::queue() const {
+  if (queue_->pid != process_id()) throw Error(ErrorKind::kArgument, "tasks begun before fork() are not done in the child");
+  return *queue_;
+}
+
+int64_t Background::add(std::function<void()> task, bool wide) { return pool().add(queue(), std::move(task), wide); }
+bool Background::done(int64_t task) const { return pool().done(queue(), task); }
+void Background::wait(int64_t task, const std::function<void()>& poll) { pool().wait(queue(), task, poll); }
 
 }  // namespace fastsr

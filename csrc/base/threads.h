@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 namespace fastsr {
 
@@ -25,5 +26,28 @@ constexpr int kMaxThreads = 256;
 // here. While the caller waits for others, `poll` (if any) is called about every 50 ms on the calling thread; its exception stops the job likewise.
 // Any number of threads may call this at once. Called from within fn, it runs serially.
 void parallel_for(int64_t n, int cap, const std::function<void(int64_t unit, int slot)>& fn, const std::function<void()>& poll = {});
+
+// Tasks that pool threads do in the background, in order, while their owner does something else. Its methods are called by one thread at a time.
+class Background {
+ public:
+  explicit Background(int threads);  // tasks that are done at once, at most
+  // Forgets the tasks that nobody has begun and waits for the others. In a forked child that waits for nothing: their threads are the parent's.
+  ~Background();
+  Background(const Background&) = delete;
+
+  // Returns the task's number, from 0 on. It does not throw. A wide task may share its work by parallel_for, and no other is begun while it is done;
+  // within the others parallel_for runs serially. Throws Error in a forked child.
+  int64_t add(std::function<void()> task, bool wide);
+  bool done(int64_t task) const;
+  // Returns when that task is done. `poll` is called about every 50 ms meanwhile; its exception is thrown here and changes nothing else.
+  void wait(int64_t task, const std::function<void()>& poll);
+
+  struct Queue;
+
+ private:
+  Queue& queue() const;
+
+  std::unique_ptr<Queue> queue_;
+};
 
 }  // namespace fastsr

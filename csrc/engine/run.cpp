@@ -12,6 +12,19 @@
 namespace fastsr {
 namespace {
 
+double flops_of(const Net& net) {
+  double flops = 0;
+  for (size_t s = 0; s < net.active.size(); ++s) {
+    if (!net.active[s]) continue;
+    const StepPlan& plan = net.plan.steps[s];
+    const Size size = net.size(net.step(s).out);
+    const double pixels = static_cast<double>(size.h) * size.w;
+    flops += pixels * net.channels(net.step(s).out) * (1.0 + static_cast<double>(net.step(s).epilogue.size()));
+    flops += pixels / (plan.block * plan.block) * plan.flops_per_pixel;
+  }
+  return flops;
+}
+
 constexpr double kRememberedBytes = 4 << 20;  // of schedules
 constexpr size_t kIdleBytes = size_t{160} << 20;  // workspaces kept between runs, per model
 
@@ -78,18 +91,17 @@ Size Model::output_size(int output, int h, int w) const {
   return value_sizes(plan_->program, h, w)[static_cast<size_t>(plan_->program.outputs[static_cast<size_t>(output)].value)];
 }
 
+double Model::flops(int output, int h, int w) const {
+  const Program& program = plan_->program;
+  return flops_of(Net(*plan_, h, w, {program.outputs[static_cast<size_t>(output)].value}));
+}
+
 Model::Cost Model::cost(int h, int w, int tile, int threads) const {
   std::vector<int> values;
   for (const OutputInfo& o : plan_->program.outputs) values.push_back(o.value);
   const Net net(*plan_, h, w, values);
   const Tiling tiling = make_tiling(net, {tile, 0, threads, Teams::kAny});
-  Cost cost{0, 0};
-  for (size_t s = 0; s < plan_->steps.size(); ++s) {
-    const Size size = net.size(net.step(s).out);
-    const double pixels = static_cast<double>(size.h) * size.w;
-    cost.flops += pixels * net.channels(net.step(s).out) * (1.0 + static_cast<double>(net.step(s).epilogue.size()));
-    cost.flops += pixels / (plan_->steps[s].block * plan_->steps[s].block) * plan_->steps[s].flops_per_pixel;
-  }
+  Cost cost{flops_of(net), 0};
   const Schedule schedule = make_schedule(net, tiling.bands[tiling.bands.size() / 2], tiling.chunk);
   const Strip& strip = tiling.strips[tiling.strips.size() / 2];
   const double tiles = static_cast<double>(tiling.strips.size()) * static_cast<double>(tiling.bands.size());

@@ -58,6 +58,9 @@ class Model {
   // (H, W) of output number `output` for inputs of h x w. Throws Error(kPicture).
   Size output_size(int output, int h, int w) const;
 
+  // Floating point operations of a run for one output, to judge how many threads it fills. Throws Error(kPicture).
+  double flops(int output, int h, int w) const;
+
   // Floating point operations and bytes of working memory (rings and scratch) of one run for all outputs, to judge a file before running it.
   struct Cost {
     double flops, bytes;

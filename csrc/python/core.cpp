@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <deque>
 #include <numeric>
 #include <thread>
 
@@ -156,7 +158,14 @@ class PyModel {
     return list;
   }
 
-  py::array upscale(const py::array& picture, const py::object& progress, double white, bool to_u8, int threads) const {
+  // A picture and the place for what becomes of it.
+  struct Upscaling {
+    py::array picture, result;
+    std::unique_ptr<Source> source;
+    std::unique_ptr<Sink> sink;
+  };
+
+  Upscaling begin(const py::array& picture, double white, bool to_u8) const {
     const Program& program = model_.plan().program;
     if (program.feed.colour == Colour::kRaw || program.inputs.size() != 1)
       throw Error(ErrorKind::kPicture, "this network does not say how pictures are fed to it: run it with arrays");
@@ -166,17 +175,29 @@ class PyModel {
     PictureView in = view_of(picture);
     in.white = white;
     const char* isa = model_.plan().kernels->isa;
-    const std::unique_ptr<Source> source = make_picture_source(in, program.feed, isa);
+    std::unique_ptr<Source> source = make_picture_source(in, program.feed, isa);
     const Size size = model_.output_size(0, source->height(), source->width());
     std::vector<py::ssize_t> shape{size.h, size.w};
     if (!grey) shape.push_back(3);
     py::array result(to_u8 ? py::dtype::of<uint8_t>() : picture.dtype(), shape);
     PictureView out = view_of(result);
     out.white = white;
-    const std::unique_ptr<Sink> sink = make_picture_sink(out, in, program.feed, isa);
+    std::unique_ptr<Sink> sink = make_picture_sink(out, in, program.feed, isa);
+    return {picture, std::move(result), std::move(source), std::move(sink)};
+  }
+
+  // Without the GIL.
+  void run(const Upscaling& upscaling, const RunOptions& options) const { model_.run({upscaling.source.get()}, {0}, {upscaling.sink.get()}, options); }
+
+  double flops(const Upscaling& upscaling) const { return model_.flops(0, upscaling.source->height(), upscaling.source->width()); }
+
+  const RunOptions& options() const { return options_; }
+
+  py::array upscale(const py::array& picture, const py::object& progress, double white, bool to_u8, int threads) const {
+    Upscaling upscaling = begin(picture, white, to_u8);
     Progress poll(progress, 1);
-    guarded(poll, threads, 0, -1, [&](const RunOptions& options) { model_.run({source.get()}, {0}, {sink.get()}, options); });
-    return result;
+    guarded(poll, threads, 0, -1, [&](const RunOptions& options) { run(upscaling, options); });
+    return std::move(upscaling.result);
   }
 
   // Of each step: seconds of processor time, and the operations it would take as a direct convolution.
@@ -250,6 +271,88 @@ class PyModel {
   RunOptions options_;
 };
 
+// Pictures that are upscaled in the background, several at once where one does not fill the threads.
+class PyMany {
+ public:
+  PyMany(const PyModel& model, int threads) : model_(model), threads_(std::clamp(threads, 1, kMaxThreads)), tasks_(std::make_unique<Background>(threads_)) {}
+  PyMany(const PyMany&) = delete;
+  ~PyMany() {
+    const py::error_scope keep;  // what is being raised while this goes
+    close();
+  }
+
+  size_t add(const py::array& picture, double white, bool to_u8) {
+    if (!tasks_) throw Error(ErrorKind::kArgument, "closed");
+    auto item = std::make_unique<Item>();
+    item->upscaling = model_.begin(picture, white, to_u8);
+    const bool wide = threads_ > 1 && model_.flops(item->upscaling) > kWide;
+    const size_t bytes = static_cast<size_t>(item->upscaling.picture.nbytes() + item->upscaling.result.nbytes());
+    item->task = tasks_->add([this, wide, work = item.get()] { run(*work, wide); }, wide);
+    items_.push_back(std::move(item));
+    return bytes;
+  }
+
+  bool ready() const { return tasks_ && !items_.empty() && tasks_->done(items_.front()->task); }
+
+  py::array take(const py::object& progress) {
+    if (!tasks_ || items_.empty()) throw Error(ErrorKind::kArgument, "no picture was added");
+    Item& first = *items_.front();
+    Progress poll(progress, 1);
+    try {
+      WithoutGil gil;
+      tasks_->wait(first.task, [&] {
+        if (!poll(first.parts_done, first.parts, gil)) throw Error(ErrorKind::kCancelled, "cancelled");
+      });
+    } catch (const Error& e) {
+      if (e.kind != ErrorKind::kCancelled) throw;
+      throw py::error_already_set();
+    }
+    const std::unique_ptr<Item> item = std::move(items_.front());
+    items_.pop_front();
+    if (item->error) std::rethrow_exception(item->error);
+    return std::move(item->upscaling.result);
+  }
+
+  void close() {
+    stop_ = true;
+    if (tasks_) {
+      const WithoutGil gil;
+      tasks_.reset();
+    }
+    items_.clear();
+  }
+
+ private:
+  static constexpr double kWide = 4e10;  // operations of a picture, some tenths of a second of one core, from which on all threads work on it
+
+  struct Item {
+    PyModel::Upscaling upscaling;
+    int64_t task = -1;
+    std::atomic<int64_t> parts_done{0}, parts{1};
+    std::exception_ptr error;
+  };
+
+  void run(Item& item, bool wide) {
+    RunOptions options = model_.options();
+    options.threads = wide ? threads_ : 1;
+    options.progress = [&](int64_t done, int64_t total) {
+      item.parts = total, item.parts_done = done;
+      return !stop_ && !shutting_down();
+    };
+    try {
+      model_.run(item.upscaling, options);
+    } catch (...) {
+      item.error = std::current_exception();
+    }
+  }
+
+  const PyModel& model_;
+  const int threads_;
+  std::atomic<bool> stop_{false};
+  std::deque<std::unique_ptr<Item>> items_;
+  std::unique_ptr<Background> tasks_;
+};
+
 void translate(std::exception_ptr p) {
   try {
     std::rethrow_exception(p);
@@ -291,6 +394,12 @@ PYBIND11_MODULE(_core, m) {
       .def("describe", &PyModel::describe, py::arg("threads") = 0)
       .def("working_bytes", &PyModel::working_bytes, py::arg("height"), py::arg("width"), py::arg("threads") = 0)
       .def_property_readonly("isa", &PyModel::isa);
+  py::class_<PyMany>(m, "Many")
+      .def(py::init<const PyModel&, int>(), py::arg("model"), py::arg("threads"), py::keep_alive<1, 2>())
+      .def("add", &PyMany::add, py::arg("picture"), py::arg("white") = 1.0, py::arg("to_u8") = false)
+      .def("ready", &PyMany::ready)
+      .def("take", &PyMany::take, py::arg("progress") = py::none())
+      .def("close", &PyMany::close);
   m.def("isas", [] {
     std::vector<std::string> names;
     for (const Kernels* k : available_kernels()) names.emplace_back(k->isa);
