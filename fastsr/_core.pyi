@@ -63,6 +63,18 @@ class Model:
     def isa(self) -> str:
         """The instruction set that this model was made for."""
 
+class Many:
+    """Pictures upscaled in the background by pool threads, `threads` at once; one that is enough work for all of them has them to itself.
+
+    See `fastsr.backends.Stream`. `add` takes what `Model.upscale` takes. In a forked child, `add` and `take` raise ValueError.
+    """
+
+    def __init__(self, model: Model, threads: int) -> None: ...
+    def add(self, picture: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32], white: float = 1.0, to_u8: bool = False) -> int: ...
+    def ready(self) -> bool: ...
+    def take(self, progress: _Progress = None) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]: ...
+    def close(self) -> None: ...
+
 def isas() -> list[str]:
     """Instruction sets that run here, from the slowest to the fastest."""
 

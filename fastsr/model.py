@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from . import fsr, knobs
 from .backends import Progress, pick_backend
 from .errors import ModelError, PictureError
 from .program import Program
+
+if TYPE_CHECKING:
+    from .many import Many
 
 
 def load_program(path: str | os.PathLike[str], scale: float | None = None) -> Program:
@@ -68,10 +71,14 @@ def load(
     scale: how many times a filter enlarges, 2 when not given. A model file has its own scale; another number is an error.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """
-    for name, number in (("threads", threads), ("tile", tile)):
-        if number is not None and (not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 1):
-            raise ValueError(f"{name}={number!r}: a whole number of at least 1 is needed, or None")
+    _check_number("threads", threads)
+    _check_number("tile", tile)
     return Model(load_program(path, scale), backend, precision, threads, tile)
+
+
+def _check_number(name: str, number: int | None) -> None:
+    if number is not None and (not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < 1):
+        raise ValueError(f"{name}={number!r}: a whole number of at least 1 is needed, or None")
 
 
 class Model:
@@ -131,13 +138,40 @@ class Model:
         from . import image
 
         picture = image.check_picture(picture)
-        if self.feed.colour == "raw" or len(self.program.inputs) != 1:
-            raise PictureError("this network does not say how pictures are fed to it: use Model.run with arrays")
+        self._check_feed()
         colour, alpha = image.split_alpha(picture)
         out = self._upscale_opaque(colour, progress)
         if alpha is None:
             return image.like(out, picture)
         return image.merge_alpha(out, self._upscale_opaque(alpha, None))
+
+    def upscale_many(self, pictures: Iterable[np.ndarray], *, threads: int | None = None, progress: Callable[[float], object] | None = None) -> Many:
+        """The enlarged pictures, one after another in the order of `pictures`, with the same bits as `upscale` gives.
+
+        An iterator. With the C++ core, pictures are computed in the background while the caller reads the next and uses the last: small ones several
+        at once on one thread each, large ones one after another on all threads. Other backends compute a picture when it is asked for.
+
+        pictures: any iterable of what `upscale` takes, all sizes and types. It is pulled as results are asked for, and not more than 4 pictures for
+        each thread ahead; of large pictures one. Pictures are copied, so the iterable may use its memory again.
+        threads: as in `load`; None for the model's. Only the C++ core heeds it.
+        progress: called while a result is waited for, with how many pictures are done (3.25: a quarter of the fourth); an exception raised in it ends
+        everything.
+        Raises PictureError and MemoryError for a picture that `upscale` would raise them for, at its turn, with its number as in `pictures[3]`;
+        next() then goes on with the one behind it. What the iterable raises comes after the results of the pictures before. close(), Ctrl-C and
+        dropping the iterator stop the work.
+        """
+        from .many import Many
+
+        _check_number("threads", threads)
+        self._check_feed()
+        if isinstance(pictures, np.ndarray) and (pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[2] in (1, 3, 4))):
+            raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
+        stream, n = self._executable.stream(threads) or (None, 1)
+        return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress)
+
+    def _check_feed(self) -> None:
+        if self.feed.colour == "raw" or len(self.program.inputs) != 1:
+            raise PictureError("this network does not say how pictures are fed to it: use Model.run with arrays")
 
     def _upscale_opaque(self, picture: np.ndarray, progress: Progress | None, white: float = 1.0, to_u8: bool = False) -> np.ndarray:
         from . import image

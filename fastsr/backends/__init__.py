@@ -10,6 +10,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,25 @@ BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "reference": "reference"}
 
 Progress = Callable[[int, int], None]
 """Called from the calling thread with (done, total), in parts of no fixed size; an exception it raises cancels the run and passes through."""
+
+
+class Stream(Protocol):
+    """Pictures computed in the background, several at once where one does not fill the threads. Used by one thread at a time."""
+
+    def add(self, picture: np.ndarray) -> int:
+        """Begin with a picture (see `Executable.upscale`; it must not change any more); returns the bytes of picture and result.
+
+        Raises PictureError for one that does not fit the network.
+        """
+
+    def ready(self) -> bool:
+        """Whether `take` would return at once."""
+
+    def take(self, progress: Progress | None = None) -> np.ndarray:
+        """The result of the picture added first that was not taken yet; waits for it. Raises what went wrong with it, and it counts as taken."""
+
+    def close(self) -> None:
+        """Stop everything; returns when nothing is computed any more."""
 
 
 class Executable(ABC):
@@ -46,6 +66,10 @@ class Executable(ABC):
         the same, bit for bit, as `image.from_network` of this backend's own `run`. white: the value of white in a float32 picture.
         to_u8: the result is uint8 whatever the picture is.
         """
+        return None
+
+    def stream(self, threads: int | None) -> tuple[Stream, int] | None:
+        """A stream that computes on that many threads (None: as many as a run) and their number; None where pictures go one after another."""
         return None
 
     def working_bytes(self, height: int, width: int) -> int | None:

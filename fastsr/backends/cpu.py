@@ -10,7 +10,7 @@ from .. import fsr
 from ..errors import BackendError
 from ..program import Program
 from ..threads import get_num_threads
-from . import Executable, Progress
+from . import Executable, Progress, Stream
 
 try:
     from .. import _core
@@ -52,6 +52,11 @@ class Cpu(Executable):
     ) -> np.ndarray | None:
         """See `Executable.upscale`."""
         return self._model.upscale(picture, progress, white, to_u8, threads=self._threads or get_num_threads())
+
+    def stream(self, threads: int | None) -> tuple[Stream, int]:
+        """See `Executable.stream`."""
+        n = threads or self._threads or get_num_threads()
+        return _core.Many(self._model, n), n
 
     def working_bytes(self, height: int, width: int) -> int:
         """See `Executable.working_bytes`."""

@@ -107,6 +107,66 @@ void concurrent_callers() {
   set_num_threads(0);
 }
 
+void background_tasks() {
+  std::vector<std::thread> owners;
+  for (int owner = 0; owner < 3; ++owner)
+    owners.emplace_back([owner] {
+      const int cap = 1 + owner;
+      std::vector<int> seen(60, 0);
+      std::atomic<int> inside{0}, wide{0}, beside{0};
+      {
+        Background tasks(cap);
+        for (int i = 0; i < 60; ++i) {
+          const bool all = i % 7 == 3;
+          CHECK(tasks.add(
+                    [&, i, all] {
+                      CHECK(++inside <= cap);
+                      if (all) CHECK(++wide == 1);
+                      std::atomic<int64_t> sum{0};
+                      const auto me = std::this_thread::get_id();
+                      parallel_for(40, 3, [&](int64_t unit, int slot) {
+                        if (!all) CHECK(slot == 0 && std::this_thread::get_id() == me);
+                        sum += unit;
+                      });
+                      CHECK(sum == 780);
+                      ++seen[static_cast<size_t>(i)];
+                      if (all) --wide;
+                      --inside;
+                    },
+                    all) == i);
+          if (i < 10) continue;
+          tasks.wait(i - 10, [] {});
+          CHECK(seen[static_cast<size_t>(i - 10)] == 1);
+          parallel_for(5, 2, [&](int64_t, int) { ++beside; });
+        }
+        while (!tasks.done(59)) std::this_thread::yield();
+        tasks.wait(59, [] { CHECK(false); });
+      }
+      CHECK(inside == 0 && beside == 250);
+    });
+  for (std::thread& t : owners) t.join();
+}
+
+void background_gives_up() {
+  std::atomic<int> begun{0};
+  std::atomic<bool> stop{false};
+  {
+    Background tasks(2);
+    for (int i = 0; i < 9; ++i) tasks.add([&] { for (++begun; !stop;) std::this_thread::sleep_for(std::chrono::milliseconds(1)); }, false);
+    bool caught = false;
+    try {
+      tasks.wait(0, [] { throw std::runtime_error("enough"); });
+    } catch (const std::runtime_error&) {
+      caught = true;
+    }
+    CHECK(caught && !tasks.done(0));
+    stop = true;
+  }
+  const int before = begun;
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(begun == before);
+}
+
 void concurrent_upscales(const char* path, Precision precision) {
   std::ifstream file(path, std::ios::binary);
   const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -154,6 +214,11 @@ void concurrent_upscales(const char* path, Precision precision) {
     }
     CHECK(cancelled);
   });
+  {
+    Background tasks(2);
+    for (int i = 0; i < 8; ++i) tasks.add([&, i] { CHECK(upscale(i % 4 ? 1 : 2, 0, Teams::kAny) == expected); }, i % 4 == 0);
+    for (int i = 0; i < 8; ++i) tasks.wait(i, [] {});
+  }
   for (std::thread& t : callers) t.join();
 }
 
@@ -165,6 +230,8 @@ int main(int argc, char** argv) {
   nested_runs_serially();
   poll_is_called_and_cancels();
   concurrent_callers();
+  background_tasks();
+  background_gives_up();
   for (int i = 1; i < argc; ++i)
     for (Precision precision : {Precision::kF32, Precision::kFast}) concurrent_upscales(argv[i], precision);
   std::puts("ok");
