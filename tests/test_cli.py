@@ -270,10 +270,10 @@ def test_full_disk(photo: Path, album: Path, tmp_path: Path, capsys: pytest.Capt
     monkeypatch.setattr(atomic, "_write_all", full)
     fails(capsys, ["upscale", photo, tmp_path / "out.png", "-m", "nearest"], "the disk is full")
     fails(capsys, ["convert", "nearest", tmp_path / "out.fsr"], "the disk is full")
-    assert main(["upscale", str(album), str(tmp_path / "out"), "-m", "nearest"]) == 1
+    assert main(["upscale", str(album), str(tmp_path / "out"), "-m", "nearest", "-j", "1:1:1"]) == 1
     printed = capsys.readouterr()
-    assert "2 of 3 pictures failed" in printed.err
-    assert "stopped with 1 left to do: free some space and go on with --resume" in printed.err
+    assert "1 of 3 pictures failed" in printed.err
+    assert "stopped with 2 left to do: free some space and go on with --resume" in printed.err
     assert "0 of 3 pictures done" in printed.out
     assert not listing(tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["photo.png"]
@@ -349,6 +349,8 @@ def test_signals_leave_whole_files_only(tmp_path: Path, number: int, code: int) 
         (["upscale", "a.png", "b.png", "-m", "bicubic", "-q", "101"], "1 to 100"),
         (["upscale", "a.png", "b.png", "-m", "bicubic", "--backend", "gpu"], "invalid choice"),
         (["upscale", "a.png", "b.png", "-m", "bicubic", "--threads", "-1"], "whole number"),
+        (["upscale", "a.png", "b.png", "-m", "bicubic", "-j", "1:2"], "neither a number nor LOAD:PROC:SAVE"),
+        (["upscale", "a.png", "b.png", "-m", "bicubic", "-j", "1:2:0"], "at least 1"),
         (["convert", "nearest", "out.onnx"], ".fsr"),
         (["bench", "nearest", "--size", "big"], "WIDTHxHEIGHT"),
         (["bench", "nearest", "--backend", "gpu"], "unknown backend"),

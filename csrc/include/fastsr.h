@@ -1,7 +1,8 @@
 /* The C interface of fastsr: super-resolution networks saved as .fsr files, run on this machine's processor.
  *
  * Every function that can fail returns FASTSR_OK or an error code; fastsr_last_error() then says what was wrong and what to do about it. A model may be
- * used from several threads at once. Models read .fsr files only; "fastsr convert" makes them from other formats.
+ * used from several threads at once: each calling thread works on its own picture, and all share one pool of other threads. Many small pictures are done
+ * fastest by as many calling threads as there are cores after fastsr_set_threads(1). Models read .fsr files only; "fastsr convert" makes them from others.
  */
 #ifndef FASTSR_H
 #define FASTSR_H

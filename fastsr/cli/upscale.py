@@ -1,21 +1,19 @@
 """`fastsr upscale`: pictures and folders of pictures through a network. The options are those of realesrgan-ncnn-vulkan where it has them.
 
-While one picture is computed, the next is read and the last is written.
+Many pictures go through a pipeline, see upscale_many.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FastsrError
 from .common import Progress, UsageError, add_command, add_engine_options, check_model_name, load_model, positive
+from .upscale_many import Jobs, Pipeline
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -25,6 +23,7 @@ EXAMPLES = """\
   fastsr upscale photo.jpg large.png -m LapSRN_x4.pb --threads 2
   fastsr upscale -i scans/ -o scans_x3/ -m FSRCNN_x3.pb -f webp --recursive
   fastsr upscale -i scans/ -o scans_x3/ -m FSRCNN_x3.pb --resume        go on after an interruption
+  fastsr upscale -i scans/ -o scans_x3/ -m FSRCNN_x3.pb -j 2:4:6        threads that read, compute and write
   fastsr upscale -i photo.jpg -o large.png -m bicubic -s 4              a filter in place of a network
 """
 
@@ -42,7 +41,15 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-r", "--recursive", action="store_true", help="subfolders too")
     p.add_argument("--resume", action="store_true", help="skip pictures whose output exists already (default: they are replaced)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no line per picture")
-    add_engine_options(p)
+    add_engine_options(p, _jobs, "N|LOAD:PROC:SAVE", "threads (default: all cores), or those that read, compute and write many pictures")
+
+
+def _jobs(text: str) -> Jobs:
+    """argparse type: N or LOAD:PROC:SAVE."""
+    numbers = [positive(t) for t in text.split(":")]
+    if len(numbers) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number nor LOAD:PROC:SAVE such as 1:2:2")
+    return Jobs(*numbers) if len(numbers) == 3 else Jobs(compute=numbers[0])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,10 +66,12 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(f"nothing to do: all {skipped} pictures are there already")
         return 0
+    jobs = args.threads or Jobs()
+    args.threads = jobs.compute
     model = load_model(args, args.scale)
     if len(pairs) == 1 and not source.is_dir():
         return _single(args, model, *pairs[0])
-    return _many(args, model, pairs, skipped)
+    return _many(args, model, jobs, pairs, skipped)
 
 
 def _paths(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -149,77 +158,16 @@ def _single(args: argparse.Namespace, model: Model, source: Path, target: Path) 
         bar.close()
     write_picture(target, result, quality=args.quality)
     if not args.quiet:
-        print(_report(source, target, picture, result, seconds))
+        sizes = f"{picture.shape[1]}x{picture.shape[0]} -> {result.shape[1]}x{result.shape[0]}"
+        print(f"{source.name} -> {target}  {sizes}  {seconds:.3f} s")
     return 0
 
 
-def _report(source: Path, target: Path, picture: Any, result: Any, seconds: float) -> str:
-    sizes = f"{picture.shape[1]}x{picture.shape[0]} -> {result.shape[1]}x{result.shape[0]}"
-    return f"{source.name} -> {target}  {sizes}  {seconds:.3f} s"
-
-
-def _read_ahead(reader: ThreadPoolExecutor, pairs: list[tuple[Path, Path]]) -> Iterator[tuple[int, Path, Path, Future[Any]]]:
-    """The pairs with their pictures, the next one already being read."""
-    from ..files import read_picture
-
-    following = reader.submit(read_picture, pairs[0][0])
-    for k, (source, target) in enumerate(pairs):
-        present = following
-        if k + 1 < len(pairs):
-            following = reader.submit(read_picture, pairs[k + 1][0])
-        yield k, source, target, present
-
-
-def _many(args: argparse.Namespace, model: Model, pairs: list[tuple[Path, Path]], skipped: int) -> int:
+def _many(args: argparse.Namespace, model: Model, jobs: Jobs, pairs: list[tuple[Path, Path]], skipped: int) -> int:
     """Go on after a picture that fails, unless the disk is full, and say at the end which did."""
-    from ..files import write_picture
-    from . import message_of
-
-    failed: list[str] = []
-    untried, full = 0, False
-    waiting: list[tuple[Path, str, Future[None]]] = []
     start = time.perf_counter()
-    bar = Progress(len(pairs), not args.quiet)
-
-    def fail(source: Path, e: Exception) -> None:
-        nonlocal full
-        full = full or (isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT))
-        failed.append(str(source))
-        bar.line(f"fastsr: {message_of(e)}", sys.stderr)
-
-    def settle(limit: int) -> None:
-        while len(waiting) > limit:
-            source, report, future = waiting.pop(0)
-            try:
-                future.result()
-            except (FastsrError, OSError, MemoryError) as e:
-                fail(source, e)
-            else:
-                if not args.quiet:
-                    bar.line(report)
-
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        try:
-            for k, source, target, future in _read_ahead(reader, pairs):
-                if full:
-                    untried = len(pairs) - k
-                    break
-                try:
-                    picture = future.result()
-                    _check_size(model, picture, target)
-                    began = time.perf_counter()
-                    result = model.upscale(picture, progress=bar.start(source.name, k))
-                except (FastsrError, OSError, MemoryError) as e:
-                    fail(source, e)
-                    continue
-                report = _report(source, target, picture, result, time.perf_counter() - began)
-                settle(0)
-                waiting.append((source, report, writer.submit(write_picture, target, result, quality=args.quality)))
-            settle(0)
-        finally:
-            bar.close()
-            reader.shutdown(wait=False, cancel_futures=True)
-            writer.shutdown(wait=False, cancel_futures=True)
+    outcome = Pipeline(model, pairs, jobs, args.quality, args.quiet).run()
+    failed, untried = outcome.failed, outcome.untried
     if not args.quiet:
         already = f", {skipped} skipped" if skipped else ""
         done = len(pairs) - len(failed) - untried
