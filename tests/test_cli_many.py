@@ -65,7 +65,7 @@ def test_bad_files_in_the_middle(album: Path, model: Path, tmp_path: Path, capsy
     assert out.splitlines()[-1].startswith("27 of 30 pictures done")
     lines = error.splitlines()
     assert [Path(line.split("'")[1]).name for line in lines[:3]] == ["7.png", "13.png", "29.png"]
-    assert lines[3:] == ["fastsr: 3 of 30 pictures failed (why: see above):", *(f"  {album / n}.png" for n in (7, 13, 29))]
+    assert lines[3:] == ["fastsr: 3 of 30 pictures failed (why: see above):", *(f"  {album / str(n)}.png" for n in (7, 13, 29))]
     assert listing(tmp_path / "out") == sorted(good)
 
 

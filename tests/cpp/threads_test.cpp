@@ -16,6 +16,7 @@
 #include "engine/arrays.h"
 #include "engine/picture.h"
 #include "engine/run.h"
+#include "include/fastsr.h"
 
 using namespace fastsr;
 
@@ -222,6 +223,37 @@ void concurrent_upscales(const char* path, Precision precision) {
   for (std::thread& t : callers) t.join();
 }
 
+// Pictures from several threads through the C interface, one thread each or all the pool's; errors belong to the thread.
+void concurrent_c_calls(const char* path) {
+  fastsr_model* model = nullptr;
+  CHECK(fastsr_open_file(path, &model) == FASTSR_OK);
+  fastsr_info info;
+  CHECK(fastsr_get_info(model, &info) == FASTSR_OK);
+  const int h = 40, w = 51;
+  int32_t out_h = 0, out_w = 0;
+  CHECK(fastsr_output_size(model, 0, h, w, &out_h, &out_w) == FASTSR_OK);
+  const auto pixels = static_cast<size_t>(out_h) * static_cast<size_t>(out_w);
+  for (int threads : {1, 3}) {
+    CHECK(fastsr_set_threads(threads) == FASTSR_OK);
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 4; ++i)
+      callers.emplace_back([&, i] {
+        std::vector<uint8_t> picture(static_cast<size_t>(3 * h * w)), first(3 * pixels), result(3 * pixels);
+        for (size_t k = 0; k < picture.size(); ++k) picture[k] = static_cast<uint8_t>(k * static_cast<size_t>(7 + i));
+        for (int round = 0; round < 5; ++round) {
+          std::vector<uint8_t>& out = round ? result : first;
+          CHECK(fastsr_upscale(model, picture.data(), h, w, 3, 3 * w, out.data(), 3 * out_w, nullptr, nullptr) == FASTSR_OK);
+          CHECK(round == 0 || result == first);
+          CHECK(fastsr_upscale(model, picture.data(), h, w, i % 2 ? 2 : 3, 3 * w, out.data(), 1, nullptr, nullptr) != FASTSR_OK);
+          CHECK(std::strstr(fastsr_last_error(), i % 2 ? "channel" : "overlap"));
+        }
+      });
+    for (std::thread& t : callers) t.join();
+  }
+  CHECK(fastsr_set_threads(0) == FASTSR_OK);
+  fastsr_close(model);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -232,6 +264,7 @@ int main(int argc, char** argv) {
   concurrent_callers();
   background_tasks();
   background_gives_up();
+  for (int i = 1; i < argc; ++i) concurrent_c_calls(argv[i]);
   for (int i = 1; i < argc; ++i)
     for (Precision precision : {Precision::kF32, Precision::kFast}) concurrent_upscales(argv[i], precision);
   std::puts("ok");
