@@ -189,7 +189,7 @@ class PyModel {
   // Without the GIL.
   void run(const Upscaling& upscaling, const RunOptions& options) const { model_.run({upscaling.source.get()}, {0}, {upscaling.sink.get()}, options); }
 
-  double flops(const Upscaling& upscaling) const { return model_.flops(0, upscaling.source->height(), upscaling.source->width()); }
+  double flops(int height, int width) const { return model_.flops(0, height, width); }
 
   const RunOptions& options() const { return options_; }
 
@@ -285,7 +285,7 @@ class PyMany {
     if (!tasks_) throw Error(ErrorKind::kArgument, "closed");
     auto item = std::make_unique<Item>();
     item->upscaling = model_.begin(picture, white, to_u8);
-    const bool wide = threads_ > 1 && model_.flops(item->upscaling) > kWide;
+    const bool wide = is_wide(item->upscaling.source->height(), item->upscaling.source->width());
     const size_t bytes = static_cast<size_t>(item->upscaling.picture.nbytes() + item->upscaling.result.nbytes());
     item->task = tasks_->add([this, wide, work = item.get()] { run(*work, wide); }, wide);
     items_.push_back(std::move(item));
@@ -323,7 +323,8 @@ class PyMany {
   }
 
  private:
-  static constexpr double kWide = 4e10;  // operations of a picture, some tenths of a second of one core, from which on all threads work on it
+  // Operations of a picture, some tenths of a second of one core, and bytes of as many runs as threads: from there on all threads work on one picture.
+  static constexpr double kWide = 4e10, kWideBytes = 256 << 20;
 
   struct Item {
     PyModel::Upscaling upscaling;
@@ -331,6 +332,15 @@ class PyMany {
     std::atomic<int64_t> parts_done{0}, parts{1};
     std::exception_ptr error;
   };
+
+  bool is_wide(int height, int width) {
+    if (threads_ == 1) return false;
+    if (height != height_ || width != width_) {
+      wide_ = model_.flops(height, width) > kWide || model_.working_bytes(height, width, 1) * threads_ > kWideBytes;
+      height_ = height, width_ = width;
+    }
+    return wide_;
+  }
 
   void run(Item& item, bool wide) {
     RunOptions options = model_.options();
@@ -348,6 +358,8 @@ class PyMany {
 
   const PyModel& model_;
   const int threads_;
+  int height_ = 0, width_ = 0;  // of the last picture, as the network sees it
+  bool wide_ = false;
   std::atomic<bool> stop_{false};
   std::deque<std::unique_ptr<Item>> items_;
   std::unique_ptr<Background> tasks_;
