@@ -70,6 +70,9 @@ void test_winograd2ds(const std::vector<const Kernels*>& isas) {
   for (int width : {127, 193, 320, 1021, 4000}) test_winograd2d(isas, 3, 5, width, width < 1000 ? 3 : 1, variant++);
   for (int width : {257, 900}) test_winograd2d(isas, 16, 12, width, 2, variant++);
   test_winograd2d(isas, 200, 9, 33, 2, variant++);
+  for (const auto& [cin, cout, width, groups] :
+       {std::tuple{128, 128, 57, 2}, {256, 256, 13, 2}, {250, 67, 29, 2}, {180, 180, 34, 1}, {192, 32, 65, 3}, {129, 251, 20, 1}})
+    test_winograd2d(isas, cin, cout, width, groups, variant++);
   for (variant = 0; variant < 420; variant++) test_winograd2d(isas, 2, 9, 37, 1 + variant % 2, variant);  // every combination
   for (const auto& [cin, cout, limit] : {std::tuple{64, 16, 2.1}, std::tuple{12, 12, 2.9}}) {
     const WinogradProblem p(cin, cout, 200, false, true, 2);
