@@ -50,9 +50,9 @@ class Network:
 
 
 NETWORKS = {
-    "fsrcnn-small": Network("FSRCNN-small x2", "FSRCNN-small_x2", "fsrcnn", (200, 200)),
-    "espcn": Network("ESPCN x2", "ESPCN_x2", "espcn", (200, 200)),
-    "edsr-baseline": Network("EDSR-baseline x2", "", "", (40, 6)),
+    "fsrcnn-small": Network("FSRCNN-small x2", "FSRCNN-small_x2", "fsrcnn", (200, 50)),
+    "espcn": Network("ESPCN x2", "ESPCN_x2", "espcn", (200, 50)),
+    "edsr-baseline": Network("EDSR-baseline x2", "", "", (20, 4)),
 }
 SIZES = ((96, 96), (256, 256))
 

@@ -335,8 +335,8 @@ def expand_inputs(path: str | os.PathLike[str], *, recursive: bool = False, skip
     return sorted(found, key=natural_key)
 
 
-def output_names(pictures: Iterable[Path], root: Path, out: Path, suffix: str | None = None) -> list[Path]:
-    """Where each picture of the folder `root` goes in the folder `out`: the same relative path, with `suffix` (".png") if given.
+def output_names(pictures: Iterable[Path], root: Path | None, out: Path, suffix: str | None = None) -> list[Path]:
+    """Where each picture of the folder `root` goes in the folder `out`: the same relative path, with `suffix` (".png") if given. root None: the name.
 
     A picture in a format that cannot be written becomes .png. Names that would fall together keep their first suffix: a.jpg.png and a.bmp.png.
     Raises PictureError when two are still the same.
@@ -345,7 +345,7 @@ def output_names(pictures: Iterable[Path], root: Path, out: Path, suffix: str | 
     names = []
     for p in pictures:
         ending = suffix or (p.suffix if p.suffix.lower() in SUFFIXES else ".png")
-        names.append(p.relative_to(root).with_suffix(ending))
+        names.append((p.relative_to(root) if root else Path(p.name)).with_suffix(ending))
     seen: dict[str, int] = {}
     for n in names:
         seen[str(n).casefold()] = seen.get(str(n).casefold(), 0) + 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import listing, picture
+from commands import fails, listing, picture
 from programs import espcn
 
 import fastsr
@@ -49,6 +49,33 @@ def test_every_file_is_what_upscale_makes(album: Path, model: Path, tmp_path: Pa
     whole = fastsr.load(model, backend="reference" if "reference" in options else "auto")
     for k in range(30):
         np.testing.assert_array_equal(files.read_picture(out / f"{k}.png"), whole.upscale(files.read_picture(album / f"{k}.png")))
+
+
+def test_several_named_files(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `fastsr upscale *.png large/` gives them: in that order, into a folder that is made."""
+    (tmp_path / "other").mkdir()
+    (album / "7.png").rename(tmp_path / "other" / "7.png")
+    named = [album / "10.png", tmp_path / "other" / "7.png", album / "3.png"]
+    for arguments in ([*named, tmp_path / "out"], [*named, "-o", tmp_path / "out"]):
+        assert main([*map(str, arguments), "-m", "nearest", "-f", "bmp"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines[:3]] == ["10.png", "7.png", "3.png"]
+        assert lines[3].startswith("3 of 3 pictures done")
+        assert listing(tmp_path / "out") == ["10.bmp", "3.bmp", "7.bmp"]
+    assert files.read_picture(tmp_path / "out" / "7.bmp").shape[:2] == tuple(2 * n for n in files.read_picture(named[1]).shape[:2])
+
+
+def test_several_named_files_that_make_no_sense(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    files.write_picture(other / "1.png", picture())
+    before = listing(tmp_path)
+    fails(capsys, [album / "1.png", other / "1.png", tmp_path / "out", "-m", "nearest"], "would both be written")
+    fails(capsys, [album / "1.png", album / "99.png", tmp_path / "out", "-m", "nearest"], "no such file or folder")
+    fails(capsys, [album / "1.png", other, tmp_path / "out", "-m", "nearest"], "is a folder", code=2)
+    fails(capsys, [album / "1.png", album / "2.png", album / "3.png", "-m", "nearest"], "several inputs need a folder", code=2)
+    fails(capsys, [album / "1.png", album / "2.png", album, "-m", "nearest"], "replace the input")
+    assert listing(tmp_path) == before
 
 
 def test_bad_files_in_the_middle(album: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   fastsr upscale -i photo.jpg -o large.png -m ESPCN_x2.pb
   fastsr upscale photo.jpg large.png -m LapSRN_x4.pb --threads 2
+  fastsr upscale *.jpg large/ -m FSRCNN_x3.pb
   fastsr upscale -i scans/ -o scans_x3/ -m FSRCNN_x3.pb -f webp --recursive
   fastsr upscale -i scans/ -o scans_x3/ -m FSRCNN_x3.pb --resume        go on after an interruption
   fastsr upscale -i scans/ -o scans_x3/ -m FSRCNN_x3.pb -j 2:4:6        threads that read, compute and write
@@ -31,7 +32,7 @@ EXAMPLES = """\
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     p = add_command(commands, "upscale", run, "enlarge a picture, or every picture in a folder", EXAMPLES)
-    p.add_argument("paths", nargs="*", metavar="IN OUT", help="input and output, in place of -i and -o")
+    p.add_argument("paths", nargs="*", metavar="IN OUT", help="input and output, in place of -i and -o; several pictures and a folder: IN IN IN OUT")
     p.add_argument("-i", "--input", help="picture, or folder of pictures")
     p.add_argument("-o", "--output", help="picture to write (its suffix chooses the format), or folder; made if its parent exists")
     p.add_argument("-m", "-n", "--model", help="model file (.pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
@@ -54,14 +55,14 @@ def _jobs(text: str) -> Jobs:
 
 def run(args: argparse.Namespace) -> int:
     """Do it. 0 when all pictures were written, 1 when any was not."""
-    source, target = _paths(args)
+    sources, target = _paths(args)
     if not args.model:
         raise UsageError("no model: -m FILE names a trained network (.pb, .fsr); -m bicubic needs none")
     if args.quality is not None and args.quality > 100:
         raise UsageError("--quality goes from 1 to 100")
     suffix = _suffix(args.format)
     check_model_name(args.model)
-    pairs, skipped = _plan(args, source, target, suffix)
+    pairs, skipped = _plan(args, sources, target, suffix)
     if not pairs:
         if not args.quiet:
             print(f"nothing to do: all {skipped} pictures are there already")
@@ -69,22 +70,22 @@ def run(args: argparse.Namespace) -> int:
     jobs = args.threads or Jobs()
     args.threads = jobs.compute
     model = load_model(args, args.scale)
-    if len(pairs) == 1 and not source.is_dir():
+    if len(sources) == 1 and not sources[0].is_dir():
         return _single(args, model, *pairs[0])
     return _many(args, model, jobs, pairs, skipped)
 
 
-def _paths(args: argparse.Namespace) -> tuple[Path, Path]:
+def _paths(args: argparse.Namespace) -> tuple[list[Path], Path]:
     paths = list(args.paths)
-    source = args.input or (paths.pop(0) if paths else None)
-    target = args.output or (paths.pop(0) if paths else None)
-    if paths:
-        raise UsageError(f"one input and one output, please; too much: {' '.join(paths)} (a folder takes many pictures)")
-    if not source:
+    target = args.output or (paths.pop() if len(paths) > (0 if args.input else 1) else None)
+    sources = [args.input] if args.input else paths
+    if args.input and paths:
+        raise UsageError(f"one input and one output, please; too much: {' '.join(paths)} (without -i there may be several pictures)")
+    if not sources:
         raise UsageError("no input: -i PICTURE, or a folder")
     if not target:
         raise UsageError("no output: -o PICTURE, or a folder")
-    return Path(source), Path(target)
+    return [Path(s) for s in sources], Path(target)
 
 
 def _suffix(name: str | None) -> str | None:
@@ -98,32 +99,48 @@ def _suffix(name: str | None) -> str | None:
     return suffix
 
 
-def _plan(args: argparse.Namespace, source: Path, target: Path, suffix: str | None) -> tuple[list[tuple[Path, Path]], int]:
+def _plan(args: argparse.Namespace, sources: list[Path], target: Path, suffix: str | None) -> tuple[list[tuple[Path, Path]], int]:
     """(input, output) of each picture to do, and how many were left out by --resume. Makes the output folders."""
-    from ..files import check_writable, expand_inputs, output_names
+    from ..files import SUFFIXES, check_writable, expand_inputs, output_names
 
-    pictures = expand_inputs(source, recursive=args.recursive, skip=target)
-    if source.is_dir():
-        if target.exists() and not target.is_dir():
-            raise FastsrError(f"the input is a folder, so the output must be one, but '{target}' is a file")
-        outputs = output_names(pictures, source, target, suffix)
-    elif target.is_dir():
-        outputs = output_names(pictures, source.parent, target, suffix)
+    source, several = sources[0], len(sources) > 1
+    if several:
+        if not target.is_dir() and (target.exists() or target.suffix.lower() in SUFFIXES):
+            raise UsageError(f"several inputs need a folder as output, and '{target}' is none; too much: {' '.join(map(str, sources[1:]))}")
+        pictures = sources
+        for path in sources:
+            if path.is_dir():
+                raise UsageError(f"several inputs must be pictures, and '{path}' is a folder")
+            expand_inputs(path)
+        outputs = output_names(pictures, None, target, suffix)
     else:
-        if suffix and target.suffix.lower() != suffix:
-            target = target.with_name(target.name + suffix) if not target.suffix else target
-            if target.suffix.lower() != suffix:
-                raise UsageError(f"--format {suffix[1:]} and the output's name '{target.name}' contradict each other")
-        outputs = [target]
+        pictures = expand_inputs(source, recursive=args.recursive, skip=target)
+        outputs = _names(source, pictures, target, suffix)
     pairs = [(i, o) for i, o in zip(pictures, outputs, strict=True) if not (args.resume and o.exists())]
     for i, o in pairs:
         if o.exists() and i.samefile(o):
             raise FastsrError(f"the output would replace the input '{i}': choose another output")
-    if source.is_dir() and pairs:
+    if (several or source.is_dir()) and pairs:
         _make_folders(target, {o.parent for _, o in pairs})
     for _, o in pairs:
         check_writable(o)
     return pairs, len(pictures) - len(pairs)
+
+
+def _names(source: Path, pictures: list[Path], target: Path, suffix: str | None) -> list[Path]:
+    from ..files import output_names
+
+    if source.is_dir():
+        if target.exists() and not target.is_dir():
+            raise FastsrError(f"the input is a folder, so the output must be one, but '{target}' is a file")
+        return output_names(pictures, source, target, suffix)
+    if target.is_dir():
+        return output_names(pictures, source.parent, target, suffix)
+    if suffix and target.suffix.lower() != suffix:
+        target = target.with_name(target.name + suffix) if not target.suffix else target
+        if target.suffix.lower() != suffix:
+            raise UsageError(f"--format {suffix[1:]} and the output's name '{target.name}' contradict each other")
+    return [target]
 
 
 def _make_folders(target: Path, folders: set[Path]) -> None:
