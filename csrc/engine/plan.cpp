@@ -96,8 +96,6 @@ Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOption
   return winograd_pays(cin, cout) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
 
-bool conv16_pays(int cin, int cout, int kh, int kw) { return int64_t{cin} * cout * kh * kw >= 64; }
-
 bool suits_conv16(const Step& step) {
   const ConvParams& p = step.conv;
   return step.kind == Kind::kConv && p.sh == 1 && p.sw == 1 && p.group == 1;

@@ -14,9 +14,9 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-constexpr int kSumTerms = 512;  // of a sum in 32 bits, unless one line of pairs has more
+constexpr int kSumTerms = 384;  // of a sum in 32 bits, unless one line of pairs has more
 
-// The lines of pairs, cut into sums: nearly equal runs of lines. A last line with one channel makes pairs of neighbouring taps and is in the last sum.
+// The lines of pairs, cut into sums: nearly equal runs of lines. A last line with one channel makes pairs of two taps and is in the last sum.
 struct Terms16 {
   int lines, taps, odd, sums;  // lines of two channels; taps of each; pairs of taps of the last, odd channel; sums
   int begin(int sum) const { return static_cast<int>(static_cast<int64_t>(lines) * sum / sums); }
@@ -24,20 +24,26 @@ struct Terms16 {
 };
 
 FASTSR_INLINE Terms16 terms16(int cin, int kh, int kw) {
-  Terms16 t{cin / 2, kh * kw, cin % 2 * kh * ((kw + 1) / 2), 1};
+  Terms16 t{cin / 2, kh * kw, cin % 2 * ((kh * kw + 1) / 2), 1};
   const int per_sum = kSumTerms / 2 / t.taps > 1 ? kSumTerms / 2 / t.taps : 1;
   if (t.lines > per_sum) t.sums = (t.lines + per_sum - 1) / per_sum;
   return t;
 }
 
-// Output channels in nearly equal blocks: the first `larger` of `count` have `size` channels, the others size - 1.
+// Output channels in blocks that begin at even ones, in nearly equal numbers of two channels each: the first `larger` of `count` have one more.
 struct Blocks16 {
-  int count, size, larger;
+  int cout, count, words, larger;  // words: of the smaller ones
+  int size(int block) const {
+    const int all = 2 * (words + (block < larger));
+    return block + 1 < count ? all : cout - 2 * ((count - 1) * words + (larger < count ? larger : count - 1));
+  }
+  int most() const { return larger ? 2 * (words + 1) < cout ? 2 * (words + 1) : cout : 2 * words < cout ? 2 * words : cout; }
 };
 
 FASTSR_INLINE Blocks16 blocks16(int cout) {
-  const int count = (cout + kConvChannels - 1) / kConvChannels, size = (cout + count - 1) / count;
-  return {count, size, cout - count * (size - 1)};
+  constexpr int kWords = kConv16Channels / 2;
+  const int words = pairs_of(cout), count = (words + kWords - 1) / kWords;
+  return {cout, count, words / count, words % count};
 }
 
 // The pair of a term that input channel c and tap (i, j) belong to, and which of the two it is; s: the sum.
@@ -48,10 +54,11 @@ struct Place16 {
 
 FASTSR_INLINE Place16 place16(const Terms16& t, int cin, int kw, int c, int i, int j) {
   const int line = c / 2, last = t.sums - 1;
-  if (line == cin / 2) return {static_cast<size_t>(t.lines) * t.taps + static_cast<size_t>(i) * ((kw + 1) / 2) + j / 2, j % 2, last};
+  const int tap = i * kw + j;
+  if (line == cin / 2) return {static_cast<size_t>(t.lines) * t.taps + tap / 2, tap % 2, last};
   int sum = 0;
   while (t.begin(sum + 1) <= line) sum++;
-  return {static_cast<size_t>(line) * t.taps + static_cast<size_t>(i) * kw + j, c % 2, sum};
+  return {static_cast<size_t>(line) * t.taps + tap, c % 2, sum};
 }
 
 size_t conv16_pack_size(int cout, int cin, int kh, int kw) {
@@ -82,7 +89,7 @@ void conv16_pack(void* packed, const float* w, int cout, int cin, int kh, int kw
   const size_t terms = static_cast<size_t>(cin) * kh * kw;
   const double most_sum = std::floor(2147483647.0 / static_cast<double>(in.most));
   for (int b = 0, k = 0; b < blocks.count; b++) {
-    const int kb = b < blocks.larger ? blocks.size : blocks.size - 1;
+    const int kb = blocks.size(b);
     int16_t* const block = u + 2 * static_cast<size_t>(k) * t.pairs();
     for (int i = 0; i < kb; i++, k++) {
       const float* const row = w + k * terms;

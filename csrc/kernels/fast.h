@@ -63,6 +63,18 @@ struct Conv16Row : ConvCommon {   // weights: made by conv16_pack, and bias is w
   void* scratch;                  // conv16_scratch(cin, kh, kw, width) bytes, any alignment and contents
 };
 
+// Whether conv16 is faster than what f32 takes, where winograd16 does not pay. It halves the multiply-adds, at the price of finishing and rounding results.
+// Measured on a Zen 5, rows of 480 pixels, pairs to pairs (to floats where there are 4 results or fewer), times the fastest f32 kernel's rate; AVX-512 VNNI /
+// AVX2 VNNI / AVX2:
+//   5x5: 1->64 1.4 / 1.1 / 1.05, 56->4 1.85 / 1.85 / 1.55, 32->1 2.9 / 2.6 / 2.4     9x9: 1->64 1.7 / 1.5 / 1.4
+//   3x3: 12->12 1.2 / 0.9 / 0.8, 8->8 1.45 / 1.15 / 0.95, 32->4 1.8 / 1.35 / 1.1, 64->3 1.75 / 1.8 / 1.65, 3->64 1.4 / 1.1 / 1.1, 1->32 1.0 / 0.65 / 0.65
+//   1x1: 64->32 1.75 / 1.6 / 1.4, 56->12 1.75 / 1.6 / 1.4, 12->56 1.3 / 0.9 / 0.8, 16->1 1.5 / 1.0 / 1.0
+// not so 3x3: 1->8 0.95 / 0.8 / 0.6     5x5: 1->4 0.85 / 0.9 / 0.7     1x1: 5->32 0.9 / 0.5 / 0.5
+inline bool conv16_pays(int cin, int cout, int kh, int kw) {
+  const int64_t terms = static_cast<int64_t>(cin) * kh * kw;
+  return terms >= (cout >= 16 ? 9 : 12) && static_cast<int64_t>(cin) * cout >= 8 && terms * cout >= 64;  // with less work there is little to gain
+}
+
 struct FastKernels {
   const char* isa;  // as Kernels::isa
   const char* dot;  // the instruction that adds products of pairs: "vnni", "madd", "plain"; the results are the same
@@ -78,7 +90,8 @@ struct FastKernels {
   void (*winograd16_pack)(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale);
   size_t (*winograd16_scratch)(int cin, int cout, int width, int rows);
   void (*winograd16)(const Winograd16Rows& rows);
-  // Adds a call's transformed inputs, not of pairs, to `range`. Uses in, in_type, in_stride, cin, width, rows and scratch, which is as for winograd16 with any cout.
+  // Adds a call's transformed inputs, not of pairs, to `range`. Uses in, in_type, in_stride, cin, width, rows and scratch, which is as for winograd16 with
+  // any cout.
   void (*winograd16_measure)(const Winograd16Rows& rows, Winograd16Range& range);
 
   // x0, x1: two channels; x1 is null where there is none. n elements; whole vectors are read and written, up to kOverRead and kOverWrite.

@@ -119,8 +119,8 @@ void weight_scales(const float* w, int cin, const float* limits, double r, doubl
   }
 }
 
-// Packed: R, then from the 17th float on [pair of input channels][point][2] s[p], of inputs kept as pairs by their scale; for each output channel and each of the six columns of points, from
-// the top, its scales of the points 0, 1, 2, then the third one's with the other sign, then 3, 4, 5; U.
+// Packed: R, then from the 17th float on [pair of input channels][point][2] s[p], of inputs kept as pairs by their scale; for each output
+// channel and each of the six columns of points, from the top, its scales of the points 0, 1, 2, then the third one's with the other sign, then 3, 4, 5; U.
 void winograd16_pack(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale) {
   std::memset(packed, 0, winograd16_pack_size(cout, cin));
   float* const head = static_cast<float*>(packed);

@@ -5,8 +5,9 @@
 //   fast_test --bench [isa]  rates of the convolution
 //
 // Inputs are misaligned, end exactly kOverRead elements before an inaccessible page, and hold NaN wherever a kernel may read but must not use; outputs
-// are full of a marker that must survive outside the row and its kOverWrite elements. The convolution's integer arithmetic is modelled operation by
+// are full of a marker that must survive outside the row and its kOverWrite elements. The convolutions' integer arithmetic is modelled operation by
 // operation, so every result is compared bit for bit.
+#include "kernels_conv16.h"
 #include "kernels_fast.h"
 #include "kernels_fast_bench.h"
 
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   for (const FastKernels* isa : isas) std::printf(" %s", fast_name(isa).c_str());
   std::printf("\n");
   test_fast(isas);
+  test_conv16(isas);
   std::printf("digest %016llx\n", static_cast<unsigned long long>(digest_value));
   std::printf("%ld values checked, %d failures\n", checks, failures);
   return failures != 0;

@@ -6,11 +6,11 @@
 namespace {
 
 // GFLOP/s of `rows` rows of `width` pixels, counted as the direct sum's; best of short runs. Input and output rows lie as in the engine.
-double bench_fast_convolution(const FastKernels* isa, int cin, int cout, int width, int rows) {
-  FastProblem p(cin, cout, width, rows, true);
+double bench_fast_convolution(const FastKernels* isa, int cin, int cout, int width, int rows, Element type) {
+  FastProblem p(cin, cout, width, rows, type);
   p.calibrate(1.25f);
   Winograd16Rows r = p.rows(1);
-  r.out_type = Element::kHalf;
+  r.out_type = type;
   FastCall call(isa, p, r, 0);
   const double flop = 2.0 * rows * 9 * cin * cout * width;
   const int rounds = std::max(1, static_cast<int>((isa->isa == std::string("scalar") ? 3e7 : 3e8) / flop));
@@ -28,8 +28,9 @@ void bench_fast(const std::vector<const FastKernels*>& isas, const std::string& 
   for (const FastKernels* isa : isas) {
     if (!only.empty() && only != isa->isa) continue;
     for (const auto& s : shapes)
-      std::printf("%s winograd16 %3d->%3d, %3d x %2d  %7.1f GFLOP/s\n", fast_name(isa).c_str(), s[0], s[1], s[2], s[3],
-                  bench_fast_convolution(isa, s[0], s[1], s[2], s[3]));
+      for (const Element type : {Element::kHalf, Element::kPairs})
+        std::printf("%s winograd16 %3d->%3d, %3d x %2d, %s  %7.1f GFLOP/s\n", fast_name(isa).c_str(), s[0], s[1], s[2], s[3],
+                    type == Element::kHalf ? "halves" : "pairs ", bench_fast_convolution(isa, s[0], s[1], s[2], s[3], type));
   }
 }
 

@@ -62,23 +62,58 @@ class Row {
   T* data;
 };
 
-// A row of either type.
+// How channels are kept as pairs. Scales are powers of two, so a number times or by one of them is exact.
+struct TestScales {
+  std::vector<float> scale;
+  float most;
+  TestScales(int channels, float most_) : scale(channels), most(most_) {
+    for (float& s : scale) s = std::ldexp(1.0f, 10 + pick(4));
+  }
+  PairScales get() const { return {scale.data(), most}; }
+};
+
+// A row of any type: `channels` of them, `stride` elements apart, `lead` elements from the memory's start. Pairs are set from numbers and got as integers.
 struct AnyRow {
   Element type;
+  int channels;
+  ptrdiff_t stride, lead;
+  PairScales scales;
   Row<float> floats;
   Row<uint16_t> halves;
-  AnyRow(Element t, size_t n) : type(t), floats(t == Element::kFloat ? n : 0), halves(t == Element::kHalf ? n : 0) {}
-  void* at(size_t i) { return type == Element::kHalf ? static_cast<void*>(halves.data + i) : static_cast<void*>(floats.data + i); }
-  void set(size_t i, float x) {
-    if (type == Element::kHalf) {
-      halves.data[i] = std::isnan(x) ? 0x7e00 : half_bits(nearest_half(x));
+  Row<uint32_t> words;
+  AnyRow(Element t, int channels_, ptrdiff_t stride_, ptrdiff_t lead_, PairScales scales_)
+      : type(t), channels(channels_), stride(stride_), lead(lead_), scales(scales_), floats(size(Element::kFloat)), halves(size(Element::kHalf)),
+        words(size(Element::kPairs)) {}
+  int lines() const { return type == Element::kPairs ? (channels + 1) / 2 : channels; }
+  size_t size(Element t) const { return t == type ? static_cast<size_t>(lead + lines() * stride) : 0; }
+  void* at(ptrdiff_t x) {
+    x += lead;
+    return type == Element::kPairs ? static_cast<void*>(words.data + x) : type == Element::kHalf ? static_cast<void*>(halves.data + x) : floats.data + x;
+  }
+  void set(int c, ptrdiff_t x, float value) {
+    const ptrdiff_t i = lead + x + (type == Element::kPairs ? c / 2 : c) * stride;
+    if (type == Element::kPairs) {
+      const float scaled = std::min(std::max(value * scales.scale[c], -scales.most), scales.most);
+      const uint32_t bits = std::isnan(value) ? 0x8000 : static_cast<uint32_t>(static_cast<int>(std::nearbyint(scaled))) & 0xffff;
+      words.data[i] = c % 2 ? (words.data[i] & 0xffff) | bits << 16 : bits;
+    } else if (type == Element::kHalf) {
+      halves.data[i] = std::isnan(value) ? 0x7e00 : half_bits(nearest_half(value));
     } else {
-      floats.data[i] = x;
+      floats.data[i] = value;
     }
   }
-  float get(size_t i) const { return type == Element::kHalf ? static_cast<float>(half_value(halves.data[i])) : floats.data[i]; }
-  bool intact(size_t first, size_t stride, size_t rows, size_t n) const {
-    return type == Element::kHalf ? halves.intact(first, stride, rows, n) : floats.intact(first, stride, rows, n);
+  float get(int c, ptrdiff_t x) const {
+    const ptrdiff_t i = lead + x + (type == Element::kPairs ? c / 2 : c) * stride;
+    if (type == Element::kPairs) return static_cast<float>(static_cast<int16_t>(words.data[i] >> (c % 2 * 16)));
+    return type == Element::kHalf ? static_cast<float>(half_value(halves.data[i])) : floats.data[i];
+  }
+  double value(int c, ptrdiff_t x) const { return static_cast<double>(get(c, x)) / (type == Element::kPairs ? static_cast<double>(scales.scale[c]) : 1.0); }
+  // Whether nothing was written but `width` elements of every line and kConvOverWrite more, and an odd last line's upper halves are zero.
+  bool intact(int width) const {
+    for (int x = 0; type == Element::kPairs && channels % 2 && x < width; x++)
+      if (get(channels, x) != 0) return false;
+    const size_t n = static_cast<size_t>(width) + kConvOverWrite;
+    return floats.intact(lead, stride, lines(), n) && halves.intact(lead, stride, lines(), n) && words.intact(lead, stride, lines(), n);
   }
 };
 
@@ -127,7 +162,7 @@ struct FastRange {
 };
 
 // Margins are numbers that float rounding leaves as they are when multiplied.
-FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin) {
+FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin, const float* in_scale) {
   FastWeights m;
   m.u.resize(static_cast<size_t>(kAll) * cout * cin);
   m.coef.resize(static_cast<size_t>(kAll) * cout);
@@ -183,7 +218,7 @@ FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const 
     }
     m.coef[pk] = static_cast<float>(1 / (scale * r));
   }
-  for (float& scale : m.scale) scale = m.most / scale;
+  for (size_t i = 0; i < m.scale.size(); i++) m.scale[i] = m.most / m.scale[i] / (in_scale ? in_scale[i % cin] : 1.0f);
   return m;
 }
 
@@ -203,7 +238,8 @@ void model_input(Fma fma, const float* d, int step, float* t) {
 // Input lines, weights and everything else that a Winograd16Rows points to.
 struct FastProblem {
   int cin, cout, width, n_rows, groups, tiles;
-  bool half;
+  Element type;
+  TestScales in_scales, out_scales;
   ptrdiff_t stride, extra_stride;
   std::vector<float> w, bias, slope;
   std::vector<std::unique_ptr<AnyRow>> lines, extra;
@@ -212,23 +248,24 @@ struct FastProblem {
   FastRange range;
   float margin = 1;
 
-  FastProblem(int cin_, int cout_, int width_, int rows_, bool half_, float reach = 1)
-      : cin(cin_), cout(cout_), width(width_), n_rows(rows_), groups((rows_ + 3) / 4), tiles((width_ + 3) / 4), half(half_),
-        stride(width_ + 2 + kOverRead), extra_stride(width_ + kOverRead), w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_),
+  FastProblem(int cin_, int cout_, int width_, int rows_, Element type_, float reach = 1)
+      : cin(cin_), cout(cout_), width(width_), n_rows(rows_), groups((rows_ + 3) / 4), tiles((width_ + 3) / 4), type(type_),
+        in_scales(cin_, 1000), out_scales(cout_, 3000), stride(width_ + 2 + kOverRead), extra_stride(width_ + kOverRead),
+        w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_),
         extra_type(pick(2) ? Element::kHalf : Element::kFloat), range(cin_) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
     for (float& v : slope) v = uniform(-0.5f, 1.5f);
     for (int i = 0; i < 4 * groups + 2; i++) {
-      lines.push_back(std::make_unique<AnyRow>(half ? Element::kHalf : Element::kFloat, cin * stride));
+      lines.push_back(std::make_unique<AnyRow>(type, cin, stride, 0, in_scales.get()));
       for (int c = 0; c < cin; c++)
-        for (int x = 0; x < stride; x++) lines[i]->set(c * stride + x, x < 4 * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
+        for (int x = 0; x < stride; x++) lines[i]->set(c, x, x < 4 * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
       in.push_back(lines[i]->at(0));
     }
     for (int i = 0; i < n_rows; i++) {
-      extra.push_back(std::make_unique<AnyRow>(extra_type, cout * extra_stride));
+      extra.push_back(std::make_unique<AnyRow>(extra_type, cout, extra_stride, 0, PairScales{}));
       for (int k = 0; k < cout; k++)
-        for (int x = 0; x < width; x++) extra[i]->set(k * extra_stride + x, uniform(-1, 1));
+        for (int x = 0; x < width; x++) extra[i]->set(k, x, uniform(-1, 1));
       residual.push_back(extra[i]->at(0));
     }
   }
@@ -236,7 +273,7 @@ struct FastProblem {
   Winograd16Rows rows(int variant) const {
     Winograd16Rows r{};
     r.in = in.data();
-    r.in_type = half ? Element::kHalf : Element::kFloat;
+    r.in_type = type;
     r.in_stride = stride;
     r.cin = cin, r.cout = cout, r.width = width, r.rows = n_rows;
     r.bias = variant % 7 == 6 ? nullptr : bias.data();
@@ -248,8 +285,11 @@ struct FastProblem {
     r.residual_type = extra_type;
     r.residual_stride = extra_stride;
     r.residual_first = variant / 5 % 3 == 2;
+    r.out_pairs = out_scales.get();
     return r;
   }
+
+  const float* in_scale() const { return type == Element::kPairs ? in_scales.scale.data() : nullptr; }
 
   // [p][c][tile of all groups] before scales.
   std::vector<float> transformed(bool fused) const {
@@ -257,7 +297,7 @@ struct FastProblem {
     for (int c = 0; c < cin; c++)
       for (int t = 0; t < groups * tiles; t++) {
         float d[kAll], m[kAll];
-        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * 4 + i / 6]->get(c * stride + t % tiles * 4 + i % 6);
+        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * 4 + i / 6]->get(c, t % tiles * 4 + i % 6);
         for (int x = 0; x < 6; x++) model_input({fused}, d + x, 6, m + x);
         for (int y = 0; y < 6; y++) model_input({fused}, m + 6 * y, 1, d + 6 * y);
         for (int p = 0; p < kAll; p++) v[(static_cast<size_t>(p) * cin + c) * groups * tiles + t] = d[p];
@@ -270,11 +310,12 @@ struct FastProblem {
     const std::vector<float> v = transformed(true);
     const size_t n = static_cast<size_t>(groups) * tiles;
     for (int i = 0; i < kAll * cin; i++) {
+      const float unit = in_scale() ? 1 / in_scale()[i % cin] : 1.0f;
       range.largest[i] = 0;
       range.squares[i] = 0;
       for (size_t j = 0; j < n; j++) {
-        range.largest[i] = std::max(range.largest[i], std::fabs(v[i * n + j]));
-        range.squares[i] += static_cast<double>(v[i * n + j]) * v[i * n + j];
+        range.largest[i] = std::max(range.largest[i], std::fabs(v[i * n + j] * unit));
+        range.squares[i] += std::pow(static_cast<double>(v[i * n + j]) * static_cast<double>(unit), 2);
       }
     }
     range.r.tiles = static_cast<double>(n);
@@ -283,7 +324,7 @@ struct FastProblem {
   // Results [row][k][x] as floats that the element type can hold.
   std::vector<float> model(const Winograd16Rows& r, bool fused) const {
     const Fma fma{fused};
-    const FastWeights m = model_weights(w, cout, cin, range, margin);
+    const FastWeights m = model_weights(w, cout, cin, range, margin, in_scale());
     const std::vector<float> v = transformed(fused);
     std::vector<float> out(static_cast<size_t>(n_rows) * cout * width);
     const int all = groups * tiles;
@@ -326,7 +367,7 @@ struct FastProblem {
           const int row = t / tiles * 4 + i / 4, x = t % tiles * 4 + i % 4;
           if (row >= n_rows || x >= width) continue;
           float value = y[i / 4][i % 4];
-          const float more = r.residual ? extra[row]->get(k * extra_stride + x) : 0.0f;
+          const float more = r.residual ? extra[row]->get(k, x) : 0.0f;
           if (r.residual && r.residual_first) value += more;
           const float slope_k = r.act == Act::kPRelu ? slope[k] : r.a;
           if (r.act == Act::kRelu) value = std::max(value, 0.0f);
@@ -334,6 +375,9 @@ struct FastProblem {
           if ((r.act == Act::kPRelu || r.act == Act::kLeakyRelu) && value < 0) value *= slope_k;
           if (r.residual && !r.residual_first) value += more;
           if (r.out_type == Element::kHalf) value = static_cast<float>(nearest_half(value));
+          if (r.out_type == Element::kPairs) {
+            value = std::nearbyint(std::min(std::max(value * r.out_pairs.scale[k], -r.out_pairs.most), r.out_pairs.most));
+          }
           out[(static_cast<size_t>(row) * cout + k) * width + x] = value;
         }
       }
