@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import assume, reject
 from hypothesis import strategies as st
 
 from fastsr.errors import ModelError, PictureError
@@ -205,3 +206,30 @@ def _random_epilogue(draw: st.DrawFn, b: Builder, c: int, size: tuple[int, int],
                 entries.append(Epilogue("DepthToSpace", a=float(k), b=float(draw(st.integers(0, 1)))))
                 shuffled, c, size = True, c // k**2, (size[0] * k, size[1] * k)
     return entries
+
+
+@st.composite
+def programs_in_row_groups(draw: st.DrawFn) -> tuple[Program, int, int]:
+    """Convolutions that Winograd's algorithm takes, their groups of rows cut by pads, shuffles, residuals and steps that need other rows."""
+    b = Builder([draw(st.sampled_from([1, 8]))])
+    size = draw(st.integers(1, 30)), draw(st.integers(1, 50))
+    x = b.conv(0, 8)
+    for _ in range(draw(st.integers(1, 4))):
+        block = draw(st.sampled_from([1, 1, 2, 3]))
+        channels = draw(st.sampled_from([8, 9, 16])) * block**2
+        margins = pads(*(draw(st.integers(0, 3)) for _ in range(4))) if draw(st.booleans()) else {}
+        sizes = b.program().value_sizes(*size)
+        same = [v for v in range(len(b.values)) if b.channels(v) == channels and sizes[v] == sizes[x] and not margins]
+        epilogue = [Epilogue("Add", value=draw(st.sampled_from(same)))] if same and draw(st.booleans()) else []
+        activation = draw(st.sampled_from([Epilogue("LeakyRelu", a=0.2), Epilogue("Clip", a=-1.0, b=1.0), b.prelu(channels)]))
+        epilogue.insert(draw(st.integers(0, len(epilogue))), activation)
+        epilogue += [shuffle(block), Epilogue("Tanh")] if block > 1 else []
+        x = b.conv(x, channels, epilogue=epilogue, **margins)
+        if draw(st.integers(0, 3)) == 0:
+            x = b.conv(x, 8, sh=draw(st.integers(1, 3)), sw=draw(st.integers(1, 3)), dh=2)
+        try:
+            assume(max(b.program().value_sizes(*size)[x]) <= 200)
+        except PictureError:
+            reject()
+    outputs = draw(st.lists(st.integers(1, x), min_size=1, max_size=2, unique=True))
+    return b.program(*outputs), *size

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from cases import SANITIZED
 from core import ISAS, _core
-from hypothesis import HealthCheck, assume, given, reject, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits import HANGS
-from programs import Builder, inputs_for, random_programs
+from programs import Builder, inputs_for, programs_in_row_groups, random_programs
 
 from fastsr import fsr
 from fastsr.backends import reference
-from fastsr.errors import PictureError
 from fastsr.program import Epilogue, Program
 
 
@@ -117,32 +116,6 @@ def test_random_programs_by_any_tiles(case: tuple[Program, int, int], tile: int,
     whole = run(program, arrays, "", 1, 1000, 1000)
     assert run(program, arrays, "", threads, tile, chunk) == whole
     assert run(program, arrays, "", threads) == whole
-
-
-@st.composite
-def programs_in_row_groups(draw: st.DrawFn) -> tuple[Program, int, int]:
-    """Convolutions that Winograd's algorithm takes, their groups of rows cut by pads, shuffles, residuals and steps that need other rows."""
-    b = Builder([draw(st.sampled_from([1, 8]))])
-    size = draw(st.integers(1, 30)), draw(st.integers(1, 50))
-    x = b.conv(0, 8)
-    for _ in range(draw(st.integers(1, 4))):
-        block = draw(st.sampled_from([1, 1, 2, 3]))
-        channels = draw(st.sampled_from([8, 9, 16])) * block**2
-        pads = {name: draw(st.integers(0, 3)) for name in ("pt", "pl", "pb", "pr")} if draw(st.booleans()) else {}
-        sizes = b.program().value_sizes(*size)
-        same = [v for v in range(len(b.values)) if b.channels(v) == channels and sizes[v] == sizes[x] and not pads]
-        epilogue = [Epilogue("Add", value=draw(st.sampled_from(same)))] if same and draw(st.booleans()) else []
-        epilogue.insert(draw(st.integers(0, len(epilogue))), Epilogue("LeakyRelu", a=0.2))
-        epilogue += [Epilogue("DepthToSpace", a=float(block)), Epilogue("Tanh")] if block > 1 else []
-        x = b.conv(x, channels, epilogue=epilogue, **pads)
-        if draw(st.integers(0, 3)) == 0:
-            x = b.conv(x, 8, sh=draw(st.integers(1, 3)), sw=draw(st.integers(1, 3)), dh=2)
-        try:
-            assume(max(b.program().value_sizes(*size)[x]) <= 200)
-        except PictureError:
-            reject()
-    outputs = draw(st.lists(st.integers(1, x), min_size=1, max_size=2, unique=True))
-    return b.program(*outputs), *size
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

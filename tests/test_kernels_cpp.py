@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from limits import HANGS
+from cpp_programs import build, run
 
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = ["-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
 SOURCES = ["tests/cpp/kernels_test.cpp", "csrc/targets/cpu.cpp", *(f"csrc/targets/{isa}.cpp" for isa in ("avx512", "scalar", "avx2", "neon"))]
+TESTED = "csrc/targets/"
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The test program, built from the sources of this checkout."""
-    if sys.platform == "win32":
-        pytest.skip("the test program guards its memory with mmap, which Windows lacks")
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler: install one or set CXX")
-    if not (ROOT / SOURCES[0]).is_file():
-        pytest.skip("the C++ sources are not part of this installation")
-    folder = tmp_path_factory.mktemp("kernels")
-
-    def build(source: str) -> Path:
-        target = folder / (Path(source).stem + ".o")
-        level = "-O1" if source.startswith("tests") else "-O3"  # -O3 is what the package is built with
-        done = subprocess.run([compiler, *FLAGS, level, "-c", str(ROOT / source), "-o", str(target)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return target
-
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(build, SOURCES))
-    subprocess.run([compiler, *map(str, objects), "-o", str(folder / "kernels_test")], check=True)
-    return folder / "kernels_test"
-
-
-def run(program: Path, *args: str, isa: str | None = None) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if k != "FASTSR_ISA"}
-    return subprocess.run([program, *args], capture_output=True, text=True, timeout=HANGS, env=env | ({"FASTSR_ISA": isa} if isa else {}))
+    """The test program."""
+    return build(tmp_path_factory.mktemp("kernels"), SOURCES, TESTED)
 
 
 def test_kernels(program: Path) -> None:
