@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANGS
 from programs import Builder, espcn, shuffle
 
 import fastsr
@@ -109,16 +110,16 @@ def test_of_large_pictures_one_is_pulled_ahead(monkeypatch: pytest.MonkeyPatch) 
 @needs_core
 def test_a_slow_iterable_does_not_hold_results_back() -> None:
     """A result that is there is handed out after one more picture was pulled, not when everything ahead was."""
-    model, pulled = Model(espcn(channels=(4, 4)), "cpu"), []
+    model, pulled, out = Model(espcn(channels=(4, 4)), "cpu"), [], []
 
     def slow() -> Iterator[np.ndarray]:
         for k in range(6):
-            time.sleep(0.3)
+            time.sleep(2 if k and not out else 0)  # long enough for the result before, on any machine
             pulled.append(k)
             yield small()
 
     results = model.upscale_many(slow(), threads=2)
-    next(results)
+    out.append(next(results))
     assert len(pulled) < 6
     assert len(list(results)) == 5
 
@@ -328,7 +329,7 @@ except KeyboardInterrupt:
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
-    out, error = child.communicate(timeout=60)
+    out, error = child.communicate(timeout=HANGS)
     assert (child.returncode, out) == (0, "interrupted\n"), error
 
 
@@ -336,7 +337,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("how", ["pass", "sys.exit(0)", "keep = [results]; keep.append(keep)"])
 def test_a_process_that_ends_in_the_middle(how: str) -> None:
     child = script(f"results = model.upscale_many(picture for _ in iter(int, 1)); next(results); {how}")
-    _, error = child.communicate(timeout=60)
+    _, error = child.communicate(timeout=HANGS)
     assert (child.returncode, error) == (0, "")
 
 
@@ -359,7 +360,7 @@ code = os.waitpid(pid, 0)[1]
 assert code == 0, code
 assert len(list(results)) == 19
 """)
-    _, error = child.communicate(timeout=60)
+    _, error = child.communicate(timeout=HANGS)
     assert (child.returncode, error) == (0, "")
 
 
@@ -376,6 +377,6 @@ for _ in model.upscale_many((picture for _ in range(40)), threads=2):
     pass
 print((peak() - before) // 1024)
 """)
-    out, error = child.communicate(timeout=120)
+    out, error = child.communicate(timeout=HANGS)
     assert child.returncode == 0, error
     assert int(out) < 200  # MiB; all results together are 224, pictures 56
