@@ -1,6 +1,7 @@
 #include "engine/run.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -11,6 +12,16 @@
 
 namespace fastsr {
 namespace {
+
+// A lock that another thread held at fork() stays locked in the child for ever, so this gives up; others hold it for moments only.
+std::unique_lock<std::mutex> lock_or_give_up(std::mutex& mutex) {
+  std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+  for (int tries = 0; !lock.owns_lock() && tries < 100; ++tries) {
+    std::this_thread::yield();
+    static_cast<void>(lock.try_lock());
+  }
+  return lock;
+}
 
 double flops_of(const Net& net) {
   double flops = 0;
@@ -47,11 +58,10 @@ Model::Model(const void* fsr, size_t bytes, const PlanOptions& options, const Ke
 }
 Model::~Model() = default;
 
-// A lock that another thread held at fork() stays locked in the child for ever, so these only try.
 // The smallest that holds n floats, else the largest.
 Workspace Model::take_workspace(size_t n) const {
   Workspace w;
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  const std::unique_lock<std::mutex> lock = lock_or_give_up(mutex_);
   if (!lock.owns_lock() || idle_.empty()) return w;
   const auto better = [n](const Workspace& a, const Workspace& b) {
     return (a.capacity >= n) != (b.capacity >= n) ? a.capacity >= n : (a.capacity < b.capacity) == (a.capacity >= n);
@@ -65,7 +75,7 @@ Workspace Model::take_workspace(size_t n) const {
 }
 
 void Model::give_back(Workspace workspace) const {
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  const std::unique_lock<std::mutex> lock = lock_or_give_up(mutex_);
   if (!lock.owns_lock()) return;
   size_t kept = workspace.bytes();
   for (const Workspace& w : idle_) kept += w.bytes();
@@ -75,14 +85,14 @@ void Model::give_back(Workspace workspace) const {
 std::shared_ptr<const Prepared> Model::prepare(int h, int w, const std::vector<int>& values, const TilingOptions& options) const {
   std::shared_ptr<const Prepared> prepared;
   {
-    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    const std::unique_lock<std::mutex> lock = lock_or_give_up(mutex_);
     if (lock.owns_lock()) prepared = last_;
   }
   if (prepared && prepared->fits(h, w, values, options)) return prepared;
   prepared = std::make_shared<const Prepared>(*plan_, h, w, values, options);
   const double actions = static_cast<double>(h) * static_cast<double>(plan_->steps.size()) / prepared->tiling.chunk;
   if (actions * sizeof(Action) > kRememberedBytes) return prepared;
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  const std::unique_lock<std::mutex> lock = lock_or_give_up(mutex_);
   if (lock.owns_lock()) last_ = prepared;
   return prepared;
 }
