@@ -213,7 +213,7 @@ def programs_in_row_groups(draw: st.DrawFn) -> tuple[Program, int, int]:
     """Convolutions that Winograd's algorithm takes, their groups of rows cut by pads, shuffles, residuals and steps that need other rows."""
     b = Builder([draw(st.sampled_from([1, 8]))])
     size = draw(st.integers(1, 30)), draw(st.integers(1, 50))
-    x = b.conv(0, 8)
+    x = b.conv(0, 8, k=draw(st.sampled_from([3, 5])))
     for _ in range(draw(st.integers(1, 4))):
         block = draw(st.sampled_from([1, 1, 2, 3]))
         channels = draw(st.sampled_from([8, 9, 16])) * block**2
@@ -224,7 +224,7 @@ def programs_in_row_groups(draw: st.DrawFn) -> tuple[Program, int, int]:
         activation = draw(st.sampled_from([Epilogue("LeakyRelu", a=0.2), Epilogue("Clip", a=-1.0, b=1.0), b.prelu(channels)]))
         epilogue.insert(draw(st.integers(0, len(epilogue))), activation)
         epilogue += [shuffle(block), Epilogue("Tanh")] if block > 1 else []
-        x = b.conv(x, channels, epilogue=epilogue, **margins)
+        x = b.conv(x, channels, epilogue=epilogue, k=draw(st.sampled_from([3, 3, 5])), **margins)
         if draw(st.integers(0, 3)) == 0:
             x = b.conv(x, 8, sh=draw(st.integers(1, 3)), sw=draw(st.integers(1, 3)), dh=2)
         try:

@@ -83,17 +83,21 @@ void fuse(StepPlan& plan, const Program& program, int channels) {
   plan.before.erase(plan.before.begin(), plan.before.begin() + static_cast<ptrdiff_t>(taken));
 }
 
-bool suits_winograd(const Step& step) {
+bool suits_winograd(const Step& step, int size) {
   const ConvParams& p = step.conv;
-  return step.kind == Kind::kConv && p.kh == 3 && p.kw == 3 && p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && p.group == 1;
+  return step.kind == Kind::kConv && p.kh == size && p.kw == size && p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && p.group == 1;
 }
 
 Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOptions& options) {
-  if (!suits_winograd(step)) return Algorithm::kDirect;
+  if (suits_winograd(step, 5)) {
+    const bool open = !options.algorithm || *options.algorithm == Algorithm::kConv16;
+    return (open ? winograd_pays(cin, cout, 5) : *options.algorithm == Algorithm::kWinograd) ? Algorithm::kWinograd : Algorithm::kDirect;
+  }
+  if (!suits_winograd(step, 3)) return Algorithm::kDirect;
   if (options.algorithm && *options.algorithm == Algorithm::kWinograd16) return Algorithm::kWinograd2d;
   if (options.algorithm && *options.algorithm != Algorithm::kConv16) return *options.algorithm;
   if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
-  return winograd_pays(cin, cout) ? Algorithm::kWinograd : Algorithm::kDirect;
+  return winograd_pays(cin, cout, 3) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
 
 bool suits_conv16(const Step& step) {
@@ -112,7 +116,7 @@ size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv
   switch (s.algorithm) {
     case Algorithm::kWinograd16: return plan.fast->winograd16_pack_size(s.cout, s.cin) / sizeof(float);
     case Algorithm::kConv16: return plan.fast->conv16_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
-    case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin);
+    case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin, conv.kh);
     case Algorithm::kWinograd2d: return k.winograd2d_pack_size(s.cout, s.cin);
     default: return k.conv_pack_size(s.cout, s.cin, s.n_taps);
   }
@@ -124,7 +128,7 @@ double StepPlan::cost_per_pixel() const {
   // Multiplications saved, against transforms of each input and output channel.
   const double transforms = 1.0 / cin + 1.0 / cout;
   switch (algorithm) {
-    case Algorithm::kWinograd: return flops_per_pixel * (0.5 + 1.5 * transforms);
+    case Algorithm::kWinograd: return flops_per_pixel * (n_taps == 9 ? 0.5 + 1.5 * transforms : 0.4 + 0.25 * transforms);
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
     case Algorithm::kConv16: return flops_per_pixel * 0.5;
@@ -157,7 +161,7 @@ std::string StepPlan::kernel(const Step& step) const {
 Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptions& options) {
   if (options.precision != Precision::kFast) return Algorithm::kDirect;
   const auto takes = [&](Algorithm algorithm, bool pays) { return options.algorithm ? *options.algorithm == algorithm : pays; };
-  if (suits_winograd(step) && takes(Algorithm::kWinograd16, winograd16_pays(plan.cin, plan.cout))) return Algorithm::kWinograd16;
+  if (suits_winograd(step, 3) && takes(Algorithm::kWinograd16, winograd16_pays(plan.cin, plan.cout))) return Algorithm::kWinograd16;
   if (suits_conv16(step) && takes(Algorithm::kConv16, conv16_pays(plan.cin, plan.cout, step.conv.kh, step.conv.kw))) return Algorithm::kConv16;
   return Algorithm::kDirect;
 }
@@ -248,8 +252,12 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
       pack_fast(*plan, i, plan->weights.get() + place.at, w, ranges[i]);
       continue;
     }
-    if (s.algorithm != Algorithm::kDirect) {
-      (s.algorithm == Algorithm::kWinograd ? kernels->winograd_pack : kernels->winograd2d_pack)(plan->weights.get() + place.at, w, s.cout, s.cin);
+    if (s.algorithm == Algorithm::kWinograd) {
+      kernels->winograd_pack(plan->weights.get() + place.at, w, s.cout, s.cin, step.conv.kh);
+      continue;
+    }
+    if (s.algorithm == Algorithm::kWinograd2d) {
+      kernels->winograd2d_pack(plan->weights.get() + place.at, w, s.cout, s.cin);
       continue;
     }
     for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)

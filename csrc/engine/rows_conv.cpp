@@ -173,7 +173,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   const int64_t top = conv_axis(step.conv, 0, size.h).first(y);
   const auto left = static_cast<int>(conv_axis(step.conv, 1, size.w).first(cols.lo));
   std::vector<void*> lines, residuals;
-  for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + 2; ++i)
+  for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + step.conv.kh - 1; ++i)
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
   for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, y + i, cols.lo));
 
@@ -210,6 +210,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   rows.residual = residual.empty() ? nullptr : residual.data();
   rows.out = out.data();
   rows.rows = n;
+  rows.size = step.conv.kh;
   rows.scratch = scratch;
   (plan.algorithm == Algorithm::kWinograd ? k_.winograd : k_.winograd2d)(rows);
 }

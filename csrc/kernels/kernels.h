@@ -41,14 +41,14 @@ struct ConvRow : ConvCommon {
   float* out;
 };
 
-// Output rows of a 3x3 convolution with stride 1, dilation 1 and one group, by Winograd's algorithm:
+// Output rows of a convolution of size x size, stride 1, dilation 1 and one group, by Winograd's algorithm:
 //   out[i][k][x] = store(bias[k] + sum over c, ky, kx of w[k][c][ky][kx] * in[i + ky][c * in_stride + x + kx]), i < rows
 //
-// winograd (winograd.h): F(4, 3) along y, 1..4 rows. `in` has six pointers. Every result depends on all six lines through rounding. So all of them must
-// hold the picture's values, or zeros outside it, whatever `rows` is, and a picture must be cut into the same groups of rows in every tiling. An infinity
-// or NaN in a line can reach all rows, as NaN.
+// winograd (winograd.h): F(4, size) along y, size 3 or 5, 1..4 rows. `in` has size + 3 pointers. Every result depends on all these lines through rounding.
+// So all of them must hold the picture's values, or zeros outside it, whatever `rows` is, and a picture must be cut into the same groups of rows in every
+// tiling. An infinity or NaN in a line can reach all rows, as NaN.
 //
-// winograd2d (winograd2d.h): F(4x4, 3x3), 36 multiply-adds per 16 results instead of 144. Any number of rows, that is ceil(rows / 4) groups of four one
+// winograd2d (winograd2d.h): F(4x4, 3x3), size 3, 36 multiply-adds per 16 results instead of 144. Any number of rows, that is ceil(rows / 4) groups of four one
 // below the other: `in` has 4 * groups + 2 pointers. Pixel 0 must lie at a multiple of 4 of the picture's columns in every tiling, and what was said of
 // lines holds for columns too: of every four columns of the result begun, all six columns of the input must hold the picture's values, or zeros outside
 // it. Over-read counts from the last of these; over-write from the last pixel as everywhere. `out` must not overlap what is read: pixels hold
@@ -58,7 +58,7 @@ struct WinogradRows : ConvCommon {
   const float* const* in;        // pointers to channel 0 at the leftmost tap of pixel 0
   const float* const* residual;  // `rows` pointers to rows of the residual, or null
   float* const* out;             // `rows` pointers
-  int rows;
+  int rows, size;
   float* scratch;  // winograd_scratch or winograd2d_scratch floats, which never shrink with growing width or rows; any alignment and contents
 };
 
@@ -76,13 +76,13 @@ struct Kernels {
   void (*conv_pack)(float* packed, const float* w, int cout, int cin, int n_taps);
   void (*conv)(const ConvRow& row);
 
-  // Floats needed for packed weights; w is (cout, cin, 3, 3) dense.
-  size_t (*winograd_pack_size)(int cout, int cin);
-  void (*winograd_pack)(float* packed, const float* w, int cout, int cin);
-  size_t (*winograd_scratch)(int cin, int cout, int width);
+  // Floats needed for packed weights; w is (cout, cin, size, size) dense.
+  size_t (*winograd_pack_size)(int cout, int cin, int size);
+  void (*winograd_pack)(float* packed, const float* w, int cout, int cin, int size);
+  size_t (*winograd_scratch)(int cin, int cout, int size, int width);
   void (*winograd)(const WinogradRows& rows);
 
-  // The same for winograd2d; rows: of a call.
+  // The same for winograd2d, size 3; rows: of a call.
   size_t (*winograd2d_pack_size)(int cout, int cin);
   void (*winograd2d_pack)(float* packed, const float* w, int cout, int cin);
   size_t (*winograd2d_scratch)(int cin, int cout, int width, int rows);
@@ -105,12 +105,19 @@ struct Kernels {
 };
 
 // Whether winograd is faster than conv, and winograd2d than both; the same for all instruction sets, so that their results agree. What is saved grows with
-// cin * cout, the transforms cost as cin + cout. Measured inside the engine (fastsr bench --kernels), Zen 5, rows of 480 pixels, AVX-512 / AVX2:
-//   winograd, times conv's rate     6->6 1.13 / 1.3, 32->4 1.04 / 1.4, 64->4 1.04 / 1.35, 4->64 1.2 / 1.4, 8->8 1.2 / 1.45, 12->12 1.4 / 1.55
-//                         not so    5->5 1.07 / 1.2, 64->3 0.9 / 1.3, 3->64 1.08 / 1.2, 32->3 0.9 / 1.3, 64->1 0.8 / 1.0, 1->64 0.7 / 0.65
+// cin * cout, the transforms cost as cin + cout, that of the input little where cin is 1. Measured inside the engine (fastsr bench --kernels), Zen 5, rows of
+// 480 pixels, AVX-512 / AVX2:
+//   winograd, times conv's rate     6->6 1.1 / 1.3, 32->4 1.05 / 1.35, 64->4 1.05 / 1.3, 4->64 1.4 / 1.4, 3->64 1.3 / 1.35, 3->24 1.1 / 1.3, 2->32 1.15 / 1.15
+//                         not so    5->5 1.07 / 1.2, 64->3 0.9 / 1.3, 3->16 1.1 / 1.2, 2->16 1.0 / 1.15, 64->1 0.8 / 1.0, 1->64 1.0 / 0.9
+//                of 5x5   1->8 1.1 / 1.2, 1->64 1.45 / 1.4, 2->1 1.3 / 1.3, 2->2 1.2 / 1.2, 32->1 1.35 / 1.35, 64->3 1.4 / 1.75, 56->4 1.55 / 1.85,
+//                         12->12 1.9 / 2.1, 3->64 1.9 / 1.75, 64->64 2.8 / 2.6
+//                         not so    1->1 0.9 / 0.95, 1->4 1.1 / 1.0, 1->6 1.1 / 1.05
 //   winograd2d, times winograd's    12->12 1.1 / 1.3, 8->64 1.03 / 1.4, 32->9 1.15 / 1.35, 64->8 1.0 / 1.25, 16->16 1.2 / 1.4, 64->16 1.25 / 1.45
 //                         not so    8->8 0.95 / 1.05, 10->10 1.0 / 1.1, 16->8 1.07 / 1.2
-inline bool winograd_pays(int cin, int cout) { return 2 * static_cast<int64_t>(cin) * cout >= 7 * (static_cast<int64_t>(cin) + cout); }
+inline bool winograd_pays(int cin, int cout, int size) {
+  if (size == 5) return cin >= 2 || cout >= 8;
+  return static_cast<int64_t>(cin) * cout >= 3 * (static_cast<int64_t>(cin) + cout) || (cin >= 2 && cout >= 24);
+}
 inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 6 * (static_cast<int64_t>(cin) + cout); }
 
 // One per target unit; null when the unit is not compiled for this platform.

@@ -3,8 +3,8 @@
 //   V[p] = (B^T d B)[p]    6x6 points p, from the 6x6 pixels under a tile; a vector holds the same point of neighbouring tiles of a group of rows
 //   M[p] = U[p] V[p]       sums over input channels, conv's register blocks with one tap, for each point; U = G w G^T
 //   y    = A^T M A + bias, then activation, residual and store as in conv
-// The transforms are winograd.h's, first down the columns, of whole vectors of pixels, then along the rows, of every fourth pixel; the output's in the
-// same order.
+// The transforms are those of winograd_transform.h, first down the columns, of whole vectors of pixels, then along the rows, of every fourth pixel; the
+// output's in the same order.
 //
 // Its points are the best here too. Errors as there, 64 -> 64 channels (the direct sum: RMS 7.3, worst 59):
 //   0, +-1, +-2       RMS 29.5   worst 336        0, +-1, +-1/2     RMS 27.9   worst 444
@@ -25,7 +25,7 @@
 #endif
 #include "conv.h"
 #include "kernels.h"
-#include "winograd.h"
+#include "winograd_transform.h"
 
 namespace fastsr {
 namespace FASTSR_TARGET {
@@ -41,7 +41,7 @@ size_t winograd2d_point_floats(int cout, int cin) { return (conv_pack_size(cout,
 size_t winograd2d_pack_size(int cout, int cin) { return kTilePoints * winograd2d_point_floats(cout, cin); }
 
 void winograd2d_pack(float* packed, const float* w, int cout, int cin) {
-  constexpr WinogradFilter g;
+  constexpr WinogradFilter<3> g;
   const ChannelBlocks blocks = channel_blocks(cout);
   const size_t point = winograd2d_point_floats(cout, cin);
   for (int b = 0, k0 = 0; b < blocks.count; b++) {  // in conv_pack's order

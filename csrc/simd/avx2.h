@@ -31,6 +31,8 @@ using M = __m256;
 // 16 registers.
 constexpr int kConvChannels = 6, kConvPreferred = 4;
 constexpr int kConvVectors[] = {0, 8, 5, 3, 3, 2, 2};
+// winograd_few: output channels and vectors of a register block.
+constexpr int kFewChannels = 4, kFewVectors = 2;
 
 FASTSR_INLINE V load(const float* p) { return _mm256_loadu_ps(p); }
 FASTSR_INLINE V load_once(const float* p) { V a = load(p); FASTSR_OPAQUE("x", a); return a; }  // not again at each use

@@ -30,6 +30,8 @@ using M = __mmask16;
 // 32 registers.
 constexpr int kConvChannels = 8, kConvPreferred = 8;
 constexpr int kConvVectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3};
+// winograd_few: output channels and vectors of a register block.
+constexpr int kFewChannels = 8, kFewVectors = 2;
 
 FASTSR_INLINE V load(const float* p) { return _mm512_loadu_ps(p); }
 FASTSR_INLINE V load_once(const float* p) { V a = load(p); FASTSR_OPAQUE("v", a); return a; }  // not again at each use

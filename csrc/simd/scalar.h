@@ -22,6 +22,8 @@ struct M { uint32_t m[W]; };  // all bits or none
 // conv: most channels of a register block, the number that blocks have when it divides the channels, and vectors of a block for each channel count.
 constexpr int kConvChannels = 4, kConvPreferred = 4;
 constexpr int kConvVectors[] = {0, 4, 4, 2, 2};
+// winograd_few: output channels and vectors of a register block.
+constexpr int kFewChannels = 4, kFewVectors = 2;
 
 #define FASTSR_LANES(expr) V r; for (int i = 0; i < W; i++) r.v[i] = (expr); return r
 
