@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "engine/elements.h"
+#include "engine/phases.h"
 #include "targets/fast.h"
 
 namespace fastsr {
@@ -236,6 +237,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);
   }
   choose_elements(*plan, ranges);
+  set_phases(*plan);
   plan->weights = aligned_floats(total + 16);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];

@@ -74,22 +74,24 @@ Share TileRunner::share(const Action& action, int threads) const {
   const int rows = action.to - action.from;
   if (action.what != Action::kMake) return {(rows + threads - 1) / threads, 1};
   const size_t s = idx(action.index);
-  const int group = net_.plan.steps[s].row_group, groups = (rows + group - 1) / group;
-  const int width = strip_->values[idx(net_.step(s).out)].cols.size() / net_.plan.steps[s].block, most_parts = (width + kPartColumns - 1) / kPartColumns;
+  const StepPlan& plan = net_.plan.steps[s];
+  const int group = plan.row_group, above = action.from - plan.group_begin(0, action.from), groups = (rows + above + group - 1) / group;
+  const int width = strip_->values[idx(net_.step(s).out)].cols.size() / plan.block + columns_before(net_, s, *strip_);
+  const int most_parts = (width + kPartColumns - 1) / kPartColumns;
   if (groups % threads != 0 && groups < 4 * threads && net_.step(s).kind == Kind::kConv && most_parts > 1) {
     int parts = 1;
     while (parts < most_parts && groups * parts % threads != 0) ++parts;
-    return {group, parts};
+    return {group, parts, above};
   }
-  const int most = std::max((net_.plan.steps[s].col_group > 1 ? strip_->call_rows[s] : 8) / group, 1);
+  const int most = std::max((plan.col_group > 1 ? strip_->call_rows[s] : 8) / group, 1);
   const int turns = (groups + threads * most - 1) / (threads * most) * threads;
-  return {(groups + turns - 1) / turns * group, 1};
+  return {(groups + turns - 1) / turns * group, 1, above};
 }
 
 void TileRunner::act(const Action& action, Share share, int unit) {
   const double start = timed_ ? now() : 0;
   const size_t n_steps = net_.active.size(), i = idx(action.index);
-  const int from = action.from + unit / share.parts * share.rows, to = std::min(from + share.rows, action.to);
+  const int first = action.from - share.above + unit / share.parts * share.rows, from = std::max(first, action.from), to = std::min(first + share.rows, action.to);
   size_t entry = i;
   double pixels = 0;
   // A strip may have no column of a value: nothing of an output that is much narrower than the input.
@@ -122,6 +124,7 @@ void TileRunner::clear_margins(int v, int y, bool left, bool right) {
     const int n = std::min(r.before, r.gap);
     T* const before = element<T>(v, y, r.origin) - n;
     if (std::any_of(before, before + n, [](T e) { return e != 0; })) std::fill_n(before, n, T{0});
+    for (int c = 0; r.origin < 0 && c < r.lines; ++c) std::fill_n(element<T>(v, y, r.origin) + c * r.stride, -r.origin, T{0});
   }
   T* const behind = element<T>(v, y, r.end);
   for (int c = 0; right && c < r.lines; ++c) std::fill_n(behind + c * r.stride, r.gap, T{0});
@@ -166,12 +169,12 @@ const float* TileRunner::floats(int v, int y, Span cols, int c) {
 // y * block + block - 1 of the output. Returns how many pixels it made.
 double TileRunner::make_part(size_t s, int from, int to, int part, int parts) {
   const Span out_cols = strip_->values[idx(net_.step(s).out)].cols;
-  const int block = net_.plan.steps[s].block;
-  const Span whole{out_cols.lo / block, out_cols.hi / block}, cols = part_of(whole, part, parts);
+  const StepPlan& plan = net_.plan.steps[s];
+  const Span whole{out_cols.lo / plan.block - columns_before(net_, s, *strip_), out_cols.hi / plan.block}, cols = part_of(whole, part, parts);
   if (cols.size() <= 0) return 0;
   const int most = strip_->call_columns[s], calls = (cols.size() - 1) / most + 1;
   for (int y = from, n; y < to; y += n) {
-    n = std::min(strip_->call_rows[s], to - y);
+    n = std::min(plan.group_begin(0, y) + strip_->call_rows[s], to) - y;
     for (int k = 0; k < calls; ++k) {
       const Span some = part_of(cols, k, calls);
       if (some.size() > 0) make(s, y, n, some, some.lo == whole.lo, some.hi == whole.hi);
@@ -180,7 +183,8 @@ double TileRunner::make_part(size_t s, int from, int to, int part, int parts) {
   return double{1} * (to - from) * cols.size();
 }
 
-// Columns cols of rows y .. y + n - 1 of step s's result. left, right: whether these are the first and the last ones.
+// Columns cols of rows y .. y + n - 1 of step s's result, of which the first may lie before the picture if the step is in_place. left, right: whether
+// these are the first and the last ones.
 void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
@@ -195,21 +199,22 @@ void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) 
   // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats or pairs.
   const bool in_place = plan.in_place;
   const ptrdiff_t stride = in_place ? out.stride : row_stride(cols.size());
-  results_.resize(idx(n));
+  const int above = y - plan.group_begin(0, y);  // rows of the group that the picture's edge cuts off
+  results_.resize(idx(above + n));
   float* scratch = scratch_;
-  for (int i = 0; i < n; ++i) {
-    results_[idx(i)] = in_place ? row(step.out, y + i, cols.lo) : scratch;
+  for (int i = 0; i < above + n; ++i) {
+    results_[idx(i)] = in_place ? row(step.out, y - above + i, cols.lo) : scratch;
     if (!in_place) scratch += stride * step.channels;
   }
   if (plan.algorithm == Algorithm::kConv16) {
     for (int i = 0; i < n; ++i) conv16(s, y + i, results_[idx(i)], stride, cols, scratch);
   } else if (plan.algorithm != Algorithm::kDirect) {
-    winograd(s, y, n, results_.data(), in_place ? out.element : Element::kFloat, stride, cols, scratch);
+    winograd(s, y - above, above + n, results_.data(), in_place ? out.element : Element::kFloat, stride, cols, scratch);
   } else {
     make_result(s, y, static_cast<float*>(results_[0]), stride, cols, scratch);
   }
   for (int i = 0; i < n; ++i) {
-    auto* const result = static_cast<float*>(results_[idx(i)]);
+    auto* const result = static_cast<float*>(results_[idx(above + i)]);
     for (const RowOp& op : plan.before) apply(op, y + i, result, stride, step.channels, cols);
     if (block > 1) {
       shuffle(s, y + i, result, stride, cols, left, right, scratch);

@@ -21,10 +21,11 @@ struct RunContext {
   Calibration* calibration;                   // what the run reads is added here, unless null
 };
 
-// How an action is cut into units for several threads: `rows` each, whose columns are cut into `parts` where it is a convolution.
+// How an action is cut into units for several threads: `rows` each, but `above` fewer in the first; their columns are cut into `parts` where it is a
+// convolution.
 struct Share {
-  int rows = 1, parts = 1;
-  int units(const Action& action) const { return (action.to - action.from + rows - 1) / rows * parts; }
+  int rows = 1, parts = 1, above = 0;
+  int units(const Action& action) const { return (action.to - action.from + above + rows - 1) / rows * parts; }
 };
 
 class TileRunner {
@@ -57,7 +58,7 @@ class TileRunner {
   template <class T>
   T* element(int v, int y, int x) const {
     const Ring& r = ring(v);
-    return reinterpret_cast<T*>(rings_ + r.base) + r.first + (y % r.rows) * r.row + (x - r.origin);
+    return reinterpret_cast<T*>(rings_ + r.base) + r.first + ((y + r.rows) % r.rows) * r.row + (x - r.origin);
   }
   float* at(int v, int y, int x) const { return element<float>(v, y, x); }
   bool half(int v) const { return ring(v).element == Element::kHalf; }

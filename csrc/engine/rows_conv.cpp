@@ -164,7 +164,7 @@ std::vector<T*> as(const std::vector<void*>& pointers) {
 
 }  // namespace
 
-// Rows y .. y + n - 1 of a convolution by one of Winograd's algorithms, to rows dst[i] of `element`.
+// Rows y .. y + n - 1 of a convolution by one of Winograd's algorithms, to rows dst[i] of `element`. The first rows and columns may lie before the picture.
 void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
@@ -175,7 +175,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   std::vector<void*> lines, residuals;
   for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + step.conv.kh - 1; ++i)
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
-  for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, y + i, cols.lo));
+  for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, std::max(y + i, 0), cols.lo));
 
   const bool measure = run_.calibration && run_.calibration->steps[s] == Algorithm::kWinograd16;
   if (plan.algorithm == Algorithm::kWinograd16 || measure) {

@@ -72,6 +72,11 @@ bool Net::nothing_to_do(size_t s) const {
   return true;
 }
 
+Span Net::groups(size_t s, int axis, Span result) const {
+  const StepPlan& sp = plan.steps[s];
+  return result.size() <= 0 ? result : Span{sp.group_begin(axis, result.lo), sp.group_end(axis, result.hi - 1)};
+}
+
 bool Net::in_place(size_t s, size_t i, int channel) const {
   const Place out = place(step(s).out);
   return place(step(s).in[i]) == Place{out.root, out.channel + channel};
@@ -104,9 +109,10 @@ void Net::demand(int axis, const std::vector<Span>& outs, std::vector<Span>& spa
     if (full) out.lo = (*full)[static_cast<size_t>(st.out)].lo;
     out = align_out(out, sp.block);
     // Whole groups, the last one as far as the picture goes.
-    out = align_out(out, sp.block * (axis == 0 ? sp.row_group : sp.col_group));
-    out.hi = std::min(out.hi, size(st.out).along(axis));
-    const Span result{out.lo / sp.block, out.hi / sp.block}, shuffled = out;
+    Span result = groups(i, axis, {out.lo / sp.block, out.hi / sp.block});
+    result = {std::max(result.lo, 0), std::min(result.hi, result_extent(i, axis))};
+    out = {result.lo * sp.block, result.hi * sp.block};
+    const Span shuffled = out;
     for (int v : st.in) need(v, input_span(st, axis, size(v).along(axis), result_extent(i, axis), result));
     if (sp.residual >= 0) need(sp.residual, result);
     for (const RowOp& op : sp.before)
@@ -161,6 +167,12 @@ Span part_of(Span cols, int part, int parts) {
   return {at(part), at(part + 1)};
 }
 
+int columns_before(const Net& net, size_t s, const Strip& strip) {
+  const Span out = strip.values[idx(net.step(s).out)].cols;
+  const int first = out.lo / net.plan.steps[s].block;
+  return out.size() > 0 ? first - net.plan.steps[s].group_begin(1, first) : 0;
+}
+
 Band make_band(const Net& net, Span base) {
   Band band;
   band.base = base;
@@ -183,7 +195,9 @@ int rows_per_call(const StepPlan& plan, int width) {
   return plan.row_group * std::clamp((kTiles + across / 2) / across, 1, kMostGroups);
 }
 
-int result_width(const Net& net, size_t s, const Strip& strip) { return strip.values[idx(net.step(s).out)].cols.size() / net.plan.steps[s].block; }
+int result_width(const Net& net, size_t s, const Strip& strip) {
+  return strip.values[idx(net.step(s).out)].cols.size() / net.plan.steps[s].block + columns_before(net, s, strip);
+}
 
 size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
   const Step& st = net.step(s);
@@ -224,7 +238,7 @@ Strip make_strip(const Net& net, Span base) {
     ValueColumns& in = strip.values[idx(st.in[0])];
     const ConvAxis a = conv_axis(st.conv, 1, net.size(st.in[0]).w);
     const int block = net.plan.steps[i].block;
-    const Span result = align_out({out.lo / block, out.hi / block}, net.plan.steps[i].col_group);
+    const Span result = net.groups(i, 1, {out.lo / block, out.hi / block});
     const int64_t first = a.first(result.lo), last = a.last(result.hi - 1);
     in.left = static_cast<int>(std::max<int64_t>(in.left, in.cols.lo - first));
     in.right = static_cast<int>(std::max<int64_t>(in.right, last + 1 - in.cols.hi));
@@ -250,6 +264,21 @@ Strip make_strip(const Net& net, Span base) {
     bool margins = false;
   };
   std::vector<Root> roots(spans.size());
+  // Kernels write whole groups, and what is added to them is read in the same columns.
+  for (size_t i = 0; i < net.active.size(); ++i) {
+    if (!net.active[i]) continue;
+    const StepPlan& plan = net.plan.steps[i];
+    const int before = columns_before(net, i, strip);
+    if (before == 0) continue;
+    Root& out = roots[idx(net.place(net.step(i).out).root)];
+    out.all = hull(out.all, {-before, 0});
+    const auto reads = [&](int v) {
+      if (v >= 0) roots[idx(net.place(v).root)].left = std::max(roots[idx(net.place(v).root)].left, before);
+    };
+    reads(plan.residual);
+    for (const auto* ops : {&plan.before, &plan.after})
+      for (const RowOp& op : *ops) reads(op.value);
+  }
   for (size_t v = 0; v < spans.size(); ++v) {
     const ValueColumns& c = strip.values[v];
     if (c.cols.size() <= 0) continue;

@@ -35,6 +35,8 @@ struct Net {
   Place place(int v) const { return places[static_cast<size_t>(v)]; }
   // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
   bool in_place(size_t s, size_t i, int channel) const;
+  // The groups of step s's result that hold `result`, of which the first may begin before the picture and the last end behind it.
+  Span groups(size_t s, int axis, Span result) const;
   // Whether a step is a Concat whose inputs all lie where the result wants them.
   bool nothing_to_do(size_t s) const;
   // Extent of a step's result before its epilogue.
@@ -61,7 +63,7 @@ struct ValueColumns {
   Span cols;             // demand
   int left = 0, right = 0;  // zero margins: columns outside the picture that convolutions read
   // Of the root, see Place:
-  Span all;              // hull of its values' columns
+  Span all;              // hull of its values' columns, with what their first groups have before the picture
   ptrdiff_t stride = 0;  // elements from one channel to the next; what is left between channels is both one's right and the next one's left margin
   int before = 0;        // elements before the first channel of a row
   bool margins = false;
@@ -77,6 +79,9 @@ struct Strip {
   // vertically or the column phases of a strided convolution; or a copy for a sink.
   size_t scratch_floats = 0;
 };
+
+// Columns of the first group of step s's result that lie before the picture: kernels make them, but nobody reads them.
+int columns_before(const Net& net, size_t s, const Strip& strip);
 
 // Kernels write whole vectors; columns are cut where vectors of all kernels end, at multiples of this from a row's first column.
 constexpr int kPartColumns = 64;
