@@ -12,6 +12,7 @@ namespace fastsr {
 namespace {
 
 constexpr double kRoom = static_cast<double>(size_t{61} << 20) / sizeof(float);  // all threads together, when the engine chooses the tiles
+constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float);  // what a thread takes beside rings and scratch
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
 constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
 constexpr int kSmallCut = 4;       // cuts lie at multiples of this where the picture is large enough
@@ -99,8 +100,7 @@ class CostModel {
  public:
   // Of runs that advance by `chunk` rows.
   CostModel(const Net& net, int chunk) : net_(net), chunk_(chunk) {
-    const int middle = net.height / 2, half = std::max(16, 2 * chunk);
-    schedule_ = make_schedule(net, make_band(net, {std::max(0, middle - half), std::min(net.height, middle + half + 1)}), chunk);
+    schedule_ = make_schedule(net, make_band(net, {0, static_cast<int>(std::min<int64_t>(net.height, std::max(32, 4 * chunk)))}), chunk);
     for (size_t i = 0; i < net.active.size(); ++i) {
       const StepPlan& plan = net.plan.steps[i];
       const auto passes = static_cast<double>(plan.before.size() + plan.after.size() + (plan.block > 1) + 2);
@@ -177,9 +177,12 @@ struct Cuts {
   bool team;
   double floats, work, time;
 
-  double memory(double rings) const {
-    const double n = static_cast<double>(bands->pieces) * strips->pieces, workers = team ? threads : std::min<double>(threads, n);
-    return (team ? rings : workers * rings) + workers * calls->scratch;
+  double workers() const { return team ? threads : std::min(static_cast<double>(threads), static_cast<double>(bands->pieces) * strips->pieces); }
+  double memory(double rings) const { return (team ? rings : workers() * rings) + workers() * (calls->scratch + kThread); }
+  // With large pages.
+  double generous() const {
+    const double rings = generous_floats(model->exact_rings(*strips));
+    return (team ? rings : workers() * rings) + workers() * (generous_floats(calls->scratch) + kThread);
   }
 };
 
@@ -289,6 +292,7 @@ Tiling make_tiling(const Net& net, const TilingOptions& options) {
     t.chunk = cuts.model->chunk();
     t.threads = cuts.threads;
     t.team = cuts.team;
+    t.generous = cuts.generous() <= kRoom;
     rows = cut(net.height, cuts.bands->pieces);
     cols = cut(net.width, cuts.strips->pieces);
     scratch = static_cast<size_t>(cuts.calls->scratch);

@@ -106,7 +106,7 @@ TileRunner& Job::runner(int slot_index) {
 
 float* Job::room(Workspace& workspace, size_t floats) {
   if (!workspace.capacity) workspace = take_(floats);
-  return workspace.room(floats);
+  return workspace.room(floats, prepared_.tiling.generous);
 }
 
 void Job::run_tiles() {

@@ -1,6 +1,7 @@
 #include "engine/plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
@@ -24,17 +25,20 @@ constexpr size_t kLargePage = size_t{2} << 20, kLarge = size_t{256} << 10;  // f
 
 void AlignedFree::operator()(float* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
 
-AlignedFloats aligned_floats(size_t n) {
+double generous_floats(double n) {
+  constexpr double page = static_cast<double>(kLargePage) / sizeof(float);
+  return n * sizeof(float) >= static_cast<double>(kLarge) ? std::ceil(n / page) * page : n;
+}
+
+AlignedFloats aligned_floats(size_t n, bool generous) {
   if (n > std::numeric_limits<size_t>::max() / 4 / sizeof(float)) throw Error(ErrorKind::kMemory, "not enough memory");
   size_t bytes = n * sizeof(float), alignment = 64;
-  if (bytes >= kLarge) {
-    alignment = kLargePage;
-    bytes = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  }
+  if (bytes >= (generous ? kLarge : 2 * kLargePage)) alignment = kLargePage;
+  if (generous && alignment == kLargePage) bytes = (bytes + kLargePage - 1) / kLargePage * kLargePage;
   void* p = ::operator new[](bytes, std::align_val_t{alignment}, std::nothrow);
   if (!p) throw Error(ErrorKind::kMemory, "not enough memory: " + std::to_string(bytes >> 20) + " MiB wanted");
 #if defined(__linux__)
-  if (alignment == kLargePage) madvise(p, bytes, MADV_HUGEPAGE);  // only a wish
+  if (alignment == kLargePage) madvise(p, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);  // only a wish
 #endif
   return AlignedFloats(static_cast<float*>(p), AlignedFree{alignment});
 }

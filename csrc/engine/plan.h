@@ -17,8 +17,12 @@ struct AlignedFree {
 };
 using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
 
-// `n` floats, aligned to a cache line (large ones to 2 MiB, in large pages where the system has them), uninitialised. Throws Error(kMemory).
-AlignedFloats aligned_floats(size_t n);
+// `n` floats, aligned to a cache line, uninitialised; many of them in large pages where the system has these, which take up to 2 MiB more if `generous`.
+// Throws Error(kMemory).
+AlignedFloats aligned_floats(size_t n, bool generous = true);
+
+// Floats that a generous one takes.
+double generous_floats(double n);
 
 // One epilogue entry as a pass over rows.
 struct RowOp {

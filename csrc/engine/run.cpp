@@ -41,11 +41,11 @@ constexpr size_t kIdleBytes = size_t{160} << 20;  // workspaces kept between run
 
 }  // namespace
 
-float* Workspace::room(size_t n) {
+float* Workspace::room(size_t n, bool generous) {
   if (capacity < n) {
     floats.reset();
     capacity = 0;
-    floats = aligned_floats(n);
+    floats = aligned_floats(n, generous);
     capacity = n;
   }
   return floats.get();

@@ -19,8 +19,8 @@ struct Workspace {
   AlignedFloats floats;
   size_t capacity = 0;
   size_t bytes() const { return capacity * sizeof(float); }
-  // At least n floats; what they held is lost. Throws Error(kMemory).
-  float* room(size_t n);
+  // At least n floats; what they held is lost. generous: see aligned_floats. Throws Error(kMemory).
+  float* room(size_t n, bool generous);
 };
 
 // What a step took: processor time of all threads, and the pixels of its result that were made (before a shuffle).

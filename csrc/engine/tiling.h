@@ -125,6 +125,7 @@ struct Tiling {
   int chunk = 1;           // input rows that a tile advances by
   int threads = 1;         // that work; fewer than there are where their scratch would take too much
   bool team = false;       // they work together on each tile; otherwise each takes tiles of its own
+  bool generous = true;    // whether memory is taken in whole large pages
   size_t zero_floats = 0;  // of the shared zero row
 };
 
