@@ -59,6 +59,9 @@ class Model:
     def working_bytes(self, height: int, width: int, threads: int = 0) -> float:
         """Memory of a run for all outputs beyond inputs, outputs and weights: rows and what kernels need while they work. Raises PictureError."""
 
+    def working_memory(self, height: int, width: int, threads: int = 0) -> dict[str, int]:
+        """The same in parts, see `fastsr.backends.Executable.working_memory`."""
+
     @property
     def isa(self) -> str:
         """The instruction set that this model was made for."""

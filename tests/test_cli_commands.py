@@ -73,6 +73,8 @@ def test_info_of_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
         fastsr.load(tmp_path / "a.fsr", "cpu", precision).run(x)
         monkeypatch.delenv("FASTSR_DEBUG")
         mib[precision] = float(re.findall(r"([\d.]+) MiB in all", capfd.readouterr().err)[-1])
+        assert engine["scratch_bytes"] == engine["scratch_bytes_per_thread"] * engine["working_threads"]
+        assert 0 <= engine["bytes"] - engine["rings_bytes"] - engine["scratch_bytes"] < 0.1 * engine["bytes"]
         assert mib[precision] - 0.06 <= engine["bytes"] / 2**20 <= mib[precision] * 1.15
     assert mib["fast"] <= mib["f32"]
     assert told("--size", "900x8000")["bytes"] < 1.2 * told("--size", "900x2000")["bytes"]
@@ -80,6 +82,10 @@ def test_info_of_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
     assert told("--size", "300x200")["precision"] == "fast"
     assert main(["info", str(tmp_path / "a.fsr"), "--size", "300x200"]) == 0
     assert "for the C++ core in fast with" in capfd.readouterr().out
+    monkeypatch.delenv("FASTSR_PRECISION")
+    assert main(["info", str(tmp_path / "a.fsr"), "--size", "300x200"]) == 0
+    text = capfd.readouterr().out
+    assert [text.count(s) for s in ("core in f32", "core in fast", "kernel scratch", "packed weights")] == [1, 1, 2, 2]
 
 
 def test_info_dumps_each_pass(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

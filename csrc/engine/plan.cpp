@@ -243,6 +243,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
   choose_elements(*plan, ranges);
   set_phases(*plan);
   plan->weights = aligned_floats(total + 16);
+  plan->weight_bytes = (total + 16) * sizeof(float);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
     if (step.kind != Kind::kConv) continue;

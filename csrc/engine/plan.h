@@ -104,6 +104,7 @@ struct Plan {
   std::vector<Element> elements;      // of each value's rows
   std::vector<Pairs> pairs;           // of each value that is kept so
   AlignedFloats weights;
+  size_t weight_bytes = 0;
 };
 
 struct PlanOptions {

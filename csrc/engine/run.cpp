@@ -37,7 +37,7 @@ double flops_of(const Net& net) {
 }
 
 constexpr double kRememberedBytes = 4 << 20;  // of schedules
-constexpr size_t kIdleBytes = size_t{160} << 20;  // workspaces kept between runs, per model
+constexpr size_t kIdleBytes = size_t{64} << 20;  // workspaces kept between runs, per model
 
 }  // namespace
 
@@ -71,6 +71,14 @@ Workspace Model::take_workspace(size_t n) const {
     if (better(*it, *best)) best = it;
   w = std::move(*best);
   idle_.erase(best);
+  if (w.capacity >= n) return w;
+  // New memory: what is left of runs of other sizes makes room for it.
+  size_t kept = n * sizeof(float);
+  for (const Workspace& idle : idle_) kept += idle.bytes();
+  while (kept > kIdleBytes && !idle_.empty()) {
+    kept -= idle_.back().bytes();
+    idle_.pop_back();
+  }
   return w;
 }
 
@@ -111,12 +119,14 @@ Model::Cost Model::cost(int h, int w, int tile, int threads) const {
   for (const OutputInfo& o : plan_->program.outputs) values.push_back(o.value);
   const Net net(*plan_, h, w, values);
   const Tiling tiling = make_tiling(net, {tile, 0, threads, Teams::kAny});
-  Cost cost{flops_of(net), 0};
+  Cost cost{flops_of(net), 0, 0, 0, 0};
   const Schedule schedule = make_schedule(net, tiling.bands[tiling.bands.size() / 2], tiling.chunk);
   const Strip& strip = tiling.strips[tiling.strips.size() / 2];
   const double tiles = static_cast<double>(tiling.strips.size()) * static_cast<double>(tiling.bands.size());
-  const double workers = tiling.team ? tiling.threads : std::min<double>(tiling.threads, tiles), rings = layout_floats(net, schedule, strip);
-  cost.bytes = (rings * (tiling.team ? 1 : workers) + static_cast<double>(strip.scratch_floats) * workers + static_cast<double>(tiling.zero_floats)) * sizeof(float);
+  cost.threads = static_cast<int>(tiling.team ? tiling.threads : std::min<double>(tiling.threads, tiles));
+  cost.rings = layout_floats(net, schedule, strip) * (tiling.team ? 1 : cost.threads) * sizeof(float);
+  cost.scratch = static_cast<double>(strip.scratch_floats) * sizeof(float);
+  cost.bytes = cost.rings + cost.scratch * cost.threads + static_cast<double>(tiling.zero_floats) * sizeof(float);
   return cost;
 }
 

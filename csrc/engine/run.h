@@ -64,6 +64,8 @@ class Model {
   // Floating point operations and bytes of working memory (rings and scratch) of one run for all outputs, to judge a file before running it.
   struct Cost {
     double flops, bytes;
+    double rings, scratch;  // bytes: all rings; scratch of one thread
+    int threads;            // that work
   };
   Cost cost(int h, int w, int tile, int threads = 1) const;
 

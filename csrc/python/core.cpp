@@ -226,9 +226,23 @@ class PyModel {
            (options_.tile > 0 ? "tiles of " + std::to_string(options_.tile) : "tiles chosen by picture");
   }
 
-  double working_bytes(int height, int width, int threads) const {
+  Model::Cost cost(int height, int width, int threads) const {
     if (height < 1 || width < 1) throw Error(ErrorKind::kArgument, "the size is out of range");
-    return model_.cost(height, width, options_.tile, std::clamp(threads > 0 ? threads : get_num_threads(), 1, kMaxThreads)).bytes;
+    return model_.cost(height, width, options_.tile, std::clamp(threads > 0 ? threads : get_num_threads(), 1, kMaxThreads));
+  }
+
+  double working_bytes(int height, int width, int threads) const { return cost(height, width, threads).bytes; }
+
+  py::dict working_memory(int height, int width, int threads) const {
+    const Model::Cost c = cost(height, width, threads);
+    py::dict parts;
+    parts["bytes"] = static_cast<int64_t>(c.bytes);
+    parts["working_threads"] = c.threads;
+    parts["rings_bytes"] = static_cast<int64_t>(c.rings);
+    parts["scratch_bytes_per_thread"] = static_cast<int64_t>(c.scratch);
+    parts["scratch_bytes"] = static_cast<int64_t>(c.scratch * c.threads);
+    parts["weights_bytes"] = static_cast<int64_t>(model_.plan().weight_bytes);
+    return parts;
   }
 
   std::string isa() const { return model_.plan().kernels->isa; }
@@ -405,6 +419,7 @@ PYBIND11_MODULE(_core, m) {
       .def("profile", &PyModel::profile, py::arg("inputs"), py::arg("threads") = 0)
       .def("describe", &PyModel::describe, py::arg("threads") = 0)
       .def("working_bytes", &PyModel::working_bytes, py::arg("height"), py::arg("width"), py::arg("threads") = 0)
+      .def("working_memory", &PyModel::working_memory, py::arg("height"), py::arg("width"), py::arg("threads") = 0)
       .def_property_readonly("isa", &PyModel::isa);
   py::class_<PyMany>(m, "Many")
       .def(py::init<const PyModel&, int>(), py::arg("model"), py::arg("threads"), py::keep_alive<1, 2>())

@@ -72,8 +72,12 @@ class Executable(ABC):
         """A stream that computes on that many threads (None: as many as a run) and their number; None where pictures go one after another."""
         return None
 
-    def working_bytes(self, height: int, width: int) -> int | None:
-        """Memory that a run of the network on inputs of that size takes beyond inputs, outputs and weights; None where nobody knows beforehand."""
+    def working_memory(self, height: int, width: int) -> dict[str, int] | None:
+        """What a run of the network on inputs of that size takes beyond inputs and outputs; None where nobody knows beforehand.
+
+        `bytes`: all but the weights. Of these `rings_bytes`: rows of values; `scratch_bytes`: what kernels need while they work,
+        `scratch_bytes_per_thread` for each of the `working_threads`. `weights_bytes`: the weights, made ready for the kernels.
+        """
         return None
 
     def describe(self) -> str:

@@ -58,9 +58,9 @@ class Cpu(Executable):
         n = threads or self._threads or get_num_threads()
         return _core.Many(self._model, n), n
 
-    def working_bytes(self, height: int, width: int) -> int:
-        """See `Executable.working_bytes`."""
-        return int(self._model.working_bytes(height, width, threads=self._threads or get_num_threads()))
+    def working_memory(self, height: int, width: int) -> dict[str, int]:
+        """See `Executable.working_memory`."""
+        return self._model.working_memory(height, width, threads=self._threads or get_num_threads())
 
     def describe(self) -> str:
         """Backend, instruction set, threads and tiles."""

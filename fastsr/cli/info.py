@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("model", metavar="MODEL", help="model file (.pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
     p.add_argument("--size", type=size, default=(1080, 1920), metavar="WxH", help="picture for memory and arithmetic (default 1920x1080)")
-    p.add_argument("--precision", choices=knobs.PRECISION.choices, help="of the engine whose memory is shown (default f32)")
+    p.add_argument("--precision", choices=knobs.PRECISION.choices, help="of the engine whose memory is shown (default all)")
     p.add_argument("--json", action="store_true", help="everything as JSON")
     p.add_argument("--graph", action="store_true", help="print the graph as read, before and after each pass that changed it, and at the end")
     p.add_argument("--program", action="store_true", help="print the lowered program as text")
@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
         print(program.dump())
         return 0
     facts = describe(program, args.size)
-    facts["memory"]["engine"] = _engine(program, args.size, args.precision or knobs.PRECISION.read() or "f32")
+    chosen = args.precision or knobs.PRECISION.read()
+    engines = [_engine(program, args.size, precision) for precision in ([chosen] if chosen else knobs.PRECISION.choices)]
+    facts["memory"]["engine"], facts["memory"]["engines"] = engines[0], [e for e in engines if e]
     facts["model"] = label_of(args.model)
     if args.json:
         json.dump(facts, sys.stdout, indent=2)
@@ -123,7 +125,7 @@ def _engine(program: Program, picture: tuple[int, int], precision: str) -> dict[
         executable = backend_module("cpu").compile(program, precision=precision, tile=knobs.TILE.read_int())
     except ModelError:
         return None
-    return {"precision": precision, "threads": get_num_threads(), "bytes": executable.working_bytes(*picture)}
+    return {"precision": precision, "threads": get_num_threads(), **executable.working_memory(*picture)}
 
 
 def _layer(program: Program, step: Step, sizes: list[tuple[int, int]], growth: list[float]) -> dict[str, Any]:
@@ -256,11 +258,14 @@ def as_text(facts: dict[str, Any]) -> str:
         f"memory            {binary(memory['whole_picture_bytes'])} if {width}x{height} were computed in one piece,",
         f"                  {binary(memory['tile_bytes'])} for a tile of {memory['tile']}x{memory['tile']}, were it held whole",
     ]
-    engine = memory.get("engine")
-    if engine:
+    for engine in memory.get("engines", []):
         threads = f"{engine['threads']} thread{'s' if engine['threads'] > 1 else ''}"
+        scratch = f"{binary(engine['scratch_bytes_per_thread'])} for each of {engine['working_threads']}"
         lines[-1] += ","
-        lines.append(f"                  {binary(engine['bytes'])} for the C++ core in {engine['precision']} with {threads}, beyond input and output")
+        core = f"for the C++ core in {engine['precision']} with {threads}, beyond input and output"
+        lines.append(f"                  {binary(engine['bytes'])} {core}:")
+        lines.append(f"                  rows {binary(engine['rings_bytes'])}, kernel scratch {binary(engine['scratch_bytes'])} ({scratch});")
+        lines.append(f"                  packed weights beside it {binary(engine['weights_bytes'])}")
     return "\n".join(lines)
 
 
