@@ -77,7 +77,7 @@ def test_info_of_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
         assert 0 <= engine["bytes"] - engine["rings_bytes"] - engine["scratch_bytes"] < 0.1 * engine["bytes"]
         assert mib[precision] - 0.06 <= engine["bytes"] / 2**20 <= mib[precision] * 1.15
     assert mib["fast"] <= mib["f32"]
-    assert told("--size", "900x8000")["bytes"] < 1.2 * told("--size", "900x2000")["bytes"]
+    assert told("--size", "900x32000")["bytes"] < 1.2 * told("--size", "900x4000")["bytes"]
     monkeypatch.setenv("FASTSR_PRECISION", "fast")
     assert told("--size", "300x200")["precision"] == "fast"
     assert main(["info", str(tmp_path / "a.fsr"), "--size", "300x200"]) == 0
