@@ -49,7 +49,7 @@ struct ConvRow : ConvCommon {
 // tiling. An infinity or NaN in a line can reach all rows, as NaN.
 //
 // winograd2d (winograd2d.h): F(4x4, 3x3), size 3, 36 multiply-adds per 16 results instead of 144. Any number of rows, that is ceil(rows / 4) groups of four one
-// below the other: `in` has 4 * groups + 2 pointers. Pixel 0 must lie at a multiple of 4 of the picture's columns in every tiling, and what was said of
+// below the other: `in` has 4 * groups + 2 pointers. Tiles must begin at the same columns of the picture in every tiling, and what was said of
 // lines holds for columns too: of every four columns of the result begun, all six columns of the input must hold the picture's values, or zeros outside
 // it. Over-read counts from the last of these; over-write from the last pixel as everywhere. `out` must not overlap what is read: pixels hold
 // garbage until their turn comes.
