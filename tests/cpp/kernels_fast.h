@@ -1,5 +1,7 @@
 // Kernels of the tier `fast` against an exact model of their arithmetic, and against the convolution's meaning.
 #pragma once
+#include <tuple>
+
 #include "kernels_fast_model.h"
 
 namespace {
@@ -246,6 +248,9 @@ void test_fast(const std::vector<const FastKernels*>& isas) {
     }
   for (int width = 1; width <= 140; width++) test_fast_convolution(isas, 3, 2, width, 1 + pick(9), variant++);
   for (int width : {257, 1021}) test_fast_convolution(isas, 5, 13, width, 9, variant++);
+  for (const auto& [cin, cout, width, rows] :
+       {std::tuple{128, 128, 57, 7}, {256, 256, 13, 8}, {250, 67, 29, 5}, {180, 180, 34, 4}, {192, 32, 65, 12}, {129, 251, 20, 3}})
+    test_fast_convolution(isas, cin, cout, width, rows, variant++);
   for (variant = 0; variant < 420; variant++) test_fast_convolution(isas, 2, 9, 37, 4, variant);  // every combination
   for (int width = 1; width <= 80; width++) test_fast_range(isas, 1 + pick(4), width, 1 + pick(9), width % 2 ? Element::kHalf : Element::kFloat);
   test_fast_convolution(isas, 12, 12, 100, 8, 1, 0.3f);  // many are cut off
