@@ -21,6 +21,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar_int16.h"
 #endif
+#include "blocks16.h"
 #include "conv16_pack.h"
 #include "fast.h"
 #include "half.h"

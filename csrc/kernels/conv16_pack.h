@@ -7,8 +7,8 @@
 #endif
 #include <cmath>
 
+#include "blocks16.h"
 #include "fast.h"
-#include "half.h"
 
 namespace fastsr {
 namespace FASTSR_TARGET {
@@ -28,22 +28,6 @@ FASTSR_INLINE Terms16 terms16(int cin, int kh, int kw) {
   const int per_sum = kSumTerms / 2 / t.taps > 1 ? kSumTerms / 2 / t.taps : 1;
   if (t.lines > per_sum) t.sums = (t.lines + per_sum - 1) / per_sum;
   return t;
-}
-
-// Output channels in blocks that begin at even ones, in nearly equal numbers of two channels each: the first `larger` of `count` have one more.
-struct Blocks16 {
-  int cout, count, words, larger;  // words: of the smaller ones
-  int size(int block) const {
-    const int all = 2 * (words + (block < larger));
-    return block + 1 < count ? all : cout - 2 * ((count - 1) * words + (larger < count ? larger : count - 1));
-  }
-  int most() const { return larger ? 2 * (words + 1) < cout ? 2 * (words + 1) : cout : 2 * words < cout ? 2 * words : cout; }
-};
-
-FASTSR_INLINE Blocks16 blocks16(int cout) {
-  constexpr int kWords = kConv16Channels / 2;
-  const int words = pairs_of(cout), count = (words + kWords - 1) / kWords;
-  return {cout, count, words / count, words % count};
 }
 
 // The pair of a term that input channel c and tap (i, j) belong to, and which of the two it is; s: the sum.

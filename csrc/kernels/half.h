@@ -11,9 +11,6 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-FASTSR_INLINE size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-FASTSR_INLINE int pairs_of(int channels) { return channels / 2 + channels % 2; }
-
 // Within the half floats' range; NaN stays NaN.
 FASTSR_INLINE V saturated(V a) {
   constexpr float kHalfMax = 65504.0f;

@@ -25,8 +25,10 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar_int16.h"
 #endif
+#include "blocks16.h"
 #include "fast.h"
 #include "half.h"
+#include "winograd16_dot.h"
 #include "winograd16_pack.h"
 
 namespace fastsr {
@@ -55,9 +57,9 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   l.lines = static_cast<ptrdiff_t>(kPoints) * (2 * kTile * kDotVectors) * 2 * W;  // each part may be a run, with another column
   l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
   l.m = static_cast<ptrdiff_t>(kPoints2) * l.most * W + 16;
-  const DotChannels blocks = dot_channels(cout);
-  const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.m) * sizeof(int32_t)) / blocks.size);
-  l.channels = (fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count) * blocks.size;
+  const Blocks16 blocks = blocks16(cout);
+  const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.m) * sizeof(int32_t)) / blocks.most());
+  l.channels = (fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count) * blocks.most();
   return l;
 }
 
@@ -261,47 +263,6 @@ void measure_run(const Winograd16Rows& r, int group, int first, int halves, floa
   }
 }
 
-// ---- M -------------------------------------------------------------------------------------------------------------------------------------------
-
-// One point of KB output channels and NV vectors of tiles. ahead: weights that are wanted soon.
-template <class Dot, int KB, int NV>
-FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, int32_t* m, ptrdiff_t channel, const int16_t* ahead) {
-  I sum[KB][NV];
-  FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-    FASTSR_UNROLL for (int i = 0; i < NV; i++) sum[k][i] = zero();
-  }
-  for (; n_pairs > 0; n_pairs--, v += NV * 2 * W, u += 2 * KB, ahead += 2 * KB) {
-    FASTSR_PREFETCH(ahead);
-    Pairs in[NV];
-    FASTSR_UNROLL for (int i = 0; i < NV; i++) in[i] = load_pairs(v + i * 2 * W);
-    FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-      const Pair weight = load_pair(u + 2 * k);
-      FASTSR_UNROLL for (int i = 0; i < NV; i++) sum[k][i] = Dot::add(sum[k][i], in[i], weight);
-    }
-  }
-  FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-    FASTSR_UNROLL for (int i = 0; i < NV; i++) store_sums(m + k * channel + i * kPoints2 * W, sum[k][i]);
-  }
-}
-
-using DotBlock = void (*)(const int16_t*, const int16_t*, int, int32_t*, ptrdiff_t, const int16_t*);
-
-// block[channels][vectors]
-template <class Dot>
-struct DotBlocks {
-  DotBlock block[kDotChannels + 1][kDotVectors + 1];
-  constexpr DotBlocks() : block{} { fill<1, 1>(); }
-  template <int KB, int NV>
-  constexpr void fill() {
-    block[KB][NV] = dot_block<Dot, KB, NV>;
-    if constexpr (NV < kDotVectors) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kDotChannels) {
-      fill<KB + 1, 1>();
-    }
-  }
-};
-
 // ---- y -------------------------------------------------------------------------------------------------------------------------------------------
 
 FASTSR_INLINE V load_element(const void* p, Element type, ptrdiff_t at) {
@@ -329,9 +290,12 @@ FASTSR_INLINE void untile(V (&y)[kTile]) {
   y[3] = zip64_hi(hi01, hi23);
 }
 
-// Residual, activation and store of N neighbouring parts of a row.
+// Whether channel k waits for the next one, with which it makes words.
+FASTSR_INLINE bool first_of_two(const Winograd16Rows& r, int k) { return k % 2 == 0 && k + 1 < r.cout; }
+
+// Residual, activation and store of N neighbouring parts of a row. `first`: N vectors, from the first channel of two to the second one.
 template <int N>
-FASTSR_INLINE void finish_parts(const Winograd16Rows& r, V (&y)[N], int k, int row, ptrdiff_t x) {
+FASTSR_INLINE void finish_parts(const Winograd16Rows& r, V (&y)[N], int k, int row, ptrdiff_t x, uint32_t* first) {
   if (!r.residual || !r.residual_first) activate(r, y, k);
   if (r.residual) {
     FASTSR_UNROLL for (int i = 0; i < N; i++) y[i] = add(y[i], load_element(r.residual[row], r.residual_type, k * r.residual_stride + x + i * W));
@@ -341,7 +305,8 @@ FASTSR_INLINE void finish_parts(const Winograd16Rows& r, V (&y)[N], int k, int r
     uint32_t* const out = static_cast<uint32_t*>(r.out[row]) + k / 2 * r.out_stride + x;
     FASTSR_UNROLL for (int i = 0; i < N; i++) {
       const I value = whole(mul(y[i], set1(r.out_pairs.scale[k])), set1(r.out_pairs.most));
-      store_words(out + i * W, k % 2 ? words(load_ints(out + i * W), value) : words(value, zero()));
+      if (first_of_two(r, k)) store_words(first + i * W, value);
+      else store_words(out + i * W, k % 2 ? words(load_ints(first + i * W), value) : words(value, zero()));
     }
   } else if (r.out_type == Element::kHalf) {
     uint16_t* const out = static_cast<uint16_t*>(r.out[row]) + k * r.out_stride + x;
@@ -352,16 +317,34 @@ FASTSR_INLINE void finish_parts(const Winograd16Rows& r, V (&y)[N], int k, int r
   }
 }
 
-// The same of a row of a vector of tiles.
-FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x) {
+// Activation and store of a row of a vector of tiles; `first` has tiles too.
+FASTSR_INLINE void finish_pairs(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x, uint32_t* first) {
+  const V scale = set1(r.out_pairs.scale[k]), most = set1(r.out_pairs.most);
+  activate(r, y, k);
+  if (first_of_two(r, k)) {
+    FASTSR_UNROLL for (int i = 0; i < kTile; i++) store_words(first + i * W, whole(mul(y[i], scale), most));
+    return;
+  }
+  FASTSR_UNROLL for (int i = 0; i < kTile; i++) {
+    const I value = whole(mul(y[i], scale), most);
+    y[i] = as_floats(k % 2 ? words(load_ints(first + i * W), value) : words(value, zero()));
+  }
+  untile(y);
+  uint32_t* const out = static_cast<uint32_t*>(r.out[row]) + k / 2 * r.out_stride + x;
+  FASTSR_UNROLL for (int i = 0; i < kTile; i++) store_words(out + i * W, as_ints(y[i]));
+}
+
+// Residual, activation and store of a row of a vector of tiles.
+FASTSR_INLINE void finish(const Winograd16Rows& r, V (&y)[kTile], int k, int row, ptrdiff_t x, uint32_t* first) {
 #if FASTSR_STORE_TILES
   if (!r.residual && r.out_type == Element::kHalf) {
     if (r.act != Act::kRelu) activate(r, y, k);
     return store_tiles(static_cast<uint16_t*>(r.out[row]) + k * r.out_stride + x, y, r.act == Act::kRelu);
   }
 #endif
+  if (!r.residual && r.out_type == Element::kPairs) return finish_pairs(r, y, k, row, x, first);
   untile(y);
-  finish_parts(r, y, k, row, x);
+  finish_parts(r, y, k, row, x, first);
 }
 
 // The last steps of A^T, from sums and differences: 1 and 2 are the sum and the difference of these points, 3 and 4 these points, 0 and 5 the sum's
@@ -374,7 +357,8 @@ FASTSR_INLINE void transform_output(V sum0, V sum, V difference5, V difference, 
 }
 
 // Of one vector of tiles of output channel k, whose M is m.
-FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m, const float* coefs, int k, const Block16& block, int vector) {
+FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m, const float* coefs, int k, const Block16& block, int vector,
+                                      uint32_t* first) {
   float columns[kTile][kPoints * W];
   V start = set1(0.0f);
   FASTSR_NO_UNROLL for (int j = 0; j < kPoints; j++, m += W, coefs += 7) {
@@ -395,13 +379,14 @@ FASTSR_NOINLINE void winograd16_output(const Winograd16Rows& r, const int32_t* m
     const V sum = add(c[1], c[2]), difference = sub(c[1], c[2]);
     transform_output(add(c[0], sum), sum, add(c[5], difference), difference, c[3], c[4], t);
     if (!mixed) {
-      finish(r, t, k, kTile * groups[0] + i, static_cast<ptrdiff_t>(x[0]) * W);
+      finish(r, t, k, kTile * groups[0] + i, static_cast<ptrdiff_t>(x[0]) * W, first + i * kTile * W);
       continue;
     }
     untile(t);
     FASTSR_UNROLL for (int j = 0; j < kTile; j++) {
       V part[1] = {t[j]};
-      if (j < block.wanted(vector) && kTile * groups[j] + i < r.rows) finish_parts(r, part, k, kTile * groups[j] + i, static_cast<ptrdiff_t>(x[j]) * W);
+      if (j < block.wanted(vector) && kTile * groups[j] + i < r.rows)
+        finish_parts(r, part, k, kTile * groups[j] + i, static_cast<ptrdiff_t>(x[j]) * W, first + (i * kTile + j) * W);
     }
   }
 }
@@ -420,9 +405,11 @@ void winograd16(const Winograd16Rows& r) {
   const float* const coefs = static_cast<const float*>(r.weights) + scales_floats(r.cin);
   const int16_t* const u = reinterpret_cast<const int16_t*>(coefs + coefs_floats(r.cout));
   const size_t u_point = point_weights(r.cout, r.cin), weights = static_cast<size_t>(pairs_of(r.cin)) * 2;
-  const DotChannels blocks = dot_channels(r.cout);
+  const Blocks16 blocks = blocks16(r.cout);
   const int n_lines = (r.rows + kTile - 1) / kTile * kTile + 2;
-  const int n_pairs = pairs_of(r.cin), per_pass = l.channels / blocks.size;
+  const int together = r.out_type == Element::kPairs ? 2 : 1;
+  alignas(64) uint32_t first_channel[kTile * kTile * W];
+  const int n_pairs = pairs_of(r.cin), per_pass = l.channels / blocks.most();
   for (int b = 0; b < l.count; b++) {
     const Block16 block(l, b);
     Fetch16 ahead(l, b == 0 ? r.in : nullptr, n_lines, kPoints, r.cin, r.in_type, r.in_stride, block.first, block.parts);  // later blocks' are there
@@ -445,7 +432,7 @@ void winograd16(const Winograd16Rows& r) {
       for (int p = 0; p < kPoints2; p++) {
         k1 = k0;
         for (int i = b0; i < b1; i++) {
-          const int kb = i < blocks.larger ? blocks.size : blocks.size - 1;
+          const int kb = blocks.size(i);
           const size_t at = static_cast<size_t>(k1) * weights;
           const size_t pass = b1 < blocks.count ? static_cast<size_t>(l.channels) * weights : 0;  // to the next pass, or back to the next block's first one
           const int16_t* const then = p + 1 < kPoints2 ? u + (p + 1) * u_point + at : u + (pass > 0 ? at + pass : at - static_cast<size_t>(k0) * weights);
@@ -455,9 +442,10 @@ void winograd16(const Winograd16Rows& r) {
           }
         }
       }
-      for (int k = k0; k < k1; k++)
+      for (int k = k0; k < k1; k += together)
         for (int i = 0; i < block.vectors; i++)
-          winograd16_output(r, m + (k - k0) * l.m + i * kPoints2 * W, coefs + static_cast<ptrdiff_t>(k) * kCoefs, k, block, i);
+          for (int c = k; c < k + together && c < k1; c++)
+            winograd16_output(r, m + (c - k0) * l.m + i * kPoints2 * W, coefs + static_cast<ptrdiff_t>(c) * kCoefs, c, block, i, first_channel);
       k0 = k1;
     }
   }

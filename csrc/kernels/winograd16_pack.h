@@ -7,8 +7,8 @@
 #endif
 #include <cmath>
 
+#include "blocks16.h"
 #include "fast.h"
-#include "half.h"
 
 namespace fastsr {
 namespace FASTSR_TARGET {
@@ -16,16 +16,6 @@ namespace {
 
 constexpr int kPoints = 6, kPoints2 = kPoints * kPoints, kTile = 4;
 constexpr int kCoefs = 7 * kPoints;       // floats per output channel, see winograd16_pack
-
-// Output channels in nearly equal blocks: the first `larger` of `count` have `size` channels, the others size - 1.
-struct DotChannels {
-  int count, size, larger;
-};
-
-FASTSR_INLINE DotChannels dot_channels(int cout) {
-  const int count = (cout + kDotChannels - 1) / kDotChannels, size = (cout + count - 1) / count;
-  return {count, size, cout - count * (size - 1)};
-}
 
 FASTSR_INLINE size_t scales_floats(int cin) { return round_up(16 + static_cast<size_t>(pairs_of(cin)) * 2 * kPoints2, 16); }
 FASTSR_INLINE size_t coefs_floats(int cout) { return round_up(static_cast<size_t>(cout) * kCoefs, 16); }
@@ -128,14 +118,14 @@ void winograd16_pack(void* packed, const float* w, int cout, int cin, const Wino
   float* coefs = head + scales_floats(cin);
   int16_t* const u = reinterpret_cast<int16_t*>(coefs + coefs_floats(cout));
   const size_t point = point_weights(cout, cin);
-  const DotChannels blocks = dot_channels(cout);
+  const Blocks16 blocks = blocks16(cout);
   const int n_pairs = pairs_of(cin);
   for (int c = 0; c < cin; c++)
     for (int p = 0; p < kPoints2; p++) limits[c / 2 * 2 * kPoints2 + 2 * p + c % 2] = static_cast<float>(limit16(range, margin, cin, p, c));
   const double r = balance16(w, cout, cin, limits, range);
   head[0] = static_cast<float>(r);
   for (int b = 0, k = 0; b < blocks.count; b++) {
-    const int kb = b < blocks.larger ? blocks.size : blocks.size - 1;
+    const int kb = blocks.size(b);
     int16_t* const block = u + static_cast<size_t>(k) * n_pairs * 2;
     for (int i = 0; i < kb; i++, k++, coefs += kCoefs) {
       const float* const row = w + static_cast<size_t>(k) * cin * 9;

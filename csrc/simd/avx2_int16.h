@@ -10,6 +10,7 @@
 // Dot::kVectors: of a block of conv16, for each number of channels.
 // load_words(p): pairs that lie one after the other, the first in the lower half of a word. load_ints: W words as integers, load_two_ints: the first two,
 // then zeros. low_half, high_half: a word's signed halves. words(lo, hi): lo's lower halves below hi's.
+// as_floats, as_ints: the same bits. kDotChannels is even.
 #pragma once
 #include <immintrin.h>
 
@@ -37,7 +38,6 @@ using Pair = __m256i;
 
 // 16 registers: 12 sums, 2 vectors of inputs, weights, products.
 constexpr int kDotChannels = 6, kDotVectors = 2;
-constexpr int kConv16Channels = 6;  // most channels of a block of conv16, an even number
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
@@ -78,6 +78,8 @@ FASTSR_INLINE I add(I a, I b) { return _mm256_add_epi32(a, b); }
 FASTSR_INLINE V to_float(I a) { return _mm256_cvtepi32_ps(a); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+FASTSR_INLINE V as_floats(I a) { return _mm256_castsi256_ps(a); }
+FASTSR_INLINE I as_ints(V a) { return _mm256_castps_si256(a); }
 FASTSR_INLINE I load_two_ints(const uint32_t* p) { return _mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE V low_half(I a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16)); }
 FASTSR_INLINE V high_half(I a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(a, 16)); }

@@ -21,7 +21,6 @@ using Pair = __m512i;
 
 // 32 registers: 24 sums, 3 vectors of inputs, weights, products.
 constexpr int kDotChannels = 8, kDotVectors = 3;
-constexpr int kConv16Channels = 8;
 constexpr int kConv16Vectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3, 2, 2};
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
@@ -93,6 +92,8 @@ FASTSR_INLINE I add(I a, I b) { return _mm512_add_epi32(a, b); }
 FASTSR_INLINE V to_float(I a) { return _mm512_cvtepi32_ps(a); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
 FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm512_loadu_si512(p); }
+FASTSR_INLINE V as_floats(I a) { return _mm512_castsi512_ps(a); }
+FASTSR_INLINE I as_ints(V a) { return _mm512_castps_si512(a); }
 FASTSR_INLINE I load_two_ints(const uint32_t* p) { return _mm512_zextsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE V low_half(I a) { return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(a, 16), 16)); }
 FASTSR_INLINE V high_half(I a) { return _mm512_cvtepi32_ps(_mm512_srai_epi32(a, 16)); }

@@ -17,7 +17,6 @@ using Pair = int16x4_t;
 
 // 32 registers: 24 sums, 3 vectors of inputs, weights.
 constexpr int kDotChannels = 8, kDotVectors = 3;
-constexpr int kConv16Channels = 8;
 
 FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
@@ -56,6 +55,8 @@ FASTSR_INLINE Pairs load_words(const uint32_t* p) {
   return vcombine_s16(vmovn_s32(vreinterpretq_s32_s16(a)), vshrn_n_s32(vreinterpretq_s32_s16(a), 16));
 }
 FASTSR_INLINE I load_ints(const uint32_t* p) { return vreinterpretq_s32_u32(vld1q_u32(p)); }
+FASTSR_INLINE V as_floats(I a) { return vreinterpretq_f32_s32(a); }
+FASTSR_INLINE I as_ints(V a) { return vreinterpretq_s32_f32(a); }
 FASTSR_INLINE I load_two_ints(const uint32_t* p) { return vreinterpretq_s32_u32(vcombine_u32(vld1_u32(p), vdup_n_u32(0))); }
 FASTSR_INLINE V low_half(I a) { return vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(a, 16), 16)); }
 FASTSR_INLINE V high_half(I a) { return vcvtq_f32_s32(vshrq_n_s32(a, 16)); }

@@ -14,7 +14,6 @@ struct Pairs { int16_t v[2 * W]; };
 struct Pair { int16_t v[2]; };
 
 constexpr int kDotChannels = 4, kDotVectors = 2;
-constexpr int kConv16Channels = 4;
 
 FASTSR_INLINE float half_value(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, rest = h & 0x7fffu;
@@ -87,6 +86,8 @@ FASTSR_INLINE I add(I a, I b) {  // modulo 2^32
 FASTSR_INLINE V to_float(I a) { return load_sums(a.v); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) { Pairs r; std::memcpy(r.v, p, sizeof r.v); return r; }
 FASTSR_INLINE I load_ints(const uint32_t* p) { I r; std::memcpy(r.v, p, sizeof r.v); return r; }
+FASTSR_INLINE V as_floats(I a) { V r; std::memcpy(r.v, a.v, sizeof r.v); return r; }
+FASTSR_INLINE I as_ints(V a) { I r; std::memcpy(r.v, a.v, sizeof r.v); return r; }
 FASTSR_INLINE I load_two_ints(const uint32_t* p) { I r = zero(); std::memcpy(r.v, p, sizeof r.v / 2); return r; }
 FASTSR_INLINE V low_half(I a) {
   V r;
