@@ -196,6 +196,11 @@ auto candidates(int extent, int smallest, int most, const Make& make) {
 class Search {
  public:
   Search(const Net& net, const TilingOptions& options) : net_(net), options_(options) {
+    // A network with many weights has them read for many rows at once.
+    double weights = 0;
+    for (size_t i = 0; i < net.active.size(); ++i)
+      if (net.active[i]) weights += static_cast<double>(net.plan.steps[i].packed_group);
+    room_ = std::max(kRoom, weights / 4);
     strips_ = candidates(net.width, 32, 512, [&](int n) { return make_strips(net, n, options.threads); });
     bands_ = candidates(net.height, 8, options.teams == Teams::kAlways ? 1 : 512, [&](int n) { return make_bands(net, n); });
     if (options.teams != Teams::kAlways) add(options.chunk > 0 ? options.chunk : small_chunk(net), false);
@@ -215,7 +220,10 @@ class Search {
     return chunk;
   }
 
-  // The fastest of those that fit into kRoom. Where a network takes more anyway, unless it is cut into pieces that are mostly halo or leaves most threads
+  // Floats that a run may take.
+  double room() const { return room_; }
+
+  // The fastest of those that fit into the room. Where a network takes more anyway, unless it is cut into pieces that are mostly halo or leaves most threads
   // without work, it gets a tenth more than it needs.
   Cuts best() {
     double least_work = list_.front().work, least = -1;
@@ -223,10 +231,10 @@ class Search {
     for (const Cuts& c : list_) least_work = std::min(least_work, c.work);
     for (const Cuts& c : list_) {
       if (c.work > kMostWork * least_work) continue;
-      fits = fits || (c.floats <= kRoom && c.threads >= std::min(options_.threads, kFewThreads));
+      fits = fits || (c.floats <= room_ && c.threads >= std::min(options_.threads, kFewThreads));
       if (c.threads == options_.threads && (least < 0 || c.floats < least)) least = c.floats;
     }
-    const double room = fits ? kRoom : std::max(kRoom, 1.1 * least);
+    const double room = fits ? room_ : std::max(room_, 1.1 * least);
     std::stable_sort(list_.begin(), list_.end(), [&](const Cuts& a, const Cuts& b) {
       return (a.floats <= room) != (b.floats <= room) ? a.floats <= room : a.time < b.time;
     });
@@ -246,7 +254,7 @@ class Search {
       for (const Strips::Calls& calls : strips.calls) {
         Cuts c{&model, &strips, &calls, nullptr, options_.threads, team, 0, 0, 0};
         add_fastest(c, rings);
-        while (c.threads > 1 && c.floats > kRoom) {
+        while (c.threads > 1 && c.floats > room_) {
           c.threads = (c.threads + 1) / 2;
           add_fastest(c, rings);
         }
@@ -268,6 +276,7 @@ class Search {
 
   const Net& net_;
   const TilingOptions& options_;
+  double room_;
   std::vector<Strips> strips_;
   std::vector<Bands> bands_;
   std::vector<std::unique_ptr<CostModel>> models_;
@@ -292,7 +301,7 @@ Tiling make_tiling(const Net& net, const TilingOptions& options) {
     t.chunk = cuts.model->chunk();
     t.threads = cuts.threads;
     t.team = cuts.team;
-    t.generous = cuts.generous() <= kRoom;
+    t.generous = cuts.generous() <= search.room();
     rows = cut(net.height, cuts.bands->pieces);
     cols = cut(net.width, cuts.strips->pieces);
     scratch = static_cast<size_t>(cuts.calls->scratch);
