@@ -66,7 +66,7 @@ def chain() -> Program:
 NETWORKS = {"dense": dense, "joins": joins, "chain": chain}
 
 
-ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd16", "conv16")
+ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd16", "conv16", "conv16rows")
 
 
 def run(
@@ -129,7 +129,7 @@ def test_same_bits(name: str, isa: str, precision: str) -> None:
 def test_random_programs(case: tuple[Program, int, int], threads: int, tile: int, chunk: int, algorithm: str) -> None:
     program, height, width = case
     arrays = inputs_for(program, height, width)
-    how = {"precision": "fast" if algorithm.endswith("16") else "f32", "algorithm": algorithm}
+    how = {"precision": "fast" if "16" in algorithm else "f32", "algorithm": algorithm}
     try:
         whole = run(program, arrays, **how, tile=max(height, width), chunk=height, threads=1, team=0)
     except PictureError:

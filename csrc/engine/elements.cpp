@@ -76,7 +76,7 @@ Pairs pairs_of(const Plan& plan, int v, const std::vector<InputRange>& ranges) {
   std::vector<double> powers(channels, 0.0);
   std::vector<size_t> readers;
   for (size_t i = 0; i < p.steps.size(); ++i) {
-    if (plan.steps[i].algorithm != Algorithm::kConv16 || p.steps[i].in[0] != v) continue;
+    if (!reads_pairs(plan.steps[i].algorithm) || p.steps[i].in[0] != v) continue;
     readers.push_back(i);
     for (size_t c = 0; c < channels; ++c) {
       largest[c] = std::max(largest[c], ranges[i].largest[c]);
@@ -89,7 +89,8 @@ Pairs pairs_of(const Plan& plan, int v, const std::vector<InputRange>& ranges) {
   for (size_t i : readers) {
     const ConvParams& conv = p.steps[i].conv;
     const float* w = p.tensors[idx(p.steps[i].weight)].data.data();
-    pairs.most = std::min(pairs.most, plan.fast->conv16_most(w, plan.steps[i].cout, plan.steps[i].cin, conv.kh, conv.kw, limits.data(), powers.data()));
+    const auto most = plan.steps[i].algorithm == Algorithm::kConv16 ? plan.fast->conv16_most : plan.fast->conv16_rows_most;
+    pairs.most = std::min(pairs.most, most(w, plan.steps[i].cout, plan.steps[i].cin, conv.kh, conv.kw, limits.data(), powers.data()));
   }
   for (float limit : limits) pairs.scale.push_back(pairs.most / limit);
   return pairs;
@@ -114,7 +115,7 @@ std::vector<char> possible_pairs(const Plan& plan) {
   const Program& p = plan.program;
   std::vector<char> possible(p.values.size(), 0);
   for (size_t i = 0; i < p.steps.size(); ++i)
-    if (plan.steps[i].algorithm == Algorithm::kConv16) possible[idx(p.steps[i].in[0])] = 1;
+    if (reads_pairs(plan.steps[i].algorithm)) possible[idx(p.steps[i].in[0])] = 1;
   const auto forbid = [&](int v) {
     if (v >= 0) possible[idx(v)] = 0;
   };

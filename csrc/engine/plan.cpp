@@ -100,7 +100,7 @@ Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOption
   }
   if (!suits_winograd(step, 3)) return Algorithm::kDirect;
   if (options.algorithm && *options.algorithm == Algorithm::kWinograd16) return Algorithm::kWinograd2d;
-  if (options.algorithm && *options.algorithm != Algorithm::kConv16) return *options.algorithm;
+  if (options.algorithm && !is_fast(*options.algorithm)) return *options.algorithm;
   if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
   return winograd_pays(cin, cout, 3) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
@@ -110,9 +110,14 @@ bool suits_conv16(const Step& step) {
   return step.kind == Kind::kConv && p.sh == 1 && p.sw == 1 && p.group == 1;
 }
 
+bool suits_conv16_rows(const Step& step) {
+  const ConvParams& p = step.conv;
+  return suits_conv16(step) && p.kh > 1 && p.dh == 1 && static_cast<int64_t>(p.kw) * p.dw <= kConv16RowsReach;
+}
+
 void set_algorithm(StepPlan& s, Algorithm algorithm) {
   s.algorithm = algorithm;
-  s.row_group = algorithm == Algorithm::kDirect || algorithm == Algorithm::kConv16 ? 1 : kWinogradRows;
+  s.row_group = algorithm == Algorithm::kDirect || algorithm == Algorithm::kConv16 ? 1 : algorithm == Algorithm::kConv16Rows ? 2 : kWinogradRows;
   s.col_group = algorithm == Algorithm::kWinograd2d || algorithm == Algorithm::kWinograd16 ? kWinogradRows : 1;
 }
 
@@ -121,6 +126,7 @@ size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv
   switch (s.algorithm) {
     case Algorithm::kWinograd16: return plan.fast->winograd16_pack_size(s.cout, s.cin) / sizeof(float);
     case Algorithm::kConv16: return plan.fast->conv16_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
+    case Algorithm::kConv16Rows: return plan.fast->conv16_rows_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin, conv.kh);
     case Algorithm::kWinograd2d: return k.winograd2d_pack_size(s.cout, s.cin);
     default: return k.conv_pack_size(s.cout, s.cin, s.n_taps);
@@ -137,6 +143,7 @@ double StepPlan::cost_per_pixel() const {
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
     case Algorithm::kConv16: return flops_per_pixel * 0.5;
+    case Algorithm::kConv16Rows: return flops_per_pixel * 0.4;
     default: return flops_per_pixel;
   }
 }
@@ -146,7 +153,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16", " conv16"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16", " conv16", " conv16rows"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -167,7 +174,10 @@ Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptio
   if (options.precision != Precision::kFast) return Algorithm::kDirect;
   const auto takes = [&](Algorithm algorithm, bool pays) { return options.algorithm ? *options.algorithm == algorithm : pays; };
   if (suits_winograd(step, 3) && takes(Algorithm::kWinograd16, winograd16_pays(plan.cin, plan.cout))) return Algorithm::kWinograd16;
-  if (suits_conv16(step) && takes(Algorithm::kConv16, conv16_pays(plan.cin, plan.cout, step.conv.kh, step.conv.kw))) return Algorithm::kConv16;
+  const ConvParams& p = step.conv;
+  const bool pays = suits_conv16(step) && conv16_pays(plan.cin, plan.cout, p.kh, p.kw);
+  if (suits_conv16_rows(step) && takes(Algorithm::kConv16Rows, pays && conv16_rows_pays(plan.cin, plan.cout, p.kh, p.kw))) return Algorithm::kConv16Rows;
+  if (suits_conv16(step) && takes(Algorithm::kConv16, pays)) return Algorithm::kConv16;
   return Algorithm::kDirect;
 }
 
@@ -177,8 +187,9 @@ void pack_fast(const Plan& plan, size_t i, float* packed, const float* w, InputR
   const StepPlan& s = plan.steps[i];
   const Step& step = plan.program.steps[i];
   const Pairs &in = plan.pairs[static_cast<size_t>(step.in[0])], &out = plan.pairs[static_cast<size_t>(step.out)];
-  if (s.algorithm == Algorithm::kConv16) {
-    plan.fast->conv16_pack(packed, w, s.cout, s.cin, step.conv.kh, step.conv.kw, s.bias, in.scales(), s.in_place && out.most > 0 ? out.scale.data() : nullptr);
+  if (reads_pairs(s.algorithm)) {
+    const auto pack = s.algorithm == Algorithm::kConv16 ? plan.fast->conv16_pack : plan.fast->conv16_rows_pack;
+    pack(packed, w, s.cout, s.cin, step.conv.kh, step.conv.kw, s.bias, in.scales(), s.in_place && out.most > 0 ? out.scale.data() : nullptr);
     return;
   }
   const auto cin = static_cast<size_t>(s.cin);
@@ -235,7 +246,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     const Step& step = p.steps[i];
     StepPlan& s = plan->steps[i];
     if (step.kind != Kind::kConv) continue;
-    if (s.algorithm == Algorithm::kConv16 && !pairs[static_cast<size_t>(step.in[0])]) set_algorithm(s, choose_algorithm(step, s.cin, s.cout, options));
+    if (reads_pairs(s.algorithm) && !pairs[static_cast<size_t>(step.in[0])]) set_algorithm(s, choose_algorithm(step, s.cin, s.cout, options));
     s.packed_group = (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;
     const bool first = places.emplace(key(i), Place{total, false}).second;
     if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);

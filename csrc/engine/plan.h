@@ -33,15 +33,17 @@ struct RowOp {
 };
 
 // How a convolution is computed.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16, kConv16 };
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16, kConv16, kConv16Rows };
 
 // Whether it computes in 16-bit integers.
-inline bool is_fast(Algorithm a) { return a == Algorithm::kWinograd16 || a == Algorithm::kConv16; }
+inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16; }
+// Whether it reads pairs and nothing else.
+inline bool reads_pairs(Algorithm a) { return a >= Algorithm::kConv16; }
 
 // What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats or pairs of integers between the steps (kernels/fast.h).
 enum class Precision : int { kF32, kFast };
 
-// What a convolution's inputs were like when the network saw calibration pictures: of kWinograd16 as Winograd16Range has it, of kConv16 the numbers
+// What a convolution's inputs were like when the network saw calibration pictures: of kWinograd16 as Winograd16Range has it, of the others the numbers
 // themselves, by channel. Nothing was seen: it stays in floats.
 struct InputRange {
   std::vector<float> largest;   // magnitudes
@@ -51,7 +53,7 @@ struct InputRange {
 
 // A run that measures what convolutions read.
 struct Calibration {
-  std::vector<Algorithm> steps;    // by step: kWinograd16 or kConv16 for those that are measured
+  std::vector<Algorithm> steps;    // by step: is_fast for those that are measured
   std::vector<InputRange> ranges;  // by step
 };
 

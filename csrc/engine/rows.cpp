@@ -206,8 +206,8 @@ void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) 
     results_[idx(i)] = in_place ? row(step.out, y - above + i, cols.lo) : scratch;
     if (!in_place) scratch += stride * step.channels;
   }
-  if (plan.algorithm == Algorithm::kConv16) {
-    for (int i = 0; i < n; ++i) conv16(s, y + i, results_[idx(i)], stride, cols, scratch);
+  if (reads_pairs(plan.algorithm)) {
+    conv16(s, y, n, results_.data() + above, stride, cols, scratch);
   } else if (plan.algorithm != Algorithm::kDirect) {
     winograd(s, y - above, above + n, results_.data(), in_place ? out.element : Element::kFloat, stride, cols, scratch);
   } else {

@@ -93,38 +93,51 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   }
 }
 
-// Row y of a convolution in 16-bit integers, to a row of floats or, where the step is in_place, of what its value holds.
-void TileRunner::conv16(size_t s, int y, void* dst, ptrdiff_t stride, Span cols, float* scratch) {
+// Rows y .. y + n - 1 of a convolution of pairs, to rows of floats or, where the step is in_place, of what its value holds. n: 1, or 2 for kConv16Rows.
+void TileRunner::conv16(size_t s, int y, int n, void* const* dst, ptrdiff_t stride, Span cols, float* scratch) {
   const Step& step = net_.step(s);
   const StepPlan& plan = net_.plan.steps[s];
   const int v = step.in[0];
   const Size size = net_.size(v);
   const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
-  Conv16Row row{};
-  static_cast<ConvCommon&>(row) = common(s, stride, cols);
-  std::vector<const uint32_t*>& lines = lines_;
-  lines.clear();
-  for (int ky = 0; ky < rows.kernel; ++ky) {
+  const bool two = plan.algorithm == Algorithm::kConv16Rows;
+  lines_.clear();
+  for (int ky = 0; ky < rows.kernel + two; ++ky) {
     const int64_t iy = rows.first(y) + int64_t{ky} * rows.dilation;
-    const bool inside = iy >= 0 && iy < size.h;
-    lines.push_back(inside ? element<uint32_t>(v, static_cast<int>(iy), static_cast<int>(columns.first(cols.lo))) : reinterpret_cast<const uint32_t*>(run_.zeros));
+    const bool inside = iy >= 0 && iy < size.h && ky < rows.kernel + n - 1;
+    lines_.push_back(inside ? element<uint32_t>(v, static_cast<int>(iy), static_cast<int>(columns.first(cols.lo))) : reinterpret_cast<const uint32_t*>(run_.zeros));
   }
-  row.lines = lines.data();
-  row.kh = rows.kernel;
-  row.kw = columns.kernel;
-  row.dilation = columns.dilation;
-  row.residual = plan.residual >= 0 ? this->row(plan.residual, y, cols.lo) : nullptr;
-  row.residual_type = plan.residual >= 0 ? ring(plan.residual).element : Element::kFloat;
-  row.out = dst;
-  row.out_type = plan.in_place ? plan.element : Element::kFloat;
-  row.most = net_.plan.pairs[idx(step.out)].most;
-  row.scratch = scratch;
-  net_.plan.fast->conv16(row);
+  const void* residual[2] = {nullptr, nullptr};
+  for (int i = 0; i < n && plan.residual >= 0; ++i) residual[i] = row(plan.residual, y + i, cols.lo);
+  const auto fill = [&](auto& call) {
+    static_cast<ConvCommon&>(call) = common(s, stride, cols);
+    call.lines = lines_.data();
+    call.kh = rows.kernel;
+    call.kw = columns.kernel;
+    call.dilation = columns.dilation;
+    call.residual_type = plan.residual >= 0 ? ring(plan.residual).element : Element::kFloat;
+    call.out_type = plan.in_place ? plan.element : Element::kFloat;
+    call.most = net_.plan.pairs[idx(step.out)].most;
+    call.scratch = scratch;
+  };
+  if (two) {
+    Conv16Rows call{};
+    fill(call);
+    call.rows = n;
+    call.residual = residual[0] ? residual : nullptr;
+    call.out = dst;
+    return net_.plan.fast->conv16_rows(call);
+  }
+  Conv16Row call{};
+  fill(call);
+  call.residual = residual[0];
+  call.out = dst[0];
+  net_.plan.fast->conv16(call);
 }
 
-// Adds what row y of a convolution reads to the calibration, where conv16 shall compute it.
+// Adds what row y of a convolution reads to the calibration, where that shall read pairs.
 void TileRunner::measure(size_t s, int y, Span cols) {
-  if (run_.calibration->steps[s] != Algorithm::kConv16) return;
+  if (!reads_pairs(run_.calibration->steps[s])) return;
   const Step& step = net_.step(s);
   const int v = step.in[0];
   const Ring& in = ring(v);
@@ -137,7 +150,8 @@ void TileRunner::measure(size_t s, int y, Span cols) {
   range.squares.resize(idx(in.channels));
   for (int ky = 0; ky < rows.kernel; ++ky) {
     const int64_t iy = rows.first(y) + int64_t{ky} * rows.dilation;
-    if (iy < 0 || iy >= size.h) continue;
+    const bool own = ky == rows.kernel / 2 || y == 0 || y == net_.result_extent(s, 0) - 1;  // about every row once
+    if (iy < 0 || iy >= size.h || !own) continue;
     for (int c = 0; c < in.channels; ++c) {
       const float* const x = at(v, static_cast<int>(iy), left) + c * in.stride;
       float largest = range.largest[idx(c)];

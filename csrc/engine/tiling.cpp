@@ -212,6 +212,7 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
   if (sp.algorithm == Algorithm::kWinograd2d) floats += net.plan.kernels->winograd2d_scratch(sp.cin, sp.cout, width, strip.call_rows[s]);
   if (sp.algorithm == Algorithm::kWinograd16) floats += net.plan.fast->winograd16_scratch(sp.cin, sp.cout, width, strip.call_rows[s]) / sizeof(float) + 1;
   if (sp.algorithm == Algorithm::kConv16) floats += net.plan.fast->conv16_scratch(sp.cin, st.conv.kh, st.conv.kw, width) / sizeof(float) + 1;
+  if (sp.algorithm == Algorithm::kConv16Rows) floats += net.plan.fast->conv16_rows_scratch(sp.cin, st.conv.kh, width) / sizeof(float) + 1;
   if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(strip.values[idx(st.in[0])].cols.size()));
   if (st.kind == Kind::kConv && st.conv.sw > 1) {
     const int phase = width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw;

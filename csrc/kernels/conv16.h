@@ -35,7 +35,7 @@ namespace {
 constexpr int kColumnsMost = 10;  // output channels times taps of a line that become channels
 constexpr int kBlockSums = 28;    // vectors of a block, at most
 
-// How a block finishes pairs by itself, where slopes are 0..1. All belong to its first channel.
+// How a block finishes pairs by itself, where slopes are numbers. All belong to its first channel.
 struct Finish16 {
   const float* coefs;
   const float* biases;
@@ -76,9 +76,10 @@ FASTSR_INLINE void conv16_pairs(const Finish16& f, I (&sum)[KB][NV], ptrdiff_t x
   uint32_t* out = f.out + x;
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
     const V coef = set1(f.coefs[k]), bias = set1(f.biases[k]), slope = set1(f.slopes[k * f.slope_step]);
+    const bool steep = f.slopes[k * f.slope_step] > 1.0f;
     FASTSR_UNROLL for (int v = 0; v < NV; v++) {
-      const V y = fma(to_float(sum[k][v]), coef, bias);
-      sum[k][v] = whole(max(mul(y, slope), y), most);
+      const V y = fma(to_float(sum[k][v]), coef, bias), sloped = mul(y, slope);
+      sum[k][v] = whole(steep ? min(sloped, y) : max(sloped, y), most);
     }
     if (k % 2 == 0 && k + 1 < KB) continue;
     FASTSR_UNROLL for (int v = 0; v < NV; v++) store_words(out + v * W, k % 2 ? words(sum[k - k % 2][v], sum[k][v]) : words(sum[k][v], zero()));
@@ -301,8 +302,9 @@ struct Call16 {
 // Whether blocks can finish by themselves.
 FASTSR_INLINE bool conv16_at_once(const Conv16Row& r, const Terms16& t) {
   if (r.out_type != Element::kPairs || t.sums > 1) return false;
-  bool fits = r.act != Act::kLeakyRelu || (r.a >= 0.0f && r.a <= 1.0f);
-  for (int k = 0; r.act == Act::kPRelu && k < r.cout; k++) fits = fits && r.slope[k] >= 0.0f && r.slope[k] <= 1.0f;
+  const auto is_number = [](float slope) { return slope > -1e30f && slope < 1e30f; };
+  bool fits = r.act != Act::kLeakyRelu || is_number(r.a);
+  for (int k = 0; r.act == Act::kPRelu && k < r.cout; k++) fits = fits && is_number(r.slope[k]);
   return fits;
 }
 

@@ -75,6 +75,27 @@ inline bool conv16_pays(int cin, int cout, int kh, int kw) {
   return terms >= (cout >= 16 ? 9 : 12) && static_cast<int64_t>(cin) * cout >= 8 && terms * cout >= 64;  // with less work there is little to gain
 }
 
+// One or two output rows of a convolution as conv16 makes them, with dilation 1 along y, from fewer multiplications (conv16_rows.h): a row's results do not
+// depend on whether it is made alone, as the first or as the second.
+constexpr float kConv16RowsMost = 16383;  // of the input's PairScales, at most
+constexpr int kConv16RowsReach = 32;      // kw * dilation, at most
+struct Conv16Rows : ConvCommon {   // weights: made by conv16_rows_pack
+  const uint32_t* const* lines;    // kh + 1 pointers; of one row the last may point to any line
+  int kh, kw, dilation;            // kh: more than 1
+  int rows;                        // 1 or 2
+  const void* const* residual;     // `rows` pointers, or null
+  Element residual_type;
+  void* const* out;                // `rows` pointers
+  Element out_type;
+  float most;
+  void* scratch;                   // conv16_rows_scratch(cin, kh, width) bytes
+};
+
+// Whether conv16_rows is faster than conv16: what it saves grows with kw * cout, what making its lines takes does not. Times conv16's rate, rows of 960
+// pixels, AVX-512 VNNI / AVX2 VNNI / AVX2: 3x3 12->12 1.2 / 1.05 / 0.9, 16->16 1.2 / 1.15 / 0.9, 5x5 64->32 1.3 / 1.15 / 0.95, 9x9 3->64 1.4 / 1.35 / 0.95,
+// 9x9 1->64 1.3 / 1.2 / 0.95; not so 3x3 32->9 1.0 / 1.15 / 0.9, 32->4 0.85 / 0.95 / 0.85, 5x5 1->64 0.95 / 0.85 / 0.8, 12->4 1.0 / 0.95 / 0.85.
+inline bool conv16_rows_pays(int cin, int cout, int kh, int kw) { return kh > 1 && kw * cout >= 32 && (cin > 1 || kw >= 7); }
+
 struct FastKernels {
   const char* isa;  // as Kernels::isa
   const char* dot;  // the instruction that adds products of pairs: "vnni", "madd", "plain"; the results are the same
@@ -107,6 +128,13 @@ struct FastKernels {
   float (*conv16_most)(const float* w, int cout, int cin, int kh, int kw, const float* limits, const double* powers);
   size_t (*conv16_scratch)(int cin, int kh, int kw, int width);
   void (*conv16)(const Conv16Row& row);
+
+  // The same for conv16_rows.
+  size_t (*conv16_rows_pack_size)(int cout, int cin, int kh, int kw);
+  void (*conv16_rows_pack)(void* packed, const float* w, int cout, int cin, int kh, int kw, const float* bias, const PairScales& in, const float* out_scale);
+  float (*conv16_rows_most)(const float* w, int cout, int cin, int kh, int kw, const float* limits, const double* powers);
+  size_t (*conv16_rows_scratch)(int cin, int kh, int width);
+  void (*conv16_rows)(const Conv16Rows& rows);
 };
 
 // One per target unit; null when the unit is not compiled for this platform. `quick`: for processors with VNNI (avx512) or AVX-VNNI (avx2).

@@ -7,10 +7,11 @@
 // whole(a, most): the nearest whole numbers, half to even, of a cut off to -most..most; either end for NaN.
 // pairs(a, b): the pairs (a[0], a[1]), (a[2], a[3]) and so on and likewise b's in 16 bits, per lane two of a and two of b. How they lie in memory is the
 // set's own affair. Dot::add(sum, a, w): sum[i] + a[i].first * w.first + a[i].second * w.second.
-// Dot::kVectors: of a block of conv16, for each number of channels.
+// Dot::kVectors, kRowsVectors: of a block of conv16 and of conv16_rows, for each number of channels.
 // load_words(p): pairs that lie one after the other, the first in the lower half of a word. load_ints: W words as integers, load_two_ints: the first two,
 // then zeros. low_half, high_half: a word's signed halves. words(lo, hi): lo's lower halves below hi's.
 // as_floats, as_ints: the same bits. kDotChannels is even.
+// add_halves, sub_halves: of 16-bit integers.
 #pragma once
 #include <immintrin.h>
 
@@ -38,6 +39,7 @@ using Pair = __m256i;
 
 // 16 registers: 12 sums, 2 vectors of inputs, weights, products.
 constexpr int kDotChannels = 6, kDotVectors = 2;
+constexpr int kRowsChannels = 2;  // most channels of a block of conv16_rows, an even number
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
@@ -75,6 +77,9 @@ FASTSR_INLINE void store_sums(int32_t* p, I a) { _mm256_storeu_si256(reinterpret
 FASTSR_INLINE V load_sums(const int32_t* p) { return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 
 FASTSR_INLINE I add(I a, I b) { return _mm256_add_epi32(a, b); }
+FASTSR_INLINE I sub(I a, I b) { return _mm256_sub_epi32(a, b); }
+FASTSR_INLINE I add_halves(I a, I b) { return _mm256_add_epi16(a, b); }
+FASTSR_INLINE I sub_halves(I a, I b) { return _mm256_sub_epi16(a, b); }
 FASTSR_INLINE V to_float(I a) { return _mm256_cvtepi32_ps(a); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
@@ -87,13 +92,13 @@ FASTSR_INLINE I words(I lo, I hi) { return _mm256_blend_epi16(lo, _mm256_slli_ep
 FASTSR_INLINE void store_words(uint32_t* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 
 struct PlainDot {
-  static constexpr int kVectors[] = {0, 8, 4, 3, 2, 2, 2, 1, 1, 1, 1};
+  static constexpr int kVectors[] = {0, 8, 4, 3, 2, 2, 2, 1, 1, 1, 1}, kRowsVectors[] = {0, 4, 3};
   static constexpr const char* kName = "madd";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, w)); }
 };
 #if (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11) || (defined(__clang__) && __clang_major__ >= 12)
 struct QuickDot {
-  static constexpr int kVectors[] = {0, 8, 5, 3, 3, 2, 2, 1, 1, 1, 1};
+  static constexpr int kVectors[] = {0, 8, 5, 3, 3, 2, 2, 1, 1, 1, 1}, kRowsVectors[] = {0, 4, 3};
   static constexpr const char* kName = "vnni";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
     __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(w));

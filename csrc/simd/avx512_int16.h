@@ -21,7 +21,8 @@ using Pair = __m512i;
 
 // 32 registers: 24 sums, 3 vectors of inputs, weights, products.
 constexpr int kDotChannels = 8, kDotVectors = 3;
-constexpr int kConv16Vectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3, 2, 2};
+constexpr int kRowsChannels = 4;
+constexpr int kConv16Vectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3, 2, 2}, kConv16RowsVectors[] = {0, 6, 5, 4, 3};
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
@@ -89,6 +90,9 @@ FASTSR_INLINE void store_sums(int32_t* p, I a) { _mm512_storeu_si512(p, a); }
 FASTSR_INLINE V load_sums(const int32_t* p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
 
 FASTSR_INLINE I add(I a, I b) { return _mm512_add_epi32(a, b); }
+FASTSR_INLINE I sub(I a, I b) { return _mm512_sub_epi32(a, b); }
+FASTSR_INLINE I add_halves(I a, I b) { return _mm512_add_epi16(a, b); }
+FASTSR_INLINE I sub_halves(I a, I b) { return _mm512_sub_epi16(a, b); }
 FASTSR_INLINE V to_float(I a) { return _mm512_cvtepi32_ps(a); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
 FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm512_loadu_si512(p); }
@@ -102,12 +106,14 @@ FASTSR_INLINE void store_words(uint32_t* p, I a) { _mm512_storeu_si512(p, a); }
 
 struct PlainDot {
   static constexpr auto& kVectors = kConv16Vectors;
+  static constexpr auto& kRowsVectors = kConv16RowsVectors;
   static constexpr const char* kName = "madd";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, w)); }
 };
 // Written out: the region lacks VNNI, and gcc 12 copies sums to and fro around the intrinsic.
 struct QuickDot {
   static constexpr auto& kVectors = kConv16Vectors;
+  static constexpr auto& kRowsVectors = kConv16RowsVectors;
   static constexpr const char* kName = "vnni";
 #if defined(__GNUC__) || defined(__clang__)
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) {

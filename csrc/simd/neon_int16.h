@@ -17,6 +17,7 @@ using Pair = int16x4_t;
 
 // 32 registers: 24 sums, 3 vectors of inputs, weights.
 constexpr int kDotChannels = 8, kDotVectors = 3;
+constexpr int kRowsChannels = 4;
 
 FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
@@ -49,6 +50,9 @@ FASTSR_INLINE void store_sums(int32_t* p, I a) { vst1q_s32(p, a); }
 FASTSR_INLINE V load_sums(const int32_t* p) { return vcvtq_f32_s32(vld1q_s32(p)); }
 
 FASTSR_INLINE I add(I a, I b) { return vaddq_s32(a, b); }
+FASTSR_INLINE I sub(I a, I b) { return vsubq_s32(a, b); }
+FASTSR_INLINE I add_halves(I a, I b) { return vreinterpretq_s32_s16(vaddq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b))); }
+FASTSR_INLINE I sub_halves(I a, I b) { return vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b))); }
 FASTSR_INLINE V to_float(I a) { return vcvtq_f32_s32(a); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) {
   const int16x8_t a = vreinterpretq_s16_u32(vld1q_u32(p));
@@ -64,7 +68,7 @@ FASTSR_INLINE I words(I lo, I hi) { return vsliq_n_s32(lo, hi, 16); }
 FASTSR_INLINE void store_words(uint32_t* p, I a) { vst1q_u32(p, vreinterpretq_u32_s32(a)); }
 
 struct PlainDot {
-  static constexpr int kVectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3, 2, 2};
+  static constexpr int kVectors[] = {0, 12, 10, 7, 6, 5, 4, 3, 3, 2, 2}, kRowsVectors[] = {0, 6, 5, 4, 3};
   static constexpr const char* kName = "plain";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) { return vmlal_high_lane_s16(vmlal_lane_s16(sum, vget_low_s16(a), w, 0), a, w, 1); }
 };

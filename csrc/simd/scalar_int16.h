@@ -14,6 +14,7 @@ struct Pairs { int16_t v[2 * W]; };
 struct Pair { int16_t v[2]; };
 
 constexpr int kDotChannels = 4, kDotVectors = 2;
+constexpr int kRowsChannels = 2;
 
 FASTSR_INLINE float half_value(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, rest = h & 0x7fffu;
@@ -83,6 +84,24 @@ FASTSR_INLINE I add(I a, I b) {  // modulo 2^32
   for (int i = 0; i < W; i++) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) + static_cast<uint32_t>(b.v[i]));
   return a;
 }
+FASTSR_INLINE I sub(I a, I b) {
+  for (int i = 0; i < W; i++) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) - static_cast<uint32_t>(b.v[i]));
+  return a;
+}
+FASTSR_INLINE I add_halves(I a, I b) {
+  for (int i = 0; i < W; i++) {
+    const uint32_t x = static_cast<uint32_t>(a.v[i]), y = static_cast<uint32_t>(b.v[i]);
+    a.v[i] = static_cast<int32_t>(((x + y) & 0xffff) | ((x & 0xffff0000u) + (y & 0xffff0000u)));
+  }
+  return a;
+}
+FASTSR_INLINE I sub_halves(I a, I b) {
+  for (int i = 0; i < W; i++) {
+    const uint32_t x = static_cast<uint32_t>(a.v[i]), y = static_cast<uint32_t>(b.v[i]);
+    a.v[i] = static_cast<int32_t>(((x - y) & 0xffff) | ((x & 0xffff0000u) - (y & 0xffff0000u)));
+  }
+  return a;
+}
 FASTSR_INLINE V to_float(I a) { return load_sums(a.v); }
 FASTSR_INLINE Pairs load_words(const uint32_t* p) { Pairs r; std::memcpy(r.v, p, sizeof r.v); return r; }
 FASTSR_INLINE I load_ints(const uint32_t* p) { I r; std::memcpy(r.v, p, sizeof r.v); return r; }
@@ -106,7 +125,7 @@ FASTSR_INLINE I words(I lo, I hi) {
 FASTSR_INLINE void store_words(uint32_t* p, I a) { std::memcpy(p, a.v, sizeof a.v); }
 
 struct PlainDot {
-  static constexpr int kVectors[] = {0, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1};
+  static constexpr int kVectors[] = {0, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1}, kRowsVectors[] = {0, 2, 1};
   static constexpr const char* kName = "plain";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
     for (int i = 0; i < W; i++) {  // modulo 2^32: what is read beyond a row's end can be anything

@@ -1,6 +1,7 @@
 // Collects the bodies of the tier `fast` that a target unit has included into its tables.
 #pragma once
 #include "../kernels/conv16.h"
+#include "../kernels/conv16_rows.h"
 #include "../kernels/half.h"
 #include "../kernels/winograd16.h"
 
@@ -11,7 +12,8 @@ namespace {
 template <class Dot>
 constexpr FastKernels fast_table() {
   return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half, winograd16_pack_size, winograd16_pack, winograd16_scratch, winograd16<Dot>,
-          winograd16_measure, float_to_pairs, pairs_to_float, conv16_pack_size, conv16_pack, conv16_most, conv16_scratch, conv16<Dot>};
+          winograd16_measure, float_to_pairs, pairs_to_float, conv16_pack_size, conv16_pack, conv16_most, conv16_scratch, conv16<Dot>,
+          conv16_rows_pack_size, conv16_rows_pack, conv16_rows_most, conv16_rows_scratch, conv16_rows<Dot>};
 }
 
 constexpr FastKernels kFastTable = fast_table<PlainDot>(), kQuickTable = fast_table<QuickDot>();

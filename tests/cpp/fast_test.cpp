@@ -8,6 +8,7 @@
 // are full of a marker that must survive outside the row and its kOverWrite elements. The convolutions' integer arithmetic is modelled operation by
 // operation, so every result is compared bit for bit.
 #include "kernels_conv16.h"
+#include "kernels_conv16_rows.h"
 #include "kernels_fast.h"
 #include "kernels_fast_bench.h"
 
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
   std::printf("\n");
   test_fast(isas);
   test_conv16(isas);
+  test_conv16_rows(isas);
   std::printf("digest %016llx\n", static_cast<unsigned long long>(digest_value));
   std::printf("%ld values checked, %d failures\n", checks, failures);
   return failures != 0;
