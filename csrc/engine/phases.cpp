@@ -12,6 +12,8 @@ namespace {
 size_t idx(int i) { return static_cast<size_t>(i); }
 
 constexpr int64_t kFar = int64_t{1} << 20;
+constexpr int kNarrow = 192;                      // columns: fewer are never cut
+constexpr double kLongRows = double{3 << 18};    // floats of one row of all values that are made in groups
 
 // How many rows (columns) of a step's result the first `n` of its input are enough for.
 int64_t reached(const Step& step, int axis, int64_t n) {
@@ -47,6 +49,15 @@ void set_phases(Plan& plan) {
       made[idx(p.steps[s].out)] = n * step.block;
     }
   }
+}
+
+bool wants_phases(const Plan& plan, const std::vector<Size>& sizes, int width) {
+  double floats = 0;
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    const int v = plan.program.steps[s].out;
+    if (plan.steps[s].col_group > 1) floats += static_cast<double>(plan.program.values[idx(v)].channels) * sizes[idx(v)].w;
+  }
+  return width >= kNarrow && floats > kLongRows;
 }
 
 }  // namespace fastsr

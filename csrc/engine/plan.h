@@ -65,8 +65,8 @@ struct StepPlan {
   std::vector<RowOp> after;     // applied to the rows after the shuffle
   Element element = Element::kFloat;  // of the rows of the step's value
   bool in_place = true;         // the kernel stores into the rows of the step's value, whatever their elements are
-  // Rows (columns) of the result that are made together by Winograd's algorithm. Groups begin at the phase and every `group` rows before and behind it;
-  // the picture's edges cut the first and the last.
+  // Rows (columns) of the result that are made together by Winograd's algorithm. Groups begin at the phase (phases.h) and every `group` rows before and
+  // behind it; the picture's edges cut the first and the last.
   int row_group = 1, col_group = 1, row_phase = 0, col_phase = 0;
   // Conv only:
   int n_taps = 0, cin = 0, cout = 0;  // of one group of channels
@@ -81,9 +81,7 @@ struct StepPlan {
   double flops_per_pixel = 0;  // of the result, as a direct convolution counts them
 
   int group(int axis) const { return axis == 0 ? row_group : col_group; }
-  // The first row (column) of the group that `at` lies in; at the picture's edge this may be negative.
-  int group_begin(int axis, int at) const { return at - (at - (axis == 0 ? row_phase : col_phase) + group(axis)) % group(axis); }
-  int group_end(int axis, int at) const { return group_begin(axis, at) + group(axis); }
+  int phase(int axis) const { return axis == 0 ? row_phase : col_phase; }
 
   // What the step costs in operations of a direct convolution.
   double cost_per_pixel() const;

@@ -75,7 +75,7 @@ Share TileRunner::share(const Action& action, int threads) const {
   if (action.what != Action::kMake) return {(rows + threads - 1) / threads, 1};
   const size_t s = idx(action.index);
   const StepPlan& plan = net_.plan.steps[s];
-  const int group = plan.row_group, above = action.from - plan.group_begin(0, action.from), groups = (rows + above + group - 1) / group;
+  const int group = plan.row_group, above = action.from - net_.group_begin(s, 0, action.from), groups = (rows + above + group - 1) / group;
   const int width = strip_->values[idx(net_.step(s).out)].cols.size() / plan.block + columns_before(net_, s, *strip_);
   const int most_parts = (width + kPartColumns - 1) / kPartColumns;
   if (groups % threads != 0 && groups < 4 * threads && net_.step(s).kind == Kind::kConv && most_parts > 1) {
@@ -174,7 +174,7 @@ double TileRunner::make_part(size_t s, int from, int to, int part, int parts) {
   if (cols.size() <= 0) return 0;
   const int most = strip_->call_columns[s], calls = (cols.size() - 1) / most + 1;
   for (int y = from, n; y < to; y += n) {
-    n = std::min(plan.group_begin(0, y) + strip_->call_rows[s], to) - y;
+    n = std::min(net_.group_begin(s, 0, y) + strip_->call_rows[s], to) - y;
     for (int k = 0; k < calls; ++k) {
       const Span some = part_of(cols, k, calls);
       if (some.size() > 0) make(s, y, n, some, some.lo == whole.lo, some.hi == whole.hi);
@@ -199,7 +199,7 @@ void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) 
   // The result goes to the output's rows where it can, else to scratch as floats: before a shuffle, or to be made half floats or pairs.
   const bool in_place = plan.in_place;
   const ptrdiff_t stride = in_place ? out.stride : row_stride(cols.size());
-  const int above = y - plan.group_begin(0, y);  // rows of the group that the picture's edge cuts off
+  const int above = y - net_.group_begin(s, 0, y);  // rows of the group that the picture's edge cuts off
   results_.resize(idx(above + n));
   float* scratch = scratch_;
   for (int i = 0; i < above + n; ++i) {

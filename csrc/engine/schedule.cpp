@@ -66,7 +66,7 @@ class Walk {
       const auto end = static_cast<int>(std::min<int64_t>(target_[idx(v)].hi / block, int64_t{from} + rows_at_a_time(net_, s, chunk_)));
       int to = from;
       while (to < end) {
-        const int next = std::min(net_.plan.steps[s].group_end(0, to), target_[idx(v)].hi / block);
+        const int next = std::min(net_.group_begin(s, 0, to) + net_.plan.steps[s].row_group, target_[idx(v)].hi / block);
         if (!ready(s, next - 1)) break;
         to = next;
       }
@@ -91,7 +91,7 @@ class Walk {
   // Kernels write a first group whole where the picture's edge cuts it: what lies above the picture goes to rows of the ring that are still free.
   void leave_room_above(size_t s, int to) {
     const StepPlan& plan = net_.plan.steps[s];
-    const int above = -plan.group_begin(0, 0), root = net_.place(net_.step(s).out).root;
+    const int above = -net_.group_begin(s, 0, 0), root = net_.place(net_.step(s).out).root;
     if (above == 0 || !plan.in_place) return;
     for (size_t v = 0; v < done_.size(); ++v)
       if (net_.places[v].root == root) to = std::max(to, done_[v]);

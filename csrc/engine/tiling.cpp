@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <climits>
 
+#include "engine/phases.h"
+
 namespace fastsr {
 namespace {
 
@@ -16,7 +18,7 @@ size_t idx(int i) { return static_cast<size_t>(i); }
 }  // namespace
 
 Net::Net(const Plan& p, int h, int w, std::vector<int> wanted)
-    : plan(p), height(h), width(w), outputs(std::move(wanted)), sizes(value_sizes(p.program, h, w)) {
+    : plan(p), height(h), width(w), outputs(std::move(wanted)), sizes(value_sizes(p.program, h, w)), phased(wants_phases(p, sizes, w)) {
   active.assign(p.steps.size(), 0);
   used.assign(p.program.values.size(), 0);
   for (int v : outputs) used[static_cast<size_t>(v)] = 1;
@@ -72,9 +74,14 @@ bool Net::nothing_to_do(size_t s) const {
   return true;
 }
 
-Span Net::groups(size_t s, int axis, Span result) const {
+int Net::group_begin(size_t s, int axis, int at) const {
   const StepPlan& sp = plan.steps[s];
-  return result.size() <= 0 ? result : Span{sp.group_begin(axis, result.lo), sp.group_end(axis, result.hi - 1)};
+  const int group = sp.group(axis);
+  return at - (at - (phased ? sp.phase(axis) : 0) + group) % group;
+}
+
+Span Net::groups(size_t s, int axis, Span result) const {
+  return result.size() <= 0 ? result : Span{group_begin(s, axis, result.lo), group_begin(s, axis, result.hi - 1) + plan.steps[s].group(axis)};
 }
 
 bool Net::in_place(size_t s, size_t i, int channel) const {
@@ -170,7 +177,7 @@ Span part_of(Span cols, int part, int parts) {
 int columns_before(const Net& net, size_t s, const Strip& strip) {
   const Span out = strip.values[idx(net.step(s).out)].cols;
   const int first = out.lo / net.plan.steps[s].block;
-  return out.size() > 0 ? first - net.plan.steps[s].group_begin(1, first) : 0;
+  return out.size() > 0 ? first - net.group_begin(s, 1, first) : 0;
 }
 
 Band make_band(const Net& net, Span base) {

@@ -26,6 +26,7 @@ struct Net {
   std::vector<char> active;     // steps that the outputs need
   std::vector<char> used;       // values that active steps make or read, or that are outputs
   std::vector<Place> places;    // of every value
+  bool phased;                  // whether groups begin at the steps' phases, else with the picture
 
   const Step& step(size_t s) const { return plan.program.steps[s]; }
   Size size(int v) const { return sizes[static_cast<size_t>(v)]; }
@@ -35,6 +36,8 @@ struct Net {
   Place place(int v) const { return places[static_cast<size_t>(v)]; }
   // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
   bool in_place(size_t s, size_t i, int channel) const;
+  // The first row (column) of the group of step s's result that `at` lies in; at the picture's edge this may be negative.
+  int group_begin(size_t s, int axis, int at) const;
   // The groups of step s's result that hold `result`, of which the first may begin before the picture and the last end behind it.
   Span groups(size_t s, int axis, Span result) const;
   // Whether a step is a Concat whose inputs all lie where the result wants them.
