@@ -301,8 +301,14 @@ class PyMany {
     item->upscaling = model_.begin(picture, white, to_u8);
     const bool wide = is_wide(item->upscaling.source->height(), item->upscaling.source->width());
     const size_t bytes = static_cast<size_t>(item->upscaling.picture.nbytes() + item->upscaling.result.nbytes());
-    item->task = tasks_->add([this, wide, work = item.get()] { run(*work, wide); }, wide);
+    Item* const work = item.get();
     items_.push_back(std::move(item));
+    try {
+      work->task = tasks_->add([this, wide, work] { run(*work, wide); }, wide);
+    } catch (...) {
+      items_.pop_back();
+      throw;
+    }
     return bytes;
   }
 
