@@ -70,6 +70,8 @@ def specs(text: str, threads: int) -> list[Spec]:
     found = re.fullmatch(r"(?P<library>\w+)(:(?P<precision>\w+))?(?P<options>(\+\w+=\w+)*)(@(?P<folder>.+))?", text)
     if not found or found["library"] not in PRECISIONS:
         raise argparse.ArgumentTypeError(f"'{text}': LIBRARY[:PRECISION][+threads=N][+isa=NAME][@FOLDER], libraries are {', '.join(PRECISIONS)}")
+    if found["folder"] and not Path(found["folder"]).is_dir():  # or the installed library would stand in for it
+        raise argparse.ArgumentTypeError(f"'{text}': there is no folder {found['folder']}")
     options = dict(o.split("=") for o in found["options"].split("+")[1:])
     precisions = [found["precision"]] if found["precision"] else PRECISIONS[found["library"]]
     n = int(options.get("threads", threads))
