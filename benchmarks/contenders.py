@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT
 
+import fastsr
 from fastsr.graph import Graph
 
 WORKER = Path(__file__).with_name("peers_worker.py")
@@ -84,7 +84,7 @@ class Contender:
     def __init__(self, spec: Spec, threads: int, scratch: Path, job: dict[str, str], clock: str) -> None:
         self.spec = spec
         self.clock = clock
-        path = os.pathsep.join([p for p in (spec.folder, str(ROOT), os.environ.get("PYTHONPATH", "")) if p])
+        path = os.pathsep.join([p for p in (spec.folder, str(Path(fastsr.__file__).parents[1]), os.environ.get("PYTHONPATH", "")) if p])
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(spec.threads), "OPENCV_LOG_LEVEL": "SILENT"}
         env["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # leaves no helper processes behind
         if spec.isa:

@@ -101,13 +101,15 @@ def test_other_forms(peers: Any, name: str, library: str) -> None:
     near(loaded.fetch(loaded.run()), run_program(lower(graph), [x])[0], 1e-4)
 
 
-def test_contenders(peers: Any) -> None:
+def test_contenders(peers: Any, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
     assert [s.precision for s in peers.specs("openvino", 2)] == ["f32", "bf16"]
-    (one,) = peers.specs("cv2:f32+threads=1@/opt/some-cv2", 2)
-    assert (one.library, one.precision, one.threads, one.folder) == ("cv2", "f32", 1, "/opt/some-cv2")
+    (one,) = peers.specs(f"cv2:f32+threads=1@{before}", 2)
+    assert (one.library, one.precision, one.threads, one.folder) == ("cv2", "f32", 1, str(before))
     assert one.name("4.14.0.94", 2) == "cv2 4.14 f32 1 thread"
-    assert [s.name("0.1.0", 2) for s in peers.specs("fastsr:f32+isa=avx2@/opt/before", 2)] == ["fastsr f32 avx2 (before)"]
-    for bad in ("nothing", "fastsr+threads", "fastsr:", "+threads=1"):
+    assert [s.name("0.1.0", 2) for s in peers.specs(f"fastsr:f32+isa=avx2@{before}", 2)] == ["fastsr f32 avx2 (before)"]
+    for bad in ("nothing", "fastsr+threads", "fastsr:", "+threads=1", f"fastsr@{before / 'missing'}"):
         with pytest.raises(argparse.ArgumentTypeError):
             peers.specs(bad, 2)
 
