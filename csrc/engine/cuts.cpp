@@ -26,6 +26,14 @@ std::vector<Span> cut(int n, int pieces) {
   return spans;
 }
 
+// Floats of all packed weights that a run reads.
+double weight_floats(const Net& net) {
+  double floats = 0;
+  for (size_t i = 0; i < net.active.size(); ++i)
+    if (net.active[i]) floats += static_cast<double>(net.plan.steps[i].packed_group);
+  return floats;
+}
+
 // A way to cut rows or columns, whatever the rows a turn and the threads.
 struct Axis {
   int pieces = 1;
@@ -99,14 +107,13 @@ Strips make_strips(const Net& net, int pieces, int threads) {
 class CostModel {
  public:
   // Of runs that advance by `chunk` rows.
-  CostModel(const Net& net, int chunk) : net_(net), chunk_(chunk) {
+  CostModel(const Net& net, int chunk) : net_(net), chunk_(chunk), weights_(4 * weight_floats(net)) {
     schedule_ = make_schedule(net, make_band(net, {0, static_cast<int>(std::min<int64_t>(net.height, std::max(32, 4 * chunk)))}), chunk);
     for (size_t i = 0; i < net.active.size(); ++i) {
       const StepPlan& plan = net.plan.steps[i];
       const auto passes = static_cast<double>(plan.before.size() + plan.after.size() + (plan.block > 1) + 2);
       flops_.push_back(net.active[i] ? plan.cost_per_pixel() + 10 * passes * net.step(i).channels : 0);
       share_.push_back(net.active[i] ? rows_at_a_time(net, i, chunk) : 1);
-      if (net.active[i]) weights_ += 4.0 * static_cast<double>(plan.packed_group);
     }
     const Strip whole = make_strip(net, {0, net.width});
     packing_ = layout_floats(net, schedule_, whole) / std::max(live_floats(net, schedule_, whole), 1.0);
@@ -163,8 +170,8 @@ class CostModel {
   const Net& net_;
   const int chunk_;
   Schedule schedule_;
+  const double weights_;               // bytes, of all steps
   std::vector<double> flops_, share_;  // per step: of a pixel of its result; rows at a time
-  double weights_ = 0;                 // bytes, of all steps
   double packing_ = 1;                 // of rings: what their places add to what lives at the same time
 };
 
@@ -196,11 +203,7 @@ auto candidates(int extent, int smallest, int most, const Make& make) {
 class Search {
  public:
   Search(const Net& net, const TilingOptions& options) : net_(net), options_(options) {
-    // A network with many weights has them read for many rows at once.
-    double weights = 0;
-    for (size_t i = 0; i < net.active.size(); ++i)
-      if (net.active[i]) weights += static_cast<double>(net.plan.steps[i].packed_group);
-    room_ = std::max(kRoom, weights / 4);
+    room_ = std::max(kRoom, weight_floats(net) / 4);  // a network with many weights has them read for many rows at once
     strips_ = candidates(net.width, 32, 512, [&](int n) { return make_strips(net, n, options.threads); });
     bands_ = candidates(net.height, 8, options.teams == Teams::kAlways ? 1 : 512, [&](int n) { return make_bands(net, n); });
     if (options.teams != Teams::kAlways) add(options.chunk > 0 ? options.chunk : small_chunk(net), false);
