@@ -144,9 +144,9 @@ bool usable(const InputRange& range) {
   return largest > kLeast && largest < kMost;
 }
 
-// The right and bottom borders of most pictures cut a group of four pixels; those of the large picture do not.
+// The right and bottom borders of most pictures cut a group of pixels; those of the large picture do not.
 void measure_borders(const Plan& plan, Calibration& calibration) {
-  for (int cut = 1; cut < kWinogradRows; ++cut) {
+  for (int cut = 1; cut < kWinograd16Tile; ++cut) {
     try {
       run(plan, {2 * kCell - cut, 2 * kCell - cut}, &calibration);
     } catch (const Error& e) {

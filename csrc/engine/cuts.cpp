@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 
 #include "base/error.h"
 #include "engine/layout.h"
@@ -15,11 +16,15 @@ constexpr double kRoom = static_cast<double>(size_t{61} << 20) / sizeof(float); 
 constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float);  // what a thread takes beside rings and scratch
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
 constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
-constexpr int kSmallCut = 4;       // cuts lie at multiples of this where the picture is large enough
+constexpr int kSmallCut = 4;       // cuts lie at multiples of this and of all groups where the picture is large enough
 constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
 
-std::vector<Span> cut(int n, int pieces) {
-  const int unit = n / pieces >= 8 * kSmallCut ? kSmallCut : 1;
+std::vector<Span> cut(const Net& net, int axis, int pieces) {
+  const int n = axis == 0 ? net.height : net.width;
+  int unit = kSmallCut;
+  for (size_t s = 0; s < net.active.size(); ++s)
+    if (net.active[s]) unit = std::lcm(unit, net.plan.steps[s].group(axis));
+  if (n / pieces < 8 * unit) unit = 1;
   const auto at = [&](int i) { return i == pieces ? n : static_cast<int>(int64_t{n} * i / pieces) / unit * unit; };
   std::vector<Span> spans;
   for (int i = 0; i < pieces; ++i) spans.push_back({at(i), at(i + 1)});
@@ -65,7 +70,7 @@ Bands make_bands(const Net& net, int pieces) {
   Bands bands;
   bands.pieces = pieces;
   bands.pixels.assign(net.active.size(), 0);
-  const std::vector<Span> spans = cut(net.height, pieces);
+  const std::vector<Span> spans = cut(net, 0, pieces);
   const size_t sample[] = {0, spans.size() / 2, spans.size() - 1};
   for (int k = 0; k < 3; ++k) {
     if (weight(k, pieces) == 0) continue;
@@ -79,7 +84,7 @@ Strips make_strips(const Net& net, int pieces, int threads) {
   Strips strips;
   strips.pieces = pieces;
   strips.pixels.assign(net.active.size(), 0);
-  const std::vector<Span> spans = cut(net.width, pieces);
+  const std::vector<Span> spans = cut(net, 1, pieces);
   const size_t sample[] = {0, spans.size() / 2, spans.size() - 1};
   for (int k = 0; k < 3; ++k) {
     if (weight(k, pieces) == 0) continue;
@@ -142,8 +147,8 @@ class CostModel {
       const StepPlan& plan = net_.plan.steps[i];
       const double group = plan.row_group, width = strips.pixels[i] / strips.pieces, share = share_[i];
       // In a turn of a team threads get whole groups of rows, or parts of them that end where vectors do.
-      const double groups = std::max(1.0, std::min(share, bands.pixels[i]) / group), parts = std::ceil(width / kPartColumns);
-      const double whole = std::ceil(groups / threads) / groups, cut = std::ceil(parts * groups / threads) * kPartColumns / (width * groups);
+      const double groups = std::max(1.0, std::min(share, bands.pixels[i]) / group), unit = part_columns(plan), parts = std::ceil(width / unit);
+      const double whole = std::ceil(groups / threads) / groups, cut = std::ceil(parts * groups / threads) * unit / (width * groups);
       const double busy = team ? std::max(std::min(whole, cut), 1.0 / threads) : 1;
       const double call_groups = std::min(calls.rows[i] / group, team ? std::ceil(groups * busy) : groups);
       double flops = flops_[i];
@@ -208,8 +213,8 @@ class Search {
     bands_ = candidates(net.height, 8, options.teams == Teams::kAlways ? 1 : 512, [&](int n) { return make_bands(net, n); });
     if (options.teams != Teams::kAlways) add(options.chunk > 0 ? options.chunk : small_chunk(net), false);
     if (options.teams == Teams::kAlways || (options.teams == Teams::kAny && options.chunk == 0))
-      for (int chunk : {4, 8, 4 * options.threads, 8 * options.threads, net.height}) {
-        chunk = options.chunk > 0 ? options.chunk : std::min(chunk, net.height);
+      for (int groups : {1, 2, options.threads, 2 * options.threads, net.height}) {
+        const int chunk = options.chunk > 0 ? options.chunk : std::min(groups * std::max(small_chunk(net), kSmallCut), net.height);
         if (models_.empty() || models_.back()->chunk() < chunk || list_.empty() || !list_.back().team) add(chunk, true);
         if (chunk == net.height || chunk == options.chunk) break;
       }
@@ -305,8 +310,8 @@ Tiling make_tiling(const Net& net, const TilingOptions& options) {
     t.threads = cuts.threads;
     t.team = cuts.team;
     t.generous = cuts.generous() <= search.room();
-    rows = cut(net.height, cuts.bands->pieces);
-    cols = cut(net.width, cuts.strips->pieces);
+    rows = cut(net, 0, cuts.bands->pieces);
+    cols = cut(net, 1, cuts.strips->pieces);
     scratch = static_cast<size_t>(cuts.calls->scratch);
   }
   for (const Span& base : rows) t.bands.push_back(make_band(net, base));

@@ -5,8 +5,9 @@
 
 namespace fastsr {
 
-// Sets the phases of all steps so that the groups of a step end where those of the step before it suffice for: then the four rows of a group need just
-// one group more of what they read, and a layer's halo is four rows or columns in all instead of eight. Any phases give right results.
+// Sets the phases of all steps so that the groups of a step end where those of the step before it suffice for: where all groups have
+// four rows, one then needs just one group more of what it reads, and a layer's halo is four rows or columns in all instead of eight. Any phases give right
+// results.
 void set_phases(Plan& plan);
 
 // Whether a picture should be made with the phases. It must where it is cut into strips, or where the rows of many layers are long. They cost a group more

@@ -117,8 +117,14 @@ bool suits_conv16_rows(const Step& step) {
 
 void set_algorithm(StepPlan& s, Algorithm algorithm) {
   s.algorithm = algorithm;
-  s.row_group = algorithm == Algorithm::kDirect || algorithm == Algorithm::kConv16 ? 1 : algorithm == Algorithm::kConv16Rows ? 2 : kWinogradRows;
-  s.col_group = algorithm == Algorithm::kWinograd2d || algorithm == Algorithm::kWinograd16 ? kWinogradRows : 1;
+  s.row_group = s.col_group = 1;
+  switch (algorithm) {
+    case Algorithm::kWinograd: s.row_group = kWinogradRows; break;
+    case Algorithm::kWinograd2d: s.row_group = s.col_group = kWinograd2dTile; break;
+    case Algorithm::kWinograd16: s.row_group = s.col_group = kWinograd16Tile; break;
+    case Algorithm::kConv16Rows: s.row_group = 2; break;
+    default: break;
+  }
 }
 
 size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv) {

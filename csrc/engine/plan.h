@@ -65,8 +65,8 @@ struct StepPlan {
   std::vector<RowOp> after;     // applied to the rows after the shuffle
   Element element = Element::kFloat;  // of the rows of the step's value
   bool in_place = true;         // the kernel stores into the rows of the step's value, whatever their elements are
-  // Rows (columns) of the result that are made together by Winograd's algorithm. Groups begin at the phase (phases.h) and every `group` rows before and
-  // behind it; the picture's edges cut the first and the last.
+  // Rows (columns) of the result that are made together, any number as the algorithm wants it. Groups begin at the phase (phases.h) and every `group` rows
+  // before and behind it; the picture's edges cut the first and the last.
   int row_group = 1, col_group = 1, row_phase = 0, col_phase = 0;
   // Conv only:
   int n_taps = 0, cin = 0, cout = 0;  // of one group of channels

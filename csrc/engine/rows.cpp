@@ -77,7 +77,7 @@ Share TileRunner::share(const Action& action, int threads) const {
   const StepPlan& plan = net_.plan.steps[s];
   const int group = plan.row_group, above = action.from - net_.group_begin(s, 0, action.from), groups = (rows + above + group - 1) / group;
   const int width = strip_->values[idx(net_.step(s).out)].cols.size() / plan.block + columns_before(net_, s, *strip_);
-  const int most_parts = (width + kPartColumns - 1) / kPartColumns;
+  const int unit = part_columns(plan), most_parts = (width + unit - 1) / unit;
   if (groups % threads != 0 && groups < 4 * threads && net_.step(s).kind == Kind::kConv && most_parts > 1) {
     int parts = 1;
     while (parts < most_parts && groups * parts % threads != 0) ++parts;
@@ -170,13 +170,13 @@ const float* TileRunner::floats(int v, int y, Span cols, int c) {
 double TileRunner::make_part(size_t s, int from, int to, int part, int parts) {
   const Span out_cols = strip_->values[idx(net_.step(s).out)].cols;
   const StepPlan& plan = net_.plan.steps[s];
-  const Span whole{out_cols.lo / plan.block - columns_before(net_, s, *strip_), out_cols.hi / plan.block}, cols = part_of(whole, part, parts);
+  const Span whole{out_cols.lo / plan.block - columns_before(net_, s, *strip_), out_cols.hi / plan.block}, cols = part_of(whole, part, parts, part_columns(plan));
   if (cols.size() <= 0) return 0;
   const int most = strip_->call_columns[s], calls = (cols.size() - 1) / most + 1;
   for (int y = from, n; y < to; y += n) {
     n = std::min(net_.group_begin(s, 0, y) + strip_->call_rows[s], to) - y;
     for (int k = 0; k < calls; ++k) {
-      const Span some = part_of(cols, k, calls);
+      const Span some = part_of(cols, k, calls, part_columns(plan));
       if (some.size() > 0) make(s, y, n, some, some.lo == whole.lo, some.hi == whole.hi);
     }
   }

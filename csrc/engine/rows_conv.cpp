@@ -187,7 +187,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   const int64_t top = conv_axis(step.conv, 0, size.h).first(y);
   const auto left = static_cast<int>(conv_axis(step.conv, 1, size.w).first(cols.lo));
   std::vector<void*> lines, residuals;
-  for (int i = 0; i < (n + kWinogradRows - 1) / kWinogradRows * kWinogradRows + step.conv.kh - 1; ++i)
+  for (int i = 0; i < (n + plan.row_group - 1) / plan.row_group * plan.row_group + step.conv.kh - 1; ++i)
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
   for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, std::max(y + i, 0), cols.lo));
 
@@ -207,6 +207,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     rows.scratch = scratch;
     if (!measure) return net_.plan.fast->winograd16(rows);
     const FastKernels& fast = *fast_kernels(k_);
+    if (n > kWinograd16Tile) rows.rows = (static_cast<int>(in.size()) - 2) / kWinograd16Tile * kWinograd16Tile;  // whose lines are here
     std::vector<float> room(fast.winograd16_scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
     rows.scratch = room.data();
     InputRange& range = run_.calibration->ranges[s];

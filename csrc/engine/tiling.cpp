@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <numeric>
 
 #include "engine/phases.h"
 
@@ -168,9 +169,15 @@ void Net::still_needed(const std::vector<Span>& full, const std::vector<int>& do
 
 ptrdiff_t row_stride(int width, int gap) { return ((ptrdiff_t{width} + gap + 15) / 16 | 1) * 16; }
 
-Span part_of(Span cols, int part, int parts) {
-  const int pieces = (cols.size() + kPartColumns - 1) / kPartColumns;
-  const auto at = [&](int i) { return static_cast<int>(std::min<int64_t>(cols.hi, cols.lo + int64_t{kPartColumns} * (int64_t{pieces} * i / parts))); };
+int part_columns(const StepPlan& plan) {
+  constexpr int kVector = 16, kLeast = 64;
+  const int unit = std::lcm(kVector, plan.col_group);
+  return (kLeast + unit - 1) / unit * unit;
+}
+
+Span part_of(Span cols, int part, int parts, int unit) {
+  const int pieces = (cols.size() + unit - 1) / unit;
+  const auto at = [&](int i) { return static_cast<int>(std::min<int64_t>(cols.hi, cols.lo + int64_t{unit} * (int64_t{pieces} * i / parts))); };
   return {at(part), at(part + 1)};
 }
 
@@ -317,16 +324,17 @@ void limit_scratch(const Net& net, Strip& strip, size_t most) {
     if (width <= 0) continue;
     int &rows = strip.call_rows[s], &columns = strip.call_columns[s];
     const StepPlan& plan = net.plan.steps[s];
+    const int unit = part_columns(plan);
     rows = rows_per_call(plan, width);
     if (net.step(s).kind == Kind::kConv) {
-      if (!plan.in_place) columns = kPieceColumns;
+      if (!plan.in_place) columns = (kPieceColumns + unit - 1) / unit * unit;
       // Long rows first, then many of them, and last the columns that fill a kernel's registers.
-      while (call_scratch(net, s, strip) > most && (rows > plan.row_group || std::min(width, columns) > kPartColumns)) {
-        const int units = (std::min(width, columns) - 1) / kPartColumns;
+      while (call_scratch(net, s, strip) > most && (rows > plan.row_group || std::min(width, columns) > unit)) {
+        const int units = (std::min(width, columns) - 1) / unit;
         if (rows > plan.row_group && units < 3) {
           rows -= plan.row_group;
         } else {
-          columns = (units > 6 ? units / 2 : units) * kPartColumns;
+          columns = (units > 6 ? units / 2 : units) * unit;
         }
       }
     }

@@ -86,11 +86,11 @@ struct Strip {
 // Columns of the first group of step s's result that lie before the picture: kernels make them, but nobody reads them.
 int columns_before(const Net& net, size_t s, const Strip& strip);
 
-// Kernels write whole vectors; columns are cut where vectors of all kernels end, at multiples of this from a row's first column.
-constexpr int kPartColumns = 64;
+// Kernels write whole vectors of up to 16 pixels, and whole groups: columns are cut where both end, at multiples of this from a row's first column.
+int part_columns(const StepPlan& plan);
 
-// The columns of one of `parts` parts of a row; may be none.
-Span part_of(Span cols, int part, int parts);
+// The columns of one of `parts` parts of a row, of `unit` columns or a multiple of them; may be none.
+Span part_of(Span cols, int part, int parts, int unit);
 
 // Channel strides: room for what kernels write beyond, an odd number of cache lines so that channels fall into different cache sets.
 ptrdiff_t row_stride(int width, int gap = kOverWrite);

@@ -23,7 +23,7 @@ struct PairScales {
 
 // winograd2d's convolution (kernels.h), which says what in, out, rows and columns must hold, with the transformed inputs and weights rounded to 16 bits.
 // NaN in a row reaches the results as some number.
-constexpr int kWinograd16Points = 36;
+constexpr int kWinograd16Tile = 4, kWinograd16Points = (kWinograd16Tile + 2) * (kWinograd16Tile + 2);
 struct Winograd16Rows : ConvCommon {  // weights: made by winograd16_pack; strides in elements
   const void* const* in;              // 4 * ceil(rows / 4) + 2 pointers to channel 0 at the leftmost tap of pixel 0
   Element in_type;                    // any; kPairs: their scales are within the weights

@@ -53,7 +53,7 @@ struct ConvRow : ConvCommon {
 // lines holds for columns too: of every four columns of the result begun, all six columns of the input must hold the picture's values, or zeros outside
 // it. Over-read counts from the last of these; over-write from the last pixel as everywhere. `out` must not overlap what is read: pixels hold
 // garbage until their turn comes.
-constexpr int kWinogradRows = 4;
+constexpr int kWinogradRows = 4, kWinograd2dTile = 4;
 struct WinogradRows : ConvCommon {
   const float* const* in;        // pointers to channel 0 at the leftmost tap of pixel 0
   const float* const* residual;  // `rows` pointers to rows of the residual, or null
