@@ -13,6 +13,7 @@
 namespace fastsr {
 namespace {
 
+constexpr int kLargestTile = 6, kGroups = 12;  // of winograd16; a multiple of all its tiles
 constexpr int kCell = 32;              // the picture is a grid of cells
 constexpr double kLargeNetwork = 4e6;  // operations per pixel: beyond, a smaller picture has to do
 constexpr double kMostResults = 1 << 25;         // numbers in all outputs
@@ -146,7 +147,7 @@ bool usable(const InputRange& range) {
 
 // The right and bottom borders of most pictures cut a group of pixels; those of the large picture do not.
 void measure_borders(const Plan& plan, Calibration& calibration) {
-  for (int cut = 1; cut < kWinograd16Tile; ++cut) {
+  for (int cut = 1; cut < kLargestTile; ++cut) {
     try {
       run(plan, {2 * kCell - cut, 2 * kCell - cut}, &calibration);
     } catch (const Error& e) {
@@ -173,44 +174,112 @@ bool is_too_much(const Plan& plan, Size picture) {
 
 }  // namespace
 
+namespace {
+
+// Chooses how steps run, until the result is close enough to the f32 result.
+class Search {
+ public:
+  Search(const Program& program, const Kernels* kernels, const PlanOptions& options, Size picture, const std::vector<float>& expected,
+         Calibration& calibration)
+      : program_(program), kernels_(kernels), options_(options), picture_(picture), expected_(expected), ranges_(calibration.ranges) {
+    for (size_t s = 0; s < ranges_.size(); ++s)
+      if (calibration.others[s].seen > 0) {
+        small_.push_back(s);
+        others_.push_back(calibration.others[s]);
+      }
+  }
+
+  // Null: not even one step can run in integers.
+  std::unique_ptr<Plan> run() {
+    const double large = small_.empty() ? 0 : try_plan();
+    if (large >= kFastDecibels) return std::move(plan_);
+    const std::vector<InputRange> all = ranges_;
+    for (size_t i = 0; i < small_.size(); ++i) ranges_[small_[i]] = others_[i];
+    // The convolutions nearest to the result do the most harm: they go back to floats first.
+    std::vector<size_t> steps;
+    for (size_t s = 0; s < ranges_.size(); ++s)
+      if (ranges_[s].seen > 0) steps.push_back(s);
+    bool changed = false;
+    for (size_t floats = 1;; floats *= 4) {
+      const double small = try_plan();
+      steps.erase(std::remove_if(steps.begin(), steps.end(), [&](size_t s) { return !is_fast(plan_->steps[s].algorithm); }), steps.end());
+      if (steps.empty()) return nullptr;
+      if (small >= kFastDecibels) return changed || small_.empty() ? std::move(plan_) : with_some_large(all, large, small);
+      changed = true;
+      for (size_t i = 0; i < floats && !steps.empty(); ++i, steps.pop_back()) ranges_[steps.back()].seen = 0;
+    }
+  }
+
+ private:
+  // PSNR of the plan with the ranges as they are.
+  double try_plan() {
+    plan_ = make_plan(program_, kernels_, options_, ranges_);
+    return decibels(expected_, fastsr::run(*plan_, picture_, nullptr));
+  }
+
+  // The plan with small tiles is exact enough, that with large ones is not: as many of the first steps get large ones as the rest of the error allows.
+  std::unique_ptr<Plan> with_some_large(const std::vector<InputRange>& all, double large, double small) {
+    constexpr double kShare = 0.8;
+    const auto error = [](double db) { return std::pow(10, -db / 10); };
+    const double share = kShare * (error(kFastDecibels) - error(small)) / (error(large) - error(small));
+    const auto n = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(small_.size()));
+    if (n == 0) return std::move(plan_);
+    std::unique_ptr<Plan> before = std::move(plan_);
+    for (size_t i = 0; i < n; ++i) ranges_[small_[i]] = all[small_[i]];
+    return try_plan() >= kFastDecibels ? std::move(plan_) : std::move(before);
+  }
+
+  const Program& program_;
+  const Kernels* kernels_;
+  const PlanOptions& options_;
+  const Size picture_;
+  const std::vector<float>& expected_;
+  std::vector<InputRange> ranges_;
+  std::vector<size_t> small_;        // steps that could have smaller tiles
+  std::vector<InputRange> others_;   // of these, for smaller tiles
+  std::unique_ptr<Plan> plan_;       // the last one that was tried
+};
+
+}  // namespace
+
 std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options) {
   std::unique_ptr<Plan> exact = make_plan(program, kernels, options);
   Calibration calibration;
-  std::vector<size_t> steps;
+  bool any = false;
+  calibration.ranges.resize(program.steps.size());
+  calibration.others.resize(program.steps.size());
   for (size_t s = 0; s < program.steps.size(); ++s) {
     const int weight = program.steps[s].weight;
     const Algorithm algorithm = fast_algorithm(program.steps[s], exact->steps[s], options);
-    const bool fast = is_fast(algorithm) && finite(program.tensors[static_cast<size_t>(weight)].data);
-    calibration.steps.push_back(fast ? algorithm : Algorithm::kDirect);
-    if (fast) steps.push_back(s);
+    if (!is_fast(algorithm) || !finite(program.tensors[static_cast<size_t>(weight)].data)) continue;
+    any = true;
+    calibration.ranges[s].algorithm = algorithm;
+    if (algorithm == Algorithm::kWinograd16x6 && !options.algorithm) calibration.others[s].algorithm = Algorithm::kWinograd16;
   }
   // Networks that are fed arrays do not say what these hold, so no picture can stand for them.
   const bool unknown_inputs = program.feed.colour == Colour::kRaw && !options.algorithm;
-  if (steps.empty() || unknown_inputs || !fast_kernels(*kernels)) return exact;
+  if (!any || unknown_inputs || !fast_kernels(*kernels)) return exact;
   double flops = 0;  // about, for a pixel of the input
   for (const StepPlan& s : exact->steps) flops += s.flops_per_pixel;
   const Size picture{4 * kCell, (flops > kLargeNetwork ? 5 : 15) * kCell};
-  std::vector<InputRange>& ranges = calibration.ranges;
-  ranges.resize(program.steps.size());
   std::vector<float> expected;
   try {
     if (is_too_much(*exact, picture)) return exact;
-    expected = run(*exact, picture, &calibration);
-    measure_borders(*exact, calibration);
+    PlanOptions measured = options;
+    measured.groups = kGroups;
+    const std::unique_ptr<Plan> plan = make_plan(program, kernels, measured);
+    expected = run(*plan, picture, &calibration);
+    measure_borders(*plan, calibration);
   } catch (const Error& e) {
     if (e.kind == ErrorKind::kPicture || e.kind == ErrorKind::kMemory) return exact;  // the network takes no picture of this size, or makes too much of it
     throw;
   }
-  for (InputRange& range : ranges)
-    if (!usable(range)) range.seen = 0;
-  // The convolutions nearest to the result do the most harm: they go back to floats first.
-  for (size_t floats = 1;; floats *= 4) {
-    std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
-    steps.erase(std::remove_if(steps.begin(), steps.end(), [&](size_t s) { return !is_fast(plan->steps[s].algorithm); }), steps.end());
-    if (steps.empty()) return exact;
-    if (decibels(expected, run(*plan, picture, nullptr)) >= kFastDecibels) return plan;
-    for (size_t i = 0; i < floats && !steps.empty(); ++i, steps.pop_back()) ranges[steps.back()].seen = 0;
+  for (size_t s = 0; s < program.steps.size(); ++s) {
+    if (usable(calibration.ranges[s])) continue;
+    calibration.ranges[s].seen = calibration.others[s].seen = 0;
   }
+  std::unique_ptr<Plan> plan = Search(program, kernels, options, picture, expected, calibration).run();
+  return plan ? std::move(plan) : std::move(exact);
 }
 
 }  // namespace fastsr

@@ -25,7 +25,7 @@ void choose_halves(Plan& plan) {
     const Step& step = p.steps[i];
     const StepPlan& s = plan.steps[i];
     for (int v : step.in) {
-      if (s.algorithm == Algorithm::kWinograd16) wanted[idx(v)] = 1;
+      if (tile16(s.algorithm)) wanted[idx(v)] = 1;
       if (!is_fast(s.algorithm) && step.kind != Kind::kPointwise && step.kind != Kind::kConcat) forbid(v);
     }
     if (s.residual >= 0 && !is_fast(s.algorithm)) forbid(s.residual);
@@ -101,7 +101,7 @@ bool stores_elements(const StepPlan& s) {
   if (s.block > 1) return false;
   if (s.element == Element::kFloat) return true;
   if (!is_fast(s.algorithm) || !s.before.empty()) return false;
-  return s.element == Element::kHalf || (s.act != Act::kClip && (s.algorithm == Algorithm::kWinograd16 || s.residual < 0));
+  return s.element == Element::kHalf || (s.act != Act::kClip && (tile16(s.algorithm) || s.residual < 0));
 }
 
 }  // namespace

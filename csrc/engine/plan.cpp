@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <new>
+#include <numeric>
 #include <tuple>
 
 #if defined(__linux__)
@@ -99,7 +100,7 @@ Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOption
     return (open ? winograd_pays(cin, cout, 5) : *options.algorithm == Algorithm::kWinograd) ? Algorithm::kWinograd : Algorithm::kDirect;
   }
   if (!suits_winograd(step, 3)) return Algorithm::kDirect;
-  if (options.algorithm && *options.algorithm == Algorithm::kWinograd16) return Algorithm::kWinograd2d;
+  if (options.algorithm && tile16(*options.algorithm)) return Algorithm::kWinograd2d;
   if (options.algorithm && !is_fast(*options.algorithm)) return *options.algorithm;
   if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
   return winograd_pays(cin, cout, 3) ? Algorithm::kWinograd : Algorithm::kDirect;
@@ -121,7 +122,7 @@ void set_algorithm(StepPlan& s, Algorithm algorithm) {
   switch (algorithm) {
     case Algorithm::kWinograd: s.row_group = kWinogradRows; break;
     case Algorithm::kWinograd2d: s.row_group = s.col_group = kWinograd2dTile; break;
-    case Algorithm::kWinograd16: s.row_group = s.col_group = kWinograd16Tile; break;
+    case Algorithm::kWinograd16: case Algorithm::kWinograd16x6: s.row_group = s.col_group = tile16(algorithm); break;
     case Algorithm::kConv16Rows: s.row_group = 2; break;
     default: break;
   }
@@ -130,7 +131,8 @@ void set_algorithm(StepPlan& s, Algorithm algorithm) {
 size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv) {
   const Kernels& k = *plan.kernels;
   switch (s.algorithm) {
-    case Algorithm::kWinograd16: return plan.fast->winograd16_pack_size(s.cout, s.cin) / sizeof(float);
+    case Algorithm::kWinograd16: case Algorithm::kWinograd16x6:
+      return winograd16_of(*plan.fast, tile16(s.algorithm)).pack_size(s.cout, s.cin) / sizeof(float);
     case Algorithm::kConv16: return plan.fast->conv16_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kConv16Rows: return plan.fast->conv16_rows_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin, conv.kh);
@@ -148,6 +150,7 @@ double StepPlan::cost_per_pixel() const {
     case Algorithm::kWinograd: return flops_per_pixel * (n_taps == 9 ? 0.5 + 1.5 * transforms : 0.4 + 0.25 * transforms);
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
+    case Algorithm::kWinograd16x6: return flops_per_pixel * (0.1 + 2.5 * transforms);
     case Algorithm::kConv16: return flops_per_pixel * 0.5;
     case Algorithm::kConv16Rows: return flops_per_pixel * 0.4;
     default: return flops_per_pixel;
@@ -159,7 +162,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16", " conv16", " conv16rows"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16", " winograd16x6", " conv16", " conv16rows"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -179,7 +182,9 @@ std::string StepPlan::kernel(const Step& step) const {
 Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptions& options) {
   if (options.precision != Precision::kFast) return Algorithm::kDirect;
   const auto takes = [&](Algorithm algorithm, bool pays) { return options.algorithm ? *options.algorithm == algorithm : pays; };
-  if (suits_winograd(step, 3) && takes(Algorithm::kWinograd16, winograd16_pays(plan.cin, plan.cout))) return Algorithm::kWinograd16;
+  const bool winograd_pays = winograd16_pays(plan.cin, plan.cout);
+  for (Algorithm a : {Algorithm::kWinograd16x6, Algorithm::kWinograd16})
+    if (suits_winograd(step, 3) && takes(a, winograd_pays)) return a;
   const ConvParams& p = step.conv;
   const bool pays = suits_conv16(step) && conv16_pays(plan.cin, plan.cout, p.kh, p.kw);
   if (suits_conv16_rows(step) && takes(Algorithm::kConv16Rows, pays && conv16_rows_pays(plan.cin, plan.cout, p.kh, p.kw))) return Algorithm::kConv16Rows;
@@ -201,7 +206,7 @@ void pack_fast(const Plan& plan, size_t i, float* packed, const float* w, InputR
   const auto cin = static_cast<size_t>(s.cin);
   for (size_t at = 0; at < range.largest.size(); at += cin) widen(range.largest.data() + at, cin);
   const float* scale = in.most > 0 ? in.scale.data() : nullptr;
-  plan.fast->winograd16_pack(packed, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.seen}, kMargin, scale);
+  winograd16_of(*plan.fast, tile16(s.algorithm)).pack(packed, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.seen}, kMargin, scale);
 }
 
 }  // namespace
@@ -243,7 +248,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     s.n_taps = step.conv.kh * step.conv.kw;
     s.cin = w.dims[1], s.cout = w.dims[0] / step.conv.group;
     const bool fast = plan->fast && ranges[i].seen > 0;
-    set_algorithm(s, fast ? fast_algorithm(step, s, options) : choose_algorithm(step, s.cin, s.cout, options));
+    set_algorithm(s, fast ? ranges[i].algorithm : choose_algorithm(step, s.cin, s.cout, options));
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
     fuse(s, p, step.channels);
   }
@@ -253,6 +258,8 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     StepPlan& s = plan->steps[i];
     if (step.kind != Kind::kConv) continue;
     if (reads_pairs(s.algorithm) && !pairs[static_cast<size_t>(step.in[0])]) set_algorithm(s, choose_algorithm(step, s.cin, s.cout, options));
+    if (options.groups > 1 && tile16(fast_algorithm(step, s, options))) set_algorithm(s, Algorithm::kWinograd2d);
+    if (s.algorithm == Algorithm::kWinograd2d) s.row_group = s.col_group = std::lcm(s.row_group, options.groups);
     s.packed_group = (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;
     const bool first = places.emplace(key(i), Place{total, false}).second;
     if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);

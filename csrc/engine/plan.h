@@ -33,19 +33,22 @@ struct RowOp {
 };
 
 // How a convolution is computed.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16, kConv16, kConv16Rows };
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16, kWinograd16x6, kConv16, kConv16Rows };
 
 // Whether it computes in 16-bit integers.
 inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16; }
+// The edge of the tiles of winograd16; 0: it is none.
+inline int tile16(Algorithm a) { return a == Algorithm::kWinograd16 ? 4 : a == Algorithm::kWinograd16x6 ? 6 : 0; }
 // Whether it reads pairs and nothing else.
 inline bool reads_pairs(Algorithm a) { return a >= Algorithm::kConv16; }
 
 // What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats or pairs of integers between the steps (kernels/fast.h).
 enum class Precision : int { kF32, kFast };
 
-// What a convolution's inputs were like when the network saw calibration pictures: of kWinograd16 as Winograd16Range has it, of the others the numbers
+// What a convolution's inputs were like when the network saw calibration pictures: of winograd16 as Winograd16Range has it, of the others the numbers
 // themselves, by channel. Nothing was seen: it stays in floats.
 struct InputRange {
+  Algorithm algorithm = Algorithm::kDirect;  // for which it was measured
   std::vector<float> largest;   // magnitudes
   std::vector<double> squares;  // their sum
   double seen = 0;              // tiles or numbers
@@ -53,8 +56,7 @@ struct InputRange {
 
 // A run that measures what convolutions read.
 struct Calibration {
-  std::vector<Algorithm> steps;    // by step: is_fast for those that are measured
-  std::vector<InputRange> ranges;  // by step
+  std::vector<InputRange> ranges, others;  // by step; others: of steps with two possible algorithms those of the second one. Where is_fast it is measured
 };
 
 struct StepPlan {
@@ -109,6 +111,8 @@ struct Plan {
 
 struct PlanOptions {
   Precision precision = Precision::kF32;
+  // For a plan that is measured for `fast`: what winograd16 could compute is computed by winograd2d, a multiple of so many rows and columns together.
+  int groups = 1;
   const Algorithm* algorithm = nullptr;  // for the convolutions that it can compute, whether it is the fastest or not; null: the fastest
 };
 

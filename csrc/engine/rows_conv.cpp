@@ -137,7 +137,7 @@ void TileRunner::conv16(size_t s, int y, int n, void* const* dst, ptrdiff_t stri
 
 // Adds what row y of a convolution reads to the calibration, where that shall read pairs.
 void TileRunner::measure(size_t s, int y, Span cols) {
-  if (!reads_pairs(run_.calibration->steps[s])) return;
+  if (!reads_pairs(run_.calibration->ranges[s].algorithm)) return;
   const Step& step = net_.step(s);
   const int v = step.in[0];
   const Ring& in = ring(v);
@@ -191,8 +191,8 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
   for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, std::max(y + i, 0), cols.lo));
 
-  const bool measure = run_.calibration && run_.calibration->steps[s] == Algorithm::kWinograd16;
-  if (plan.algorithm == Algorithm::kWinograd16 || measure) {
+  const bool measure = run_.calibration && tile16(run_.calibration->ranges[s].algorithm);
+  if (tile16(plan.algorithm) || measure) {
     Winograd16Rows rows{};
     static_cast<ConvCommon&>(rows) = common(s, stride, cols);
     const std::vector<const void*> in(lines.begin(), lines.end()), residual(residuals.begin(), residuals.end());
@@ -205,17 +205,19 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     rows.out_pairs = net_.plan.pairs[idx(step.out)].scales();
     rows.rows = n;
     rows.scratch = scratch;
-    if (!measure) return net_.plan.fast->winograd16(rows);
-    const FastKernels& fast = *fast_kernels(k_);
-    if (n > kWinograd16Tile) rows.rows = (static_cast<int>(in.size()) - 2) / kWinograd16Tile * kWinograd16Tile;  // whose lines are here
-    std::vector<float> room(fast.winograd16_scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
-    rows.scratch = room.data();
-    InputRange& range = run_.calibration->ranges[s];
-    range.largest.resize(kWinograd16Points * idx(plan.cin));
-    range.squares.resize(range.largest.size());
-    Winograd16Range sums{range.largest.data(), range.squares.data(), range.seen};
-    fast.winograd16_measure(rows, sums);
-    range.seen = sums.tiles;
+    if (!measure) return winograd16_of(*net_.plan.fast, tile16(plan.algorithm)).run(rows);
+    for (InputRange* range : {&run_.calibration->ranges[s], &run_.calibration->others[s]}) {
+      const int tile = tile16(range->algorithm);
+      if (!tile) continue;
+      const Winograd16& kernel = winograd16_of(*fast_kernels(k_), tile);
+      std::vector<float> room(kernel.scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
+      rows.scratch = room.data();
+      range->largest.resize(idx((tile + 2) * (tile + 2)) * idx(plan.cin));
+      range->squares.resize(range->largest.size());
+      Winograd16Range sums{range->largest.data(), range->squares.data(), range->seen};
+      kernel.measure(rows, sums);
+      range->seen = sums.tiles;
+    }
   }
   WinogradRows rows{};
   static_cast<ConvCommon&>(rows) = common(s, stride, cols);

@@ -23,9 +23,9 @@ struct PairScales {
 
 // winograd2d's convolution (kernels.h), which says what in, out, rows and columns must hold, with the transformed inputs and weights rounded to 16 bits.
 // NaN in a row reaches the results as some number.
-constexpr int kWinograd16Tile = 4, kWinograd16Points = (kWinograd16Tile + 2) * (kWinograd16Tile + 2);
-struct Winograd16Rows : ConvCommon {  // weights: made by winograd16_pack; strides in elements
-  const void* const* in;              // 4 * ceil(rows / 4) + 2 pointers to channel 0 at the leftmost tap of pixel 0
+// A tile is 4x4 or 6x6 results: groups are of so many rows and columns.
+struct Winograd16Rows : ConvCommon {  // weights: made by pack; strides in elements
+  const void* const* in;              // tile * ceil(rows / tile) + 2 pointers to channel 0 at the leftmost tap of pixel 0
   Element in_type;                    // any; kPairs: their scales are within the weights
   const void* const* residual;        // `rows` pointers, or null
   Element residual_type;              // kFloat or kHalf
@@ -33,11 +33,11 @@ struct Winograd16Rows : ConvCommon {  // weights: made by winograd16_pack; strid
   Element out_type;                   // any
   PairScales out_pairs;               // kPairs: of the result
   int rows;
-  void* scratch;                      // winograd16_scratch(cin, cout, width, rows) bytes, any alignment and contents
+  void* scratch;                      // scratch(cin, cout, width, rows) bytes, any alignment and contents
 };
 
-// What transformed inputs were like, for each point and input channel: [kWinograd16Points][cin]. To begin with all is zero; ranges of parts of a picture
-// make one of all by the largest, the sum and the sum.
+// What transformed inputs were like, for each of the (tile + 2)^2 points and each input channel: [point][cin]. To begin with all is zero; ranges of parts
+// of a picture make one of all by the largest, the sum and the sum.
 struct Winograd16Range {
   float* largest;   // magnitudes
   double* squares;  // their sum
@@ -46,6 +46,7 @@ struct Winograd16Range {
 
 // Whether winograd16 is faster than what f32 takes. Measured as winograd_pays was, times that: 32->9 1.25 / 1.15, 64->8 1.5 / 1.15, 16->16 1.15 / 1.05,
 // 24->24 1.35 / 1.25, 64->16 1.55 / 1.3, 64->64 1.6 / 1.6; not so 12->12 1.07 / 0.93, 10->10 1.02 / 0.95, 64->4 1.15 / 1.0.
+// The larger tile is the faster one of both: 64->64 1.15, 32->32 1.12, 64->16 1.3, 256->256 1.33 on a Zen 4.
 inline bool winograd16_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 7 * (static_cast<int64_t>(cin) + cout); }
 
 // One output row of a convolution with stride 1 and one group, in 16-bit integers with exact sums in 32 bits:
@@ -96,6 +97,20 @@ struct Conv16Rows : ConvCommon {   // weights: made by conv16_rows_pack
 // 9x9 1->64 1.3 / 1.2 / 0.95; not so 3x3 32->9 1.0 / 1.15 / 0.9, 32->4 0.85 / 0.95 / 0.85, 5x5 1->64 0.95 / 0.85 / 0.8, 12->4 1.0 / 0.95 / 0.85.
 inline bool conv16_rows_pays(int cin, int cout, int kh, int kw) { return kh > 1 && kw * cout >= 32 && (cin > 1 || kw >= 7); }
 
+// winograd16 with tiles of one size.
+struct Winograd16 {
+  int tile;
+  // Bytes of packed weights, a multiple of 64; w is (cout, cin, 3, 3) dense and finite. What range says of the inputs decides how they and the weights
+  // are rounded: a property of the layer, so results do not depend on tiles. Transformed inputs beyond `margin` times the largest are cut off there.
+  size_t (*pack_size)(int cout, int cin);
+  // in_scale: of the input's channels where it is kept as pairs, else null.
+  void (*pack)(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale);
+  size_t (*scratch)(int cin, int cout, int width, int rows);
+  void (*run)(const Winograd16Rows& rows);
+  // Adds a call's transformed inputs, not of pairs, to `range`. Uses in, in_type, in_stride, cin, width, rows and scratch, which is as for run with any cout.
+  void (*measure)(const Winograd16Rows& rows, Winograd16Range& range);
+};
+
 struct FastKernels {
   const char* isa;  // as Kernels::isa
   const char* dot;  // the instruction that adds products of pairs: "vnni", "madd", "plain"; the results are the same
@@ -104,16 +119,7 @@ struct FastKernels {
   void (*half_to_float)(float* y, const uint16_t* x, int n);
   void (*float_to_half)(uint16_t* y, const float* x, int n);
 
-  // Bytes of packed weights, a multiple of 64; w is (cout, cin, 3, 3) dense and finite. What range says of the inputs decides how they and the weights
-  // are rounded: a property of the layer, so results do not depend on tiles. Transformed inputs beyond `margin` times the largest are cut off there.
-  size_t (*winograd16_pack_size)(int cout, int cin);
-  // in_scale: of the input's channels where it is kept as pairs, else null.
-  void (*winograd16_pack)(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale);
-  size_t (*winograd16_scratch)(int cin, int cout, int width, int rows);
-  void (*winograd16)(const Winograd16Rows& rows);
-  // Adds a call's transformed inputs, not of pairs, to `range`. Uses in, in_type, in_stride, cin, width, rows and scratch, which is as for winograd16 with
-  // any cout.
-  void (*winograd16_measure)(const Winograd16Rows& rows, Winograd16Range& range);
+  Winograd16 winograd16[2];  // tiles of 4x4 and 6x6
 
   // x0, x1: two channels; x1 is null where there is none. n elements; whole vectors are read and written, up to kOverRead and kOverWrite.
   void (*float_to_pairs)(uint32_t* y, const float* x0, const float* x1, int n, float scale0, float scale1, float most);
@@ -136,6 +142,8 @@ struct FastKernels {
   size_t (*conv16_rows_scratch)(int cin, int kh, int width);
   void (*conv16_rows)(const Conv16Rows& rows);
 };
+
+inline const Winograd16& winograd16_of(const FastKernels& kernels, int tile) { return kernels.winograd16[tile == 6]; }
 
 // One per target unit; null when the unit is not compiled for this platform. `quick`: for processors with VNNI (avx512) or AVX-VNNI (avx2).
 const FastKernels* fast_kernels_scalar(bool quick);

@@ -12,9 +12,9 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-// One point of KB output channels and NV vectors of tiles. ahead: weights that are wanted soon.
+// One point of KB output channels and NV vectors of tiles. channel, vector: integers of m from one to the next. ahead: weights that are wanted soon.
 template <class Dot, int KB, int NV>
-FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, int32_t* m, ptrdiff_t channel, const int16_t* ahead) {
+FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, int32_t* m, ptrdiff_t channel, ptrdiff_t vector, const int16_t* ahead) {
   I sum[KB][NV];
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
     FASTSR_UNROLL for (int i = 0; i < NV; i++) sum[k][i] = zero();
@@ -29,13 +29,13 @@ FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, 
     }
   }
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-    FASTSR_UNROLL for (int i = 0; i < NV; i++) store_sums(m + k * channel + i * kPoints2 * W, sum[k][i]);
+    FASTSR_UNROLL for (int i = 0; i < NV; i++) store_sums(m + k * channel + i * vector, sum[k][i]);
   }
 }
 
 template <class Dot>
 struct DotBlocks {
-  using Block = void (*)(const int16_t*, const int16_t*, int, int32_t*, ptrdiff_t, const int16_t*);
+  using Block = void (*)(const int16_t*, const int16_t*, int, int32_t*, ptrdiff_t, ptrdiff_t, const int16_t*);
   static constexpr int kChannels = kDotChannels, kVectorsMost = kDotVectors;
   static constexpr int vectors(int) { return kDotVectors; }
   template <int KB, int NV>

@@ -9,21 +9,28 @@
 
 #include "blocks16.h"
 #include "fast.h"
+#include "winograd16_points.h"
 
 namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-constexpr int kPoints = 6, kPoints2 = kPoints * kPoints, kTile = 4;
-constexpr int kCoefs = 7 * kPoints;       // floats per output channel, see winograd16_pack
+FASTSR_INLINE constexpr int points16(int tile) { return (tile + 2) * (tile + 2); }
 
-FASTSR_INLINE size_t scales_floats(int cin) { return round_up(16 + static_cast<size_t>(pairs_of(cin)) * 2 * kPoints2, 16); }
-FASTSR_INLINE size_t coefs_floats(int cout) { return round_up(static_cast<size_t>(cout) * kCoefs, 16); }
+template <int T>
+FASTSR_INLINE size_t scales_floats(int cin) { return round_up(16 + static_cast<size_t>(pairs_of(cin)) * 2 * points16(T), 16); }
+template <int T>
+FASTSR_INLINE size_t coefs_floats(int cout) { return round_up(static_cast<size_t>(cout) * (T + 2) * Points16<T>::kCoefs, 16); }
 FASTSR_INLINE size_t point_weights(int cout, int cin) { return round_up(static_cast<size_t>(cout) * pairs_of(cin) * 2, 32); }
 
+template <int T>
 size_t winograd16_pack_size(int cout, int cin) {
-  return (scales_floats(cin) + coefs_floats(cout)) * sizeof(float) + kPoints2 * point_weights(cout, cin) * sizeof(int16_t);
+  return (scales_floats<T>(cin) + coefs_floats<T>(cout)) * sizeof(float) + points16(T) * point_weights(cout, cin) * sizeof(int16_t);
 }
+
+// Where the scale of point p and channel c lies among the inputs' scales.
+template <int T>
+FASTSR_INLINE ptrdiff_t scale_at(int p, int c) { return static_cast<ptrdiff_t>(c) * points16(T) + p; }
 
 // limit[p] of a channel. Channels that hardly had a value yet may have one later: none is taken for less than 1/16 of the largest one.
 FASTSR_INLINE double limit16(const Winograd16Range& range, float margin, int cin, int p, int c) {
@@ -34,47 +41,49 @@ FASTSR_INLINE double limit16(const Winograd16Range& range, float margin, int cin
   return limit > 1e-30 ? limit : 1;
 }
 
-// G w G^T times the limits.
-FASTSR_INLINE void transform_weights(const float* w, const float* limits, double (&u)[kPoints2]) {
-  constexpr double g[kPoints][3] = {{1, 0, 0}, {1.0 / 3, 1.0 / 3, 1.0 / 3}, {-1.0 / 3, 1.0 / 3, -1.0 / 3}, {-16.0 / 15, -8.0 / 15, -4.0 / 15},
-                                    {1.0 / 15, -2.0 / 15, 4.0 / 15}, {0, 0, 1}};
-  for (int i = 0; i < kPoints; i++) {
+// G w G^T times the limits of the channel.
+template <int T>
+FASTSR_INLINE void transform_weights(const float* w, const float* limits, double* u) {
+  constexpr auto& g = Points16<T>::kFilter;
+  for (int i = 0; i < T + 2; i++) {
     double line[3];
     for (int x = 0; x < 3; x++) line[x] = g[i][0] * w[x] + g[i][1] * w[3 + x] + g[i][2] * w[6 + x];
-    for (int j = 0; j < kPoints; j++) {
-      const int p = i * kPoints + j;
-      u[p] = (g[j][0] * line[0] + g[j][1] * line[1] + g[j][2] * line[2]) * static_cast<double>(limits[2 * p]);
+    for (int j = 0; j < T + 2; j++) {
+      const int p = i * (T + 2) + j;
+      u[p] = (g[j][0] * line[0] + g[j][1] * line[1] + g[j][2] * line[2]) * static_cast<double>(limits[p]);
     }
   }
 }
 
-// Calls fn(p, u) for all points and input channels of an output channel with weights w; limits: as s[p] of the packed weights.
-template <class F>
+// Calls fn(p, c, u) for all points and input channels of an output channel with weights w; limits: as s[p] of the packed weights.
+template <int T, class F>
 FASTSR_INLINE void each_weight(const float* w, int cin, const float* limits, const F& fn) {
-  double u[kPoints2];
+  double u[points16(T)];
   for (int c = 0; c < cin; c++) {
-    transform_weights(w + 9 * c, limits + c / 2 * 2 * kPoints2 + c % 2, u);
-    for (int p = 0; p < kPoints2; p++) fn(p, c, u[p]);
+    transform_weights<T>(w + 9 * c, limits + scale_at<T>(0, c), u);
+    for (int p = 0; p < points16(T); p++) fn(p, c, u[p]);
   }
 }
 
 // R. The error of V is that of u[p] / R for every term; U's is limit times v[p] / S. Both have the weight of p in the results' squares.
+template <int T>
 double balance16(const float* w, int cout, int cin, const float* limits, const Winograd16Range& range) {
-  constexpr double weight[kPoints] = {1, 4, 4, 1.328125, 85, 1};
+  constexpr auto& weight = Points16<T>::kWeight;
+  constexpr int kPoints2 = points16(T);
   double of_v = 0, of_u = 0, power[kPoints2] = {};
   for (int p = 0; p < kPoints2; p++)
     for (int c = 0; c < cin; c++) {
-      const double limit = static_cast<double>(limits[c / 2 * 2 * kPoints2 + 2 * p + c % 2]);
+      const double limit = static_cast<double>(limits[scale_at<T>(p, c)]);
       power[p] += range.tiles > 0 ? range.squares[static_cast<ptrdiff_t>(p) * cin + c] / range.tiles / (limit * limit) : 0.01;
     }
   for (int k = 0; k < cout; k++) {
     double sums[kPoints2] = {}, squares[kPoints2] = {};
-    each_weight(w + static_cast<ptrdiff_t>(k) * cin * 9, cin, limits, [&](int p, int, double u) {
+    each_weight<T>(w + static_cast<ptrdiff_t>(k) * cin * 9, cin, limits, [&](int p, int, double u) {
       sums[p] += std::fabs(u);
       squares[p] += u * u;
     });
     for (int p = 0; p < kPoints2; p++) {
-      const double times = weight[p / kPoints] * weight[p % kPoints];
+      const double times = weight[p / (T + 2)] * weight[p % (T + 2)];
       of_v += times * squares[p];
       of_u += times * power[p] * sums[p] * sums[p];
     }
@@ -84,11 +93,13 @@ double balance16(const float* w, int cout, int cin, const float* limits, const W
 }
 
 // The scales S of an output channel with weights w.
-void weight_scales(const float* w, int cin, const float* limits, double r, double (&scales)[kPoints2]) {
+template <int T>
+void weight_scales(const float* w, int cin, const float* limits, double r, double (&scales)[points16(T)]) {
+  constexpr int kPoints2 = points16(T);
   constexpr double kMost = 32767;
   const double most_sum = std::floor(2147483647.0 / r);
   double sums[kPoints2] = {}, largest[kPoints2] = {};
-  each_weight(w, cin, limits, [&](int p, int, double u) {
+  each_weight<T>(w, cin, limits, [&](int p, int, double u) {
     const double size = std::fabs(u);
     sums[p] += size;
     largest[p] = size > largest[p] ? size : largest[p];
@@ -99,7 +110,7 @@ void weight_scales(const float* w, int cin, const float* limits, double r, doubl
   }
   for (bool fits = false; !fits;) {  // rounding can make a sum too large
     for (double& sum : sums) sum = 0;
-    each_weight(w, cin, limits, [&](int p, int, double u) { sums[p] += std::fabs(std::nearbyint(u * scales[p])); });
+    each_weight<T>(w, cin, limits, [&](int p, int, double u) { sums[p] += std::fabs(std::nearbyint(u * scales[p])); });
     fits = true;
     for (int p = 0; p < kPoints2; p++) {
       if (!(sums[p] > most_sum)) continue;
@@ -109,42 +120,41 @@ void weight_scales(const float* w, int cin, const float* limits, double r, doubl
   }
 }
 
-// Packed: R, then from the 17th float on [pair of input channels][point][2] s[p], of inputs kept as pairs by their scale; for each output
-// channel and each of the six columns of points, from the top, its scales of the points 0, 1, 2, then the third one's with the other sign, then 3, 4, 5; U.
+// Packed: R; from the 17th float on, for each input channel, s[p] of all points, of inputs kept as pairs by their scale; for each output channel and each
+// of the columns of points its scales as Points16 wants them; U.
+template <int T>
 void winograd16_pack(void* packed, const float* w, int cout, int cin, const Winograd16Range& range, float margin, const float* in_scale) {
-  std::memset(packed, 0, winograd16_pack_size(cout, cin));
+  constexpr int kPoints2 = points16(T), kCoefs = Points16<T>::kCoefs;
+  std::memset(packed, 0, winograd16_pack_size<T>(cout, cin));
   float* const head = static_cast<float*>(packed);
   float* const limits = head + 16;
-  float* coefs = head + scales_floats(cin);
-  int16_t* const u = reinterpret_cast<int16_t*>(coefs + coefs_floats(cout));
+  float* coefs = head + scales_floats<T>(cin);
+  int16_t* const u = reinterpret_cast<int16_t*>(coefs + coefs_floats<T>(cout));
   const size_t point = point_weights(cout, cin);
   const Blocks16 blocks = blocks16(cout);
   const int n_pairs = pairs_of(cin);
   for (int c = 0; c < cin; c++)
-    for (int p = 0; p < kPoints2; p++) limits[c / 2 * 2 * kPoints2 + 2 * p + c % 2] = static_cast<float>(limit16(range, margin, cin, p, c));
-  const double r = balance16(w, cout, cin, limits, range);
+    for (int p = 0; p < kPoints2; p++) limits[scale_at<T>(p, c)] = static_cast<float>(limit16(range, margin, cin, p, c));
+  const double r = balance16<T>(w, cout, cin, limits, range);
   head[0] = static_cast<float>(r);
   for (int b = 0, k = 0; b < blocks.count; b++) {
     const int kb = blocks.size(b);
     int16_t* const block = u + static_cast<size_t>(k) * n_pairs * 2;
-    for (int i = 0; i < kb; i++, k++, coefs += kCoefs) {
+    for (int i = 0; i < kb; i++, k++, coefs += (T + 2) * kCoefs) {
       const float* const row = w + static_cast<size_t>(k) * cin * 9;
       double scale[kPoints2];
-      weight_scales(row, cin, limits, r, scale);
-      each_weight(row, cin, limits, [&](int p, int c, double v) {
+      weight_scales<T>(row, cin, limits, r, scale);
+      each_weight<T>(row, cin, limits, [&](int p, int c, double v) {
         block[p * point + static_cast<size_t>(c / 2) * 2 * kb + 2 * i + c % 2] = static_cast<int16_t>(std::nearbyint(v * scale[p]));
       });
-      for (int p = 0; p < kPoints2; p++) {
-        const float coef = static_cast<float>(1 / (scale[p] * r));
-        const int y = p / kPoints, at = p % kPoints * 7 + y + (y > 2);
-        coefs[at] = coef;
-        if (y == 2) coefs[at + 1] = -coef;
-      }
+      for (int x = 0; x < T + 2; x++)
+        for (int j = 0; j < kCoefs; j++)
+          coefs[x * kCoefs + j] = Points16<T>::kCoefSign[j] * static_cast<float>(1 / (scale[Points16<T>::kCoefPoint[j] * (T + 2) + x] * r));
     }
   }
   for (int i = 0; i < n_pairs * 2 * kPoints2; i++) limits[i] = limits[i] > 0 ? head[0] / limits[i] : 0.0f;
   for (int c = 0; in_scale && c < cin; c++)
-    for (int p = 0; p < kPoints2; p++) limits[c / 2 * 2 * kPoints2 + 2 * p + c % 2] /= in_scale[c];
+    for (int p = 0; p < kPoints2; p++) limits[scale_at<T>(p, c)] /= in_scale[c];
 }
 
 }  // namespace

@@ -1,15 +1,14 @@
 // Half floats and 16-bit integers for avx2.h, whose region this closes; it opens another one with F16C, which every processor with AVX2 has so far.
 //
-// load, store of uint16_t: W half floats, rounded to the nearest, half to even. load_two: the first two elements, then zeros.
-// zip32, zip64: a and b interleaved by elements, or by pairs of elements, within each lane of four elements: its lower or its upper half.
-// next_lane: a and then b, without the first lane.
-// set2: p[0] and p[1] alternately.
+// load, store of uint16_t: W half floats, rounded to the nearest, half to even.
+// residues<T, J>(p, n, a, b): of W groups of T elements elements J and J + 1, an even J; T is 4 or 6. The first n elements may be read.
+// untile: from the T elements of W groups, one vector each, the groups one after the other.
 // whole(a, most): the nearest whole numbers, half to even, of a cut off to -most..most; either end for NaN.
-// pairs(a, b): the pairs (a[0], a[1]), (a[2], a[3]) and so on and likewise b's in 16 bits, per lane two of a and two of b. How they lie in memory is the
+// pairs(lo, hi): the pairs (lo[i], hi[i]) of numbers within 16 bits. How they lie in a register and, by store_pairs and load_pairs, in memory is the
 // set's own affair. Dot::add(sum, a, w): sum[i] + a[i].first * w.first + a[i].second * w.second.
 // Dot::kVectors, kRowsVectors: of a block of conv16 and of conv16_rows, for each number of channels.
-// load_words(p): pairs that lie one after the other, the first in the lower half of a word. load_ints: W words as integers, load_two_ints: the first two,
-// then zeros. low_half, high_half: a word's signed halves. words(lo, hi): lo's lower halves below hi's.
+// load_words(p): pairs that lie one after the other, the first in the lower half of a word. load_ints: W words as integers. low_half, high_half: a word's
+// signed halves. words(lo, hi): lo's lower halves below hi's.
 // as_floats, as_ints: the same bits. kDotChannels is even.
 // add_halves, sub_halves: of 16-bit integers.
 #pragma once
@@ -43,27 +42,55 @@ constexpr int kRowsChannels = 2;  // most channels of a block of conv16_rows, an
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
-FASTSR_INLINE V load_two(const float* p) {
-  return _mm256_castsi256_ps(_mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+template <int T, int J>
+FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
+  const auto two = [p](int group) {
+    int32_t both;
+    std::memcpy(&both, p + T * group + J, 4);
+    return both;
+  };
+  const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  const __m128i lo = _mm_shuffle_epi8(_mm_setr_epi32(two(0), two(1), two(2), two(3)), order);
+  const __m128i hi = _mm_shuffle_epi8(_mm_setr_epi32(two(4), two(5), two(6), two(7)), order);
+  a = _mm256_cvtph_ps(_mm_unpacklo_epi64(lo, hi));
+  b = _mm256_cvtph_ps(_mm_unpackhi_epi64(lo, hi));
 }
-FASTSR_INLINE V load_two(const uint16_t* p) {
-  return _mm256_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(p[0] | static_cast<uint32_t>(p[1]) << 16)));
+template <int T, int J>
+FASTSR_INLINE void residues(const float* p, int, V& a, V& b) {
+  const auto four = [p](int group) {
+    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + T * group + J)));
+    return _mm_loadh_pi(two, reinterpret_cast<const __m64*>(p + T * (group + 1) + J));
+  };
+  const V x = _mm256_set_m128(four(4), four(0)), y = _mm256_set_m128(four(6), four(2));
+  a = _mm256_shuffle_ps(x, y, 0x88);
+  b = _mm256_shuffle_ps(x, y, 0xdd);
+}
+template <int T, int J>
+FASTSR_INLINE void residues(const uint32_t* p, int n, I& a, I& b) {
+  V x, y;
+  residues<T, J>(reinterpret_cast<const float*>(p), n, x, y);
+  a = _mm256_castps_si256(x);
+  b = _mm256_castps_si256(y);
 }
 
-FASTSR_INLINE V set2(const float* p) {
-  double both;
-  std::memcpy(&both, p, 8);
-  return _mm256_castpd_ps(_mm256_set1_pd(both));
+FASTSR_INLINE void untile(V (&y)[4]) { interleave4(y); }
+FASTSR_INLINE void untile(V (&y)[6]) {
+  __m256d q[6];
+  FASTSR_UNROLL for (int i = 0; i < 6; i += 2) {
+    V lo, hi;
+    interleave2(y[i], y[i + 1], lo, hi);
+    q[i / 2] = _mm256_castps_pd(lo);
+    q[3 + i / 2] = _mm256_castps_pd(hi);
+  }
+  FASTSR_UNROLL for (int i = 0; i < 6; i += 3) {
+    const __m256d ab = _mm256_unpacklo_pd(q[i], q[i + 1]), ca = _mm256_shuffle_pd(q[i + 2], q[i], 10), bc = _mm256_unpackhi_pd(q[i + 1], q[i + 2]);
+    y[i] = _mm256_castpd_ps(_mm256_permute2f128_pd(ab, ca, 0x20));
+    y[i + 1] = _mm256_castpd_ps(_mm256_permute2f128_pd(bc, ab, 0x30));
+    y[i + 2] = _mm256_castpd_ps(_mm256_permute2f128_pd(ca, bc, 0x31));
+  }
 }
-
-FASTSR_INLINE V zip32_lo(V a, V b) { return _mm256_unpacklo_ps(a, b); }
-FASTSR_INLINE V zip32_hi(V a, V b) { return _mm256_unpackhi_ps(a, b); }
-FASTSR_INLINE V zip64_lo(V a, V b) { return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
-FASTSR_INLINE V zip64_hi(V a, V b) { return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); }
-FASTSR_INLINE V next_lane(V a, V b) { return _mm256_permute2f128_ps(a, b, 0x21); }
 
 FASTSR_INLINE I whole(V a, V most) { return _mm256_cvtps_epi32(min(max(a, neg(most)), most)); }
-FASTSR_INLINE Pairs pairs(I a, I b) { return _mm256_packs_epi32(a, b); }
 FASTSR_INLINE void store_pairs(int16_t* p, Pairs a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 FASTSR_INLINE Pairs load_pairs(const int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 FASTSR_INLINE Pair load_pair(const int16_t* p) {
@@ -85,10 +112,10 @@ FASTSR_INLINE Pairs load_words(const uint32_t* p) { return _mm256_loadu_si256(re
 FASTSR_INLINE I load_ints(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 FASTSR_INLINE V as_floats(I a) { return _mm256_castsi256_ps(a); }
 FASTSR_INLINE I as_ints(V a) { return _mm256_castps_si256(a); }
-FASTSR_INLINE I load_two_ints(const uint32_t* p) { return _mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE V low_half(I a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16)); }
 FASTSR_INLINE V high_half(I a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(a, 16)); }
 FASTSR_INLINE I words(I lo, I hi) { return _mm256_blend_epi16(lo, _mm256_slli_epi32(hi, 16), 0xaa); }
+FASTSR_INLINE Pairs pairs(I lo, I hi) { return words(lo, hi); }
 FASTSR_INLINE void store_words(uint32_t* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 
 struct PlainDot {

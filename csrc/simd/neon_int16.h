@@ -21,22 +21,43 @@ constexpr int kRowsChannels = 4;
 
 FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
-FASTSR_INLINE V load_two(const float* p) { return vcombine_f32(vld1_f32(p), vdup_n_f32(0.0f)); }
-FASTSR_INLINE V load_two(const uint16_t* p) {
-  uint16_t four[4] = {p[0], p[1], 0, 0};
-  return load(four);
+template <int T, int J>
+FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
+  uint16_t even[4], odd[4];
+  for (int i = 0; i < 4; i++) {
+    even[i] = p[T * i + J];
+    odd[i] = p[T * i + J + 1];
+  }
+  a = load(even);
+  b = load(odd);
+}
+template <int T, int J>
+FASTSR_INLINE void residues(const float* p, int, V& a, V& b) {
+  const V x = vcombine_f32(vld1_f32(p + J), vld1_f32(p + T + J)), y = vcombine_f32(vld1_f32(p + 2 * T + J), vld1_f32(p + 3 * T + J));
+  a = vuzp1q_f32(x, y);
+  b = vuzp2q_f32(x, y);
+}
+template <int T, int J>
+FASTSR_INLINE void residues(const uint32_t* p, int n, I& a, I& b) {
+  V x, y;
+  residues<T, J>(reinterpret_cast<const float*>(p), n, x, y);
+  a = vreinterpretq_s32_f32(x);
+  b = vreinterpretq_s32_f32(y);
 }
 
-FASTSR_INLINE V set2(const float* p) { return vcombine_f32(vld1_f32(p), vld1_f32(p)); }
-
-FASTSR_INLINE V zip32_lo(V a, V b) { return vzip1q_f32(a, b); }
-FASTSR_INLINE V zip32_hi(V a, V b) { return vzip2q_f32(a, b); }
-FASTSR_INLINE V zip64_lo(V a, V b) { return vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))); }
-FASTSR_INLINE V zip64_hi(V a, V b) { return vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b))); }
-FASTSR_INLINE V next_lane(V, V b) { return b; }
+FASTSR_INLINE void untile(V (&y)[4]) { interleave4(y); }
+FASTSR_INLINE void untile(V (&y)[6]) {
+  V q[6];
+  for (int i = 0; i < 6; i += 2) interleave2(y[i], y[i + 1], q[i / 2], q[3 + i / 2]);
+  for (int i = 0; i < 6; i += 3) {
+    y[i] = vcombine_f32(vget_low_f32(q[i]), vget_low_f32(q[i + 1]));
+    y[i + 1] = vcombine_f32(vget_low_f32(q[i + 2]), vget_high_f32(q[i]));
+    y[i + 2] = vcombine_f32(vget_high_f32(q[i + 1]), vget_high_f32(q[i + 2]));
+  }
+}
 
 FASTSR_INLINE I whole(V a, V most) { return vcvtnq_s32_f32(min(max(a, neg(most)), most)); }
-FASTSR_INLINE Pairs pairs(I a, I b) { return vcombine_s16(vqmovn_s32(vuzp1q_s32(a, b)), vqmovn_s32(vuzp2q_s32(a, b))); }
+FASTSR_INLINE Pairs pairs(I lo, I hi) { return vcombine_s16(vmovn_s32(lo), vmovn_s32(hi)); }
 FASTSR_INLINE void store_pairs(int16_t* p, Pairs a) { vst1q_s16(p, a); }
 FASTSR_INLINE Pairs load_pairs(const int16_t* p) { return vld1q_s16(p); }
 FASTSR_INLINE Pair load_pair(const int16_t* p) {
@@ -61,7 +82,6 @@ FASTSR_INLINE Pairs load_words(const uint32_t* p) {
 FASTSR_INLINE I load_ints(const uint32_t* p) { return vreinterpretq_s32_u32(vld1q_u32(p)); }
 FASTSR_INLINE V as_floats(I a) { return vreinterpretq_f32_s32(a); }
 FASTSR_INLINE I as_ints(V a) { return vreinterpretq_s32_f32(a); }
-FASTSR_INLINE I load_two_ints(const uint32_t* p) { return vreinterpretq_s32_u32(vcombine_u32(vld1_u32(p), vdup_n_u32(0))); }
 FASTSR_INLINE V low_half(I a) { return vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(a, 16), 16)); }
 FASTSR_INLINE V high_half(I a) { return vcvtq_f32_s32(vshrq_n_s32(a, 16)); }
 FASTSR_INLINE I words(I lo, I hi) { return vsliq_n_s32(lo, hi, 16); }

@@ -40,16 +40,33 @@ FASTSR_INLINE V load(const uint16_t* p) { return V{{half_value(p[0]), half_value
 FASTSR_INLINE void store(uint16_t* p, V a) {
   for (int i = 0; i < W; i++) p[i] = half_bits(a.v[i]);
 }
-FASTSR_INLINE V load_two(const float* p) { return V{{p[0], p[1], 0, 0}}; }
-FASTSR_INLINE V load_two(const uint16_t* p) { return V{{half_value(p[0]), half_value(p[1]), 0, 0}}; }
-
-FASTSR_INLINE V set2(const float* p) { return V{{p[0], p[1], p[0], p[1]}}; }
-
-FASTSR_INLINE V zip32_lo(V a, V b) { return V{{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
-FASTSR_INLINE V zip32_hi(V a, V b) { return V{{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
-FASTSR_INLINE V zip64_lo(V a, V b) { return V{{a.v[0], a.v[1], b.v[0], b.v[1]}}; }
-FASTSR_INLINE V zip64_hi(V a, V b) { return V{{a.v[2], a.v[3], b.v[2], b.v[3]}}; }
-FASTSR_INLINE V next_lane(V, V b) { return b; }
+template <int T, int J>
+FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
+  for (int i = 0; i < W; i++) {
+    a.v[i] = half_value(p[T * i + J]);
+    b.v[i] = half_value(p[T * i + J + 1]);
+  }
+}
+template <int T, int J>
+FASTSR_INLINE void residues(const float* p, int, V& a, V& b) {
+  for (int i = 0; i < W; i++) {
+    a.v[i] = p[T * i + J];
+    b.v[i] = p[T * i + J + 1];
+  }
+}
+template <int T, int J>
+FASTSR_INLINE void residues(const uint32_t* p, int, I& a, I& b) {
+  for (int i = 0; i < W; i++) {
+    std::memcpy(&a.v[i], p + T * i + J, 4);
+    std::memcpy(&b.v[i], p + T * i + J + 1, 4);
+  }
+}
+template <int T>
+FASTSR_INLINE void untile(V (&y)[T]) {
+  float all[T * W];
+  for (int i = 0; i < T * W; i++) all[i] = y[i % T].v[i / T];
+  for (int i = 0; i < T; i++) y[i] = load(all + i * W);
+}
 
 // Adding 1.5 * 2^23 leaves no bits for a fraction.
 FASTSR_INLINE I whole(V a, V most) {
@@ -60,11 +77,11 @@ FASTSR_INLINE I whole(V a, V most) {
   }
   return r;
 }
-FASTSR_INLINE Pairs pairs(I a, I b) {
+FASTSR_INLINE Pairs pairs(I lo, I hi) {
   Pairs r;
   for (int i = 0; i < W; i++) {
-    r.v[i] = static_cast<int16_t>(a.v[i]);
-    r.v[W + i] = static_cast<int16_t>(b.v[i]);
+    r.v[2 * i] = static_cast<int16_t>(lo.v[i]);
+    r.v[2 * i + 1] = static_cast<int16_t>(hi.v[i]);
   }
   return r;
 }
@@ -107,7 +124,6 @@ FASTSR_INLINE Pairs load_words(const uint32_t* p) { Pairs r; std::memcpy(r.v, p,
 FASTSR_INLINE I load_ints(const uint32_t* p) { I r; std::memcpy(r.v, p, sizeof r.v); return r; }
 FASTSR_INLINE V as_floats(I a) { V r; std::memcpy(r.v, a.v, sizeof r.v); return r; }
 FASTSR_INLINE I as_ints(V a) { I r; std::memcpy(r.v, a.v, sizeof r.v); return r; }
-FASTSR_INLINE I load_two_ints(const uint32_t* p) { I r = zero(); std::memcpy(r.v, p, sizeof r.v / 2); return r; }
 FASTSR_INLINE V low_half(I a) {
   V r;
   for (int i = 0; i < W; i++) r.v[i] = static_cast<float>(static_cast<int16_t>(a.v[i] & 0xffff));

@@ -9,11 +9,16 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
+template <int T, class Dot>
+constexpr Winograd16 winograd16_table() {
+  return {T, winograd16_pack_size<T>, winograd16_pack<T>, winograd16_scratch<T>, winograd16<T, Dot>, winograd16_measure<T>};
+}
+
 template <class Dot>
 constexpr FastKernels fast_table() {
-  return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half, winograd16_pack_size, winograd16_pack, winograd16_scratch, winograd16<Dot>,
-          winograd16_measure, float_to_pairs, pairs_to_float, conv16_pack_size, conv16_pack, conv16_most, conv16_scratch, conv16<Dot>,
-          conv16_rows_pack_size, conv16_rows_pack, conv16_rows_most, conv16_rows_scratch, conv16_rows<Dot>};
+  return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half, {winograd16_table<4, Dot>(), winograd16_table<6, Dot>()}, float_to_pairs,
+          pairs_to_float, conv16_pack_size, conv16_pack, conv16_most, conv16_scratch, conv16<Dot>, conv16_rows_pack_size, conv16_rows_pack,
+          conv16_rows_most, conv16_rows_scratch, conv16_rows<Dot>};
 }
 
 constexpr FastKernels kFastTable = fast_table<PlainDot>(), kQuickTable = fast_table<QuickDot>();

@@ -6,8 +6,8 @@
 namespace {
 
 // GFLOP/s of `rows` rows of `width` pixels, counted as the direct sum's; best of short runs. Input and output rows lie as in the engine.
-double bench_fast_convolution(const FastKernels* isa, int cin, int cout, int width, int rows, Element type) {
-  FastProblem p(cin, cout, width, rows, type);
+double bench_fast_convolution(const FastKernels* isa, int tile, int cin, int cout, int width, int rows, Element type) {
+  FastProblem p(tile, cin, cout, width, rows, type);
   p.calibrate(1.25f);
   Winograd16Rows r = p.rows(1);
   r.out_type = type;
@@ -17,20 +17,20 @@ double bench_fast_convolution(const FastKernels* isa, int cin, int cout, int wid
   double best = 0;
   for (int run = 0; run < 20; run++) {
     const double start = peak::seconds();
-    for (int i = 0; i < rounds; i++) isa->winograd16(call.r);
+    for (int i = 0; i < rounds; i++) winograd16_of(*isa, tile).run(call.r);
     best = std::max(best, flop * rounds / (peak::seconds() - start) * 1e-9);
   }
   return best;
 }
 
 void bench_fast(const std::vector<const FastKernels*>& isas, const std::string& only) {
-  const int shapes[][4] = {{64, 64, 192, 4}, {64, 64, 128, 12}, {64, 64, 256, 8}, {32, 32, 256, 8}, {12, 12, 256, 8}, {64, 16, 256, 8}, {128, 128, 192, 4}};
+  const int shapes[][4] = {{64, 64, 96, 12}, {64, 64, 192, 12}, {64, 64, 288, 12}, {64, 64, 576, 12}, {32, 32, 192, 12}, {12, 12, 192, 12}, {64, 32, 192, 12}, {64, 16, 192, 12}, {256, 256, 96, 12}};
   for (const FastKernels* isa : isas) {
     if (!only.empty() && only != isa->isa) continue;
     for (const auto& s : shapes)
-      for (const Element type : {Element::kHalf, Element::kPairs})
-        std::printf("%s winograd16 %3d->%3d, %3d x %2d, %s  %7.1f GFLOP/s\n", fast_name(isa).c_str(), s[0], s[1], s[2], s[3],
-                    type == Element::kHalf ? "halves" : "pairs ", bench_fast_convolution(isa, s[0], s[1], s[2], s[3], type));
+      for (const auto& [tile, type] : {std::pair{4, Element::kHalf}, {4, Element::kPairs}, {6, Element::kHalf}, {6, Element::kPairs}})
+        std::printf("%s winograd16 %dx%d %3d->%3d, %3d x %2d, %s  %7.1f GFLOP/s\n", fast_name(isa).c_str(), tile, tile, s[0], s[1], s[2], s[3],
+                    type == Element::kHalf ? "halves" : "pairs ", bench_fast_convolution(isa, tile, s[0], s[1], s[2], s[3], type));
   }
 }
 

@@ -119,30 +119,33 @@ struct AnyRow {
 
 // ---- the model -----------------------------------------------------------------------------------------------------------------------------------
 
-constexpr int kSide = 6, kAll = 36;
-const double kPoint[5] = {0, 1, -1, 0.5, -2};
-
-// y = AT ((G g) * (BT d)), by the textbook.
+// y = AT ((G g) * (BT d)) of F(tile, 3), by the textbook.
 struct FastMatrices {
-  double at[4][6] = {}, g[6][3] = {}, bt[6][6] = {};
-  FastMatrices() {
-    for (int j = 0; j < 5; j++) {
-      std::array<double, 6> others{1}, all{1};  // polynomials whose zeros are the points, without point j and with it; lowest power first
+  int tile, side, all;
+  double at[6][8] = {}, g[8][3] = {}, bt[8][8] = {};
+  explicit FastMatrices(int tile_) : tile(tile_), side(tile_ + 2), all(side * side) {
+    const std::vector<double> point = tile == 4 ? std::vector<double>{0, 1, -1, 0.5, -2} : std::vector<double>{0, 1, -1, 2, -2, 0.5, -0.5};
+    const int n = side - 1;
+    for (int j = 0; j < n; j++) {
+      std::array<double, 8> others{1}, full{1};  // polynomials whose zeros are the points, without point j and with it; lowest power first
       double scale = 1;
-      for (int i = 0; i < 5; i++) {
-        for (int e = 5; e >= 0; e--) all[e] = (e ? all[e - 1] : 0) - kPoint[i] * all[e];
+      for (int i = 0; i < n; i++) {
+        for (int e = n; e >= 0; e--) full[e] = (e ? full[e - 1] : 0) - point[i] * full[e];
         if (i == j) continue;
-        for (int e = 5; e >= 0; e--) others[e] = (e ? others[e - 1] : 0) - kPoint[i] * others[e];
-        scale *= kPoint[j] - kPoint[i];
+        for (int e = n; e >= 0; e--) others[e] = (e ? others[e - 1] : 0) - point[i] * others[e];
+        scale *= point[j] - point[i];
       }
-      for (int e = 0; e < 6; e++) bt[j][e] = others[e], bt[5][e] = all[e];
-      for (int e = 0; e < 4; e++) at[e][j] = std::pow(kPoint[j], e);
-      for (int e = 0; e < 3; e++) g[j][e] = std::pow(kPoint[j], e) / scale;
+      for (int e = 0; e < side; e++) bt[j][e] = others[e], bt[n][e] = full[e];
+      for (int e = 0; e < tile; e++) at[e][j] = std::pow(point[j], e);
+      for (int e = 0; e < 3; e++) g[j][e] = std::pow(point[j], e) / scale;
     }
-    at[3][5] = g[5][2] = 1;
+    at[tile - 1][n] = g[n][2] = 1;
   }
 };
-const FastMatrices kFast;
+const FastMatrices& matrices(int tile) {
+  static const FastMatrices four(4), six(6);
+  return tile == 4 ? four : six;
+}
 
 struct FastWeights {
   std::vector<int32_t> u;    // [p][k][c]
@@ -153,17 +156,19 @@ struct FastWeights {
 
 // What transformed inputs were like.
 struct FastRange {
-  int cin;
+  int cin, all;
   std::vector<float> largest;
   std::vector<double> squares;
   Winograd16Range r;
-  explicit FastRange(int cin_) : cin(cin_), largest(kAll * cin_), squares(kAll * cin_), r{largest.data(), squares.data(), 0} {}
+  FastRange(int tile, int cin_) : cin(cin_), all(matrices(tile).all), largest(all * cin_), squares(all * cin_), r{largest.data(), squares.data(), 0} {}
   FastRange(const FastRange&) = delete;
 };
 
 // Margins are numbers that float rounding leaves as they are when multiplied.
-FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin, const float* in_scale) {
+FastWeights model_weights(int tile, const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin, const float* in_scale) {
   FastWeights m;
+  const FastMatrices& matrix = matrices(tile);
+  const int side = matrix.side, kAll = matrix.all;
   m.u.resize(static_cast<size_t>(kAll) * cout * cin);
   m.coef.resize(static_cast<size_t>(kAll) * cout);
   m.scale.resize(static_cast<size_t>(kAll) * cin);
@@ -179,9 +184,9 @@ FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const 
       power += range.r.tiles > 0 ? range.squares[p * cin + c] / range.r.tiles / (l * l) : 0.01;
     }
     double times = 1;
-    for (int j : {p / 6, p % 6}) {
+    for (int j : {p / side, p % side}) {
       double column = 0;
-      for (int i = 0; i < 4; i++) column += kFast.at[i][j] * kFast.at[i][j];
+      for (int i = 0; i < tile; i++) column += matrix.at[i][j] * matrix.at[i][j];
       times *= column;
     }
     for (int k = 0; k < cout; k++) {
@@ -190,8 +195,8 @@ FastWeights model_weights(const std::vector<float>& w, int cout, int cin, const 
       for (int c = 0; c < cin; c++) {
         const float* t = w.data() + (static_cast<size_t>(k) * cin + c) * 9;
         double line[3];
-        for (int x = 0; x < 3; x++) line[x] = kFast.g[p / 6][0] * t[x] + kFast.g[p / 6][1] * t[3 + x] + kFast.g[p / 6][2] * t[6 + x];
-        const double sum = kFast.g[p % 6][0] * line[0] + kFast.g[p % 6][1] * line[1] + kFast.g[p % 6][2] * line[2];
+        for (int x = 0; x < 3; x++) line[x] = matrix.g[p / side][0] * t[x] + matrix.g[p / side][1] * t[3 + x] + matrix.g[p / side][2] * t[6 + x];
+        const double sum = matrix.g[p % side][0] * line[0] + matrix.g[p % side][1] * line[1] + matrix.g[p % side][2] * line[2];
         const double v = u[pk * cin + c] = sum * static_cast<double>(m.scale[p * cin + c]);
         sums[pk] += std::fabs(v);
         largest[pk] = std::max(largest[pk], std::fabs(v));
@@ -228,16 +233,42 @@ struct Fma {
   float operator()(float a, float b, float c) const { return fused ? std::fma(a, b, c) : a * b + c; }
 };
 
-void model_input(Fma fma, const float* d, int step, float* t) {
+void model_input(int tile, Fma fma, const float* d, int step, float* t) {
   const auto at = [&](int i) { return d[i * step]; };
-  const float e = at(4) - at(2), f = at(3) - at(1), p0 = fma(1.5f, at(1), at(2) - at(0)), p1 = fma(1.5f, at(2), f), p2 = fma(1.5f, at(3), e);
-  const float out[6] = {p2 - p0, p2 + p1, p2 - p1, fma(2.0f, f, e), fma(-0.5f, f, e), fma(1.5f, at(4), at(5) - at(3)) - p1};
-  for (int i = 0; i < 6; i++) t[i * step] = out[i];
+  if (tile == 4) {
+    const float e = at(4) - at(2), f = at(3) - at(1), p0 = fma(1.5f, at(1), at(2) - at(0)), p1 = fma(1.5f, at(2), f), p2 = fma(1.5f, at(3), e);
+    const float out[6] = {p2 - p0, p2 + p1, p2 - p1, fma(2.0f, f, e), fma(-0.5f, f, e), fma(1.5f, at(4), at(5) - at(3)) - p1};
+    for (int i = 0; i < 6; i++) t[i * step] = out[i];
+    return;
+  }
+  const float even1 = fma(-4.25f, at(4), at(2) + at(6)), odd1 = fma(-4.25f, at(3), at(1) + at(5));
+  const float even2 = fma(-1.25f, at(4), fma(0.25f, at(2), at(6))), odd2 = fma(-1.25f, at(3), fma(0.25f, at(1), at(5)));
+  const float even3 = fma(-5.0f, at(4), fma(4.0f, at(2), at(6))), odd3 = fma(-5.0f, at(3), fma(4.0f, at(1), at(5)));
+  const float out[8] = {fma(5.25f, at(2) - at(4), at(6) - at(0)), even1 + odd1, even1 - odd1, fma(2.0f, odd2, even2), fma(-2.0f, odd2, even2),
+                        fma(0.5f, odd3, even3), fma(-0.5f, odd3, even3), fma(5.25f, at(3) - at(5), at(7) - at(1))};
+  for (int i = 0; i < 8; i++) t[i * step] = out[i];
+}
+
+// The last steps of A^T: m0, the last point, and sums and differences of pairs of points; of tile 4 the second pair are two points themselves.
+void model_output(int tile, Fma fma, float sum0, float last, const float (&sum)[3], const float (&difference)[3], float* to, int step) {
+  if (tile == 4) {
+    const float m3 = sum[1], m4 = difference[1];
+    to[0] = sum0 + (m3 + m4);
+    to[step] = fma(0.5f, m3, fma(-2.0f, m4, difference[0]));
+    to[2 * step] = fma(0.25f, m3, fma(4.0f, m4, sum[0]));
+    to[3 * step] = fma(0.125f, m3, fma(-8.0f, m4, last));
+    return;
+  }
+  to[0] = sum0 + (sum[1] + sum[2]);
+  for (int i = 1; i < 6; i++) {
+    const float* const of = i % 2 ? difference : sum;
+    to[i * step] = fma(std::ldexp(1.0f, i), of[1], fma(std::ldexp(1.0f, -i), of[2], i == 5 ? last : of[0]));
+  }
 }
 
 // Input lines, weights and everything else that a Winograd16Rows points to.
 struct FastProblem {
-  int cin, cout, width, n_rows, groups, tiles;
+  int tile, side, kAll, cin, cout, width, n_rows, groups, tiles;
   Element type;
   TestScales in_scales, out_scales;
   ptrdiff_t stride, extra_stride;
@@ -248,18 +279,19 @@ struct FastProblem {
   FastRange range;
   float margin = 1;
 
-  FastProblem(int cin_, int cout_, int width_, int rows_, Element type_, float reach = 1)
-      : cin(cin_), cout(cout_), width(width_), n_rows(rows_), groups((rows_ + 3) / 4), tiles((width_ + 3) / 4), type(type_),
-        in_scales(cin_, 1000), out_scales(cout_, 3000), stride(width_ + 2 + kOverRead), extra_stride(width_ + kOverRead),
+  FastProblem(int tile_, int cin_, int cout_, int width_, int rows_, Element type_, float reach = 1)
+      : tile(tile_), side(tile_ + 2), kAll(side * side), cin(cin_), cout(cout_), width(width_), n_rows(rows_), groups((rows_ + tile - 1) / tile),
+        tiles((width_ + tile - 1) / tile), type(type_),
+        in_scales(cin_, 1000), out_scales(cout_, 3000), stride(tiles * tile + 2 + kOverRead), extra_stride(width_ + kOverRead),
         w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_),
-        extra_type(pick(2) ? Element::kHalf : Element::kFloat), range(cin_) {
+        extra_type(pick(2) ? Element::kHalf : Element::kFloat), range(tile, cin_) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
     for (float& v : slope) v = uniform(-0.5f, 1.5f);
-    for (int i = 0; i < 4 * groups + 2; i++) {
+    for (int i = 0; i < tile * groups + 2; i++) {
       lines.push_back(std::make_unique<AnyRow>(type, cin, stride, 0, in_scales.get()));
       for (int c = 0; c < cin; c++)
-        for (int x = 0; x < stride; x++) lines[i]->set(c, x, x < 4 * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
+        for (int x = 0; x < stride; x++) lines[i]->set(c, x, x < tile * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
       in.push_back(lines[i]->at(0));
     }
     for (int i = 0; i < n_rows; i++) {
@@ -296,10 +328,10 @@ struct FastProblem {
     std::vector<float> v(static_cast<size_t>(kAll) * cin * groups * tiles);
     for (int c = 0; c < cin; c++)
       for (int t = 0; t < groups * tiles; t++) {
-        float d[kAll], m[kAll];
-        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * 4 + i / 6]->get(c, t % tiles * 4 + i % 6);
-        for (int x = 0; x < 6; x++) model_input({fused}, d + x, 6, m + x);
-        for (int y = 0; y < 6; y++) model_input({fused}, m + 6 * y, 1, d + 6 * y);
+        float d[64], m[64];
+        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * tile + i / side]->get(c, t % tiles * tile + i % side);
+        for (int x = 0; x < side; x++) model_input(tile, {fused}, d + x, side, m + x);
+        for (int y = 0; y < side; y++) model_input(tile, {fused}, m + side * y, 1, d + side * y);
         for (int p = 0; p < kAll; p++) v[(static_cast<size_t>(p) * cin + c) * groups * tiles + t] = d[p];
       }
     return v;
@@ -324,7 +356,7 @@ struct FastProblem {
   // Results [row][k][x] as floats that the element type can hold.
   std::vector<float> model(const Winograd16Rows& r, bool fused) const {
     const Fma fma{fused};
-    const FastWeights m = model_weights(w, cout, cin, range, margin, in_scale());
+    const FastWeights m = model_weights(tile, w, cout, cin, range, margin, in_scale());
     const std::vector<float> v = transformed(fused);
     std::vector<float> out(static_cast<size_t>(n_rows) * cout * width);
     const int all = groups * tiles;
@@ -335,8 +367,8 @@ struct FastProblem {
     }
     for (int k = 0; k < cout; k++)
       for (int t = 0; t < all; t++) {
-        float columns[4][6], y[4][4];
-        float s[kAll];
+        float columns[6][8], y[6][6];
+        float s[64];
         for (int p = 0; p < kAll; p++) {
           int64_t sum = 0;
           for (int c = 0; c < cin; c++)
@@ -344,29 +376,31 @@ struct FastProblem {
           if (sum != static_cast<int32_t>(sum)) fail("%s", "a sum leaves 32 bits");
           s[p] = static_cast<float>(sum);
         }
-        const auto last = [&](float sum0, float sum, float difference5, float difference, float m3, float m4, float* to, int step) {
-          to[0] = sum0 + (m3 + m4);
-          to[step] = fma(0.5f, m3, fma(-2.0f, m4, difference));
-          to[2 * step] = fma(0.25f, m3, fma(4.0f, m4, sum));
-          to[3 * step] = fma(0.125f, m3, fma(-8.0f, m4, difference5));
-        };
-        for (int j = 0; j < 6; j++) {
-          const auto coef = [&](int i) { return m.coef[static_cast<size_t>(6 * i + j) * cout + k]; };
-          const auto sum_of = [&](int i) { return s[6 * i + j]; };
-          const float bias_k = r.bias ? r.bias[k] : 0.0f, m1 = j == 1 ? fma(coef(1), sum_of(1), bias_k) : coef(1) * sum_of(1);
-          const float sum = fma(coef(2), sum_of(2), m1), difference = fma(-coef(2), sum_of(2), m1);
-          last(fma(coef(0), sum_of(0), sum), sum, fma(coef(5), sum_of(5), difference), difference, coef(3) * sum_of(3), coef(4) * sum_of(4),
-               &columns[0][j], 6);
+        for (int j = 0; j < side; j++) {
+          const auto coef = [&](int i) { return m.coef[static_cast<size_t>(side * i + j) * cout + k]; };
+          const auto sum_of = [&](int i) { return s[side * i + j]; };
+          const float bias_k = r.bias ? r.bias[k] : 0.0f;
+          float sum[3], difference[3];
+          for (int i = 0; i < (side - 2) / 2; i++) {
+            const int a = 2 * i + 1, b = a + 1;
+            const float first = i == 0 && j == 1 ? fma(coef(a), sum_of(a), bias_k) : coef(a) * sum_of(a);
+            sum[i] = fma(coef(b), sum_of(b), first);
+            difference[i] = fma(-coef(b), sum_of(b), first);
+          }
+          if (tile == 4) sum[1] = coef(3) * sum_of(3), difference[1] = coef(4) * sum_of(4);
+          model_output(tile, fma, fma(coef(0), sum_of(0), sum[0]), fma(coef(side - 1), sum_of(side - 1), difference[0]), sum, difference, &columns[0][j], 8);
         }
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < tile; i++) {
           const float* c = columns[i];
-          const float sum = c[1] + c[2], difference = c[1] - c[2];
-          last(c[0] + sum, sum, c[5] + difference, difference, c[3], c[4], y[i], 1);
+          float sum[3], difference[3];
+          for (int j = 0; j < (side - 2) / 2; j++) sum[j] = c[2 * j + 1] + c[2 * j + 2], difference[j] = c[2 * j + 1] - c[2 * j + 2];
+          if (tile == 4) sum[1] = c[3], difference[1] = c[4];
+          model_output(tile, fma, c[0] + sum[0], c[side - 1] + difference[0], sum, difference, y[i], 1);
         }
-        for (int i = 0; i < kAll - 20; i++) {
-          const int row = t / tiles * 4 + i / 4, x = t % tiles * 4 + i % 4;
+        for (int i = 0; i < tile * tile; i++) {
+          const int row = t / tiles * tile + i / tile, x = t % tiles * tile + i % tile;
           if (row >= n_rows || x >= width) continue;
-          float value = y[i / 4][i % 4];
+          float value = y[i / tile][i % tile];
           const float more = r.residual ? extra[row]->get(k, x) : 0.0f;
           if (r.residual && r.residual_first) value += more;
           const float slope_k = r.act == Act::kPRelu ? slope[k] : r.a;

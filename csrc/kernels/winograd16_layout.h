@@ -1,0 +1,126 @@
+// Where everything of winograd16.h lies: slots, vectors, blocks, and what of a block belongs to which row.
+//
+// Body file: included once by each target unit of the tier `fast`, after a header of csrc/simd for 16-bit elements; alone it takes the scalar one.
+#pragma once
+#ifndef FASTSR_TARGET
+#include "../simd/scalar_int16.h"
+#endif
+#include "blocks16.h"
+#include "fast.h"
+
+namespace fastsr {
+namespace FASTSR_TARGET {
+namespace {
+
+constexpr size_t kSumsBytes = 120 * 1024;  // of C, unless one block of channels takes more
+
+FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
+
+// pitch: slots from a group to the next one. apart: more than that lies between the lines of two groups, see winograd16.h.
+struct Layout16 {
+  int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
+  int count, most;                           // blocks, vectors of the largest one
+  int channels;                              // output channels that are made at once, a whole number of blocks
+  // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels, floats of C's ones, each in a column.
+  ptrdiff_t line, lines, v, m_vector, m, c_vector, c;
+  int begin(int i) const { return static_cast<int>(static_cast<int64_t>(vectors) * i / count); }  // the first vector of block i
+};
+
+template <int T>
+FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
+  Layout16 l;
+  l.tiles = ceil_div(width, T);
+  l.groups = ceil_div(rows, T);
+  const int aligned = l.groups * ceil_div(l.tiles, W), packed = ceil_div(l.groups * (l.tiles + 1) - 1, W);
+  l.apart = aligned <= packed ? W : 0;
+  l.pitch = l.apart ? ceil_div(l.tiles, W) * W : l.tiles + 1;
+  l.vectors = l.apart ? aligned : packed;
+  l.count = ceil_div(l.vectors, kDotVectors);
+  l.most = l.vectors < kDotVectors ? l.vectors : kDotVectors;  // grows with the picture, unlike the largest block
+  const int in_group = l.apart ? l.pitch / W : l.most, runs = ceil_div(l.most - 1, in_group) + 1;  // of a block, where lines lie apart
+  l.line = (l.most + (runs < l.most ? runs : l.most)) * W;
+  l.lines = 2 * (T + 2) * T * l.line;
+  l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
+  l.m_vector = (T + 2) * W;
+  l.m = l.most * l.m_vector + 16;
+  l.c_vector = T * (T + 2) * W;
+  l.c = l.most * l.c_vector + 16;
+  const Blocks16 blocks = blocks16(cout);
+  const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.c) * sizeof(float)) / blocks.most());
+  l.channels = (fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count) * blocks.most();
+  return l;
+}
+
+// `tiles` tiles of a group from its tile x on. slot: the first one's in its block. line: its place in the block's lines.
+struct Run16 {
+  int group, x, tiles, slot, line;
+};
+
+// A block: its runs, and of each vector the pieces of runs that it has.
+struct Block16 {
+  static constexpr int kMost = W * kDotVectors;
+  int vectors, runs, lines[kDotVectors];  // lines: of each vector, where its slots' lines begin
+  Run16 run[kMost];
+  Run16 piece[kMost + kDotVectors];  // slot: in the vector
+  int pieces[kDotVectors + 1];       // vector i has piece pieces[i] .. pieces[i + 1] - 1
+
+  Block16(const Layout16& l, int i) : vectors(l.begin(i + 1) - l.begin(i)), runs(0) {
+    const int begin = l.begin(i) * W, end = begin + vectors * W;
+    for (int group = begin / l.pitch; group < l.groups && group * l.pitch < end; group++) {
+      const int first = group * l.pitch, from = first > begin ? first : begin, to = first + l.tiles < end ? first + l.tiles : end;
+      if (from >= to) continue;
+      run[runs] = {group, from - first, to - from, from - begin, from - begin + runs * l.apart};
+      runs++;
+    }
+    int n = 0;
+    for (int v = 0; v < vectors; v++) {
+      pieces[v] = n;
+      lines[v] = v * W;
+      for (int j = 0; j < runs; j++) {
+        const Run16& r = run[j];
+        const int from = r.slot > v * W ? r.slot : v * W, to = r.slot + r.tiles < (v + 1) * W ? r.slot + r.tiles : (v + 1) * W;
+        if (from >= to) continue;
+        lines[v] = v * W + r.line - r.slot;
+        piece[n++] = {r.group, r.x + from - r.slot, to - from, from - v * W, 0};
+      }
+    }
+    pieces[vectors] = n;
+  }
+  bool whole(int v) const { return pieces[v + 1] - pieces[v] == 1 && piece[pieces[v]].tiles == W; }
+};
+
+// Lines of a row.
+FASTSR_INLINE int lines16(Element type, int channels) { return type == Element::kPairs ? pairs_of(channels) : channels; }
+
+// Prefetches what a block has of rows, a run of one channel at a time.
+struct Fetch16 {
+  const char* const* rows;
+  int n_rows, per_group, channels, tile;  // rows; of them those of a group, from `tile` times the group on; channels
+  ptrdiff_t size, stride;                 // bytes of an element, from channel to channel
+  const Block16& block;
+  int channel, run;                       // what comes next
+  Fetch16(const Block16& b, const void* const* rows_, int n_rows_, int per_group_, int tile_, int channels_, Element type, ptrdiff_t stride_)
+      : rows(reinterpret_cast<const char* const*>(rows_)), n_rows(n_rows_), per_group(per_group_), channels(rows_ ? lines16(type, channels_) : 0),
+        tile(tile_), size(type == Element::kHalf ? 2 : 4), stride(stride_ * size), block(b), channel(0), run(0) {}
+  int steps() const { return channels * block.runs; }
+  bool step() {
+    if (channel >= channels || block.runs == 0) return false;
+    const Run16& r = block.run[run];
+    const ptrdiff_t from = channel * stride + r.x * tile * size, bytes = (r.tiles * tile + 1) * size;
+    const int y = tile * r.group, end = y + per_group < n_rows ? y + per_group : n_rows;
+    for (int i = y; i < end; i++) {
+      const char* const p = rows[i] + from;
+      for (ptrdiff_t at = 0; at < bytes; at += 64) FASTSR_PREFETCH(p + at);
+      FASTSR_PREFETCH(p + bytes);
+    }
+    if (++run == block.runs) {
+      run = 0;
+      channel++;
+    }
+    return true;
+  }
+};
+
+}  // namespace
+}  // namespace FASTSR_TARGET
+}  // namespace fastsr
