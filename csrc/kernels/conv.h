@@ -16,6 +16,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar.h"
 #endif
+#include "blocks.h"
 #include "kernels.h"
 
 namespace fastsr {
@@ -155,25 +156,13 @@ FASTSR_NOINLINE void conv_block(const ConvRow& r, const float* w, int k0, int x)
   conv_store<KB, NV>(r, acc, k0, x);
 }
 
-using ConvBlock = void (*)(const ConvRow&, const float*, int, int);
-
-constexpr int kConvVectorsMax = 12;
-
-// block[kb][nv], made for every pair that kConvVectors allows.
 template <int NT>
 struct ConvBlocks {
-  ConvBlock block[kConvChannels + 1][kConvVectorsMax + 1];
-  constexpr ConvBlocks() : block{} { fill<1, 1>(); }
+  using Block = void (*)(const ConvRow&, const float*, int, int);
+  static constexpr int kChannels = kConvChannels, kVectorsMost = 12;
+  static constexpr int vectors(int kb) { return kConvVectors[kb]; }
   template <int KB, int NV>
-  constexpr void fill() {
-    static_assert(NV <= kConvVectorsMax, "kConvVectors");
-    block[KB][NV] = conv_block<KB, NV, NT>;
-    if constexpr (NV < kConvVectors[KB]) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kConvChannels) {
-      fill<KB + 1, 1>();
-    }
-  }
+  static constexpr Block make() { return conv_block<KB, NV, NT>; }
 };
 
 // Every input line is new to a block of all output channels, and a processor does not foresee the jump to the next channel: that one's lines are fetched
@@ -191,7 +180,7 @@ ConvFetchingRow conv_fetching(const ConvRow& row) {
 
 template <int NT>
 FASTSR_INLINE void conv_row(const ConvRow& r, const ChannelBlocks& blocks) {
-  static constexpr ConvBlocks<NT> kBlocks;
+  static constexpr BlockTable<ConvBlocks<NT>> kBlocks;
   const size_t terms = static_cast<size_t>(r.cin) * r.n_taps;
   const int vectors = (r.width + W - 1) / W, most = kConvVectors[blocks.size];
   const int n_x = (vectors + most - 1) / most;

@@ -21,6 +21,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar_int16.h"
 #endif
+#include "blocks.h"
 #include "blocks16.h"
 #include "conv16_pack.h"
 #include "fast.h"
@@ -111,23 +112,15 @@ FASTSR_NOINLINE void conv16_block(const Terms16Run& t, const int16_t* w, ptrdiff
   }
 }
 
-using Conv16Block = void (*)(const Terms16Run&, const int16_t*, ptrdiff_t, const Finish16*, int32_t*, ptrdiff_t);
-
-// block[kb][nv], made for every pair that Dot::kVectors allows.
 template <class Dot>
 struct Conv16Blocks {
-  static constexpr int kVectorsMost = 12;
-  Conv16Block block[kColumnsMost + 1][kVectorsMost + 1];
-  constexpr Conv16Blocks() : block{} { fill<1, 1>(); }
+  using Block = void (*)(const Terms16Run&, const int16_t*, ptrdiff_t, const Finish16*, int32_t*, ptrdiff_t);
+  static constexpr int kChannels = kColumnsMost, kVectorsMost = 12;
+  static constexpr int vectors(int kb) { return Dot::kVectors[kb]; }
   template <int KB, int NV>
-  constexpr void fill() {
-    static_assert(NV <= kVectorsMost && KB * NV <= kBlockSums, "kVectors");
-    block[KB][NV] = conv16_block<Dot, KB, NV>;
-    if constexpr (NV < Dot::kVectors[KB]) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kColumnsMost) {
-      fill<KB + 1, 1>();
-    }
+  static constexpr Block make() {
+    static_assert(KB * NV <= kBlockSums, "kVectors");
+    return conv16_block<Dot, KB, NV>;
   }
 };
 
@@ -310,7 +303,7 @@ FASTSR_INLINE bool conv16_at_once(const Conv16Row& r, const Terms16& t) {
 
 template <class Dot>
 FASTSR_NOINLINE void conv16_row(const Call16& call) {
-  static constexpr Conv16Blocks<Dot> kBlocks;
+  static constexpr BlockTable<Conv16Blocks<Dot>> kBlocks;
   const Conv16Row& r = call.r;
   const Terms16& t = call.t;
   const Blocks16 blocks = blocks16(r.cout);
@@ -351,7 +344,7 @@ FASTSR_NOINLINE void conv16_row(const Call16& call) {
 // The sums of columns go to lines [tap][channel] as long as the row; then those of a channel are added up.
 template <class Dot>
 FASTSR_NOINLINE void conv16_columns_row(const Call16& call) {
-  static constexpr Conv16Blocks<Dot> kBlocks;
+  static constexpr BlockTable<Conv16Blocks<Dot>> kBlocks;
   const Conv16Row& r = call.r;
   const Terms16& t = call.t;
   const Conv16Finish finish = finish_for(r);

@@ -15,6 +15,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar_int16.h"
 #endif
+#include "blocks.h"
 #include "conv16.h"
 #include "conv16_pack.h"
 #include "fast.h"
@@ -255,23 +256,15 @@ FASTSR_NOINLINE void rows16_block(const Made16& made, const int16_t* w, ptrdiff_
   }
 }
 
-using Rows16Block = void (*)(const Made16&, const int16_t*, ptrdiff_t, int, const Finish16*, int32_t*);
-
-// block[kb][nv], made for every pair that Dot::kRowsVectors allows.
 template <class Dot>
 struct Rows16Blocks {
-  static constexpr int kVectorsMost = 6;
-  Rows16Block block[kRowsChannels + 1][kVectorsMost + 1];
-  constexpr Rows16Blocks() : block{} { fill<1, 1>(); }
+  using Block = void (*)(const Made16&, const int16_t*, ptrdiff_t, int, const Finish16*, int32_t*);
+  static constexpr int kChannels = kRowsChannels, kVectorsMost = 6;
+  static constexpr int vectors(int kb) { return Dot::kRowsVectors[kb]; }
   template <int KB, int NV>
-  constexpr void fill() {
-    static_assert(NV <= kVectorsMost && KB * NV <= kBlockSums, "kRowsVectors");
-    block[KB][NV] = rows16_block<Dot, KB, NV>;
-    if constexpr (NV < Dot::kRowsVectors[KB]) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kRowsChannels) {
-      fill<KB + 1, 1>();
-    }
+  static constexpr Block make() {
+    static_assert(KB * NV <= kBlockSums, "kRowsVectors");
+    return rows16_block<Dot, KB, NV>;
   }
 };
 
@@ -279,7 +272,7 @@ struct Rows16Blocks {
 
 template <class Dot>
 void conv16_rows(const Conv16Rows& r) {
-  static constexpr Rows16Blocks<Dot> kBlocks;
+  static constexpr BlockTable<Rows16Blocks<Dot>> kBlocks;
   const Layout16Rows l = layout16_rows(r.cin, r.kh, r.width);
   const Terms16 t = terms16(r.cin, r.kh, r.kw);
   const Groups16 groups = groups16(r.kh);

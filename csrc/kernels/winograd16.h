@@ -397,7 +397,7 @@ FASTSR_INLINE float* scratch16(const Winograd16Rows& r) { return reinterpret_cas
 
 template <class Dot>
 void winograd16(const Winograd16Rows& r) {
-  static constexpr DotBlocks<Dot> kBlocks;
+  static constexpr BlockTable<DotBlocks<Dot>> kBlocks;
   const Layout16 l = layout16(r.cin, r.cout, r.width, r.rows);
   float* const lines = scratch16(r);
   int16_t* const v = reinterpret_cast<int16_t*>(lines + l.lines);

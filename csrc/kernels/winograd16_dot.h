@@ -5,6 +5,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar_int16.h"
 #endif
+#include "blocks.h"
 #include "winograd16_pack.h"
 
 namespace fastsr {
@@ -32,22 +33,13 @@ FASTSR_NOINLINE void dot_block(const int16_t* v, const int16_t* u, int n_pairs, 
   }
 }
 
-using DotBlock = void (*)(const int16_t*, const int16_t*, int, int32_t*, ptrdiff_t, const int16_t*);
-
-// block[channels][vectors]
 template <class Dot>
 struct DotBlocks {
-  DotBlock block[kDotChannels + 1][kDotVectors + 1];
-  constexpr DotBlocks() : block{} { fill<1, 1>(); }
+  using Block = void (*)(const int16_t*, const int16_t*, int, int32_t*, ptrdiff_t, const int16_t*);
+  static constexpr int kChannels = kDotChannels, kVectorsMost = kDotVectors;
+  static constexpr int vectors(int) { return kDotVectors; }
   template <int KB, int NV>
-  constexpr void fill() {
-    block[KB][NV] = dot_block<Dot, KB, NV>;
-    if constexpr (NV < kDotVectors) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kDotChannels) {
-      fill<KB + 1, 1>();
-    }
-  }
+  static constexpr Block make() { return dot_block<Dot, KB, NV>; }
 };
 
 }  // namespace

@@ -23,6 +23,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar.h"
 #endif
+#include "blocks.h"
 #include "conv.h"
 #include "kernels.h"
 #include "winograd_transform.h"
@@ -272,27 +273,18 @@ FASTSR_NOINLINE void point_block(const float* v, const float* w, int cin, float*
   }
 }
 
-using PointBlock = void (*)(const float*, const float*, int, float*, ptrdiff_t, const float*);
-
-// block[channels][vectors]
 struct PointBlocks {
-  PointBlock block[kConvChannels + 1][kConvVectorsMax + 1];
-  constexpr PointBlocks() : block{} { fill<1, 1>(); }
+  using Block = void (*)(const float*, const float*, int, float*, ptrdiff_t, const float*);
+  static constexpr int kChannels = kConvChannels, kVectorsMost = ConvBlocks<0>::kVectorsMost;
+  static constexpr int vectors(int kb) { return kConvVectors[kb]; }
   template <int KB, int NV>
-  constexpr void fill() {
-    block[KB][NV] = point_block<KB, NV>;
-    if constexpr (NV < kConvVectors[KB]) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kConvChannels) {
-      fill<KB + 1, 1>();
-    }
-  }
+  static constexpr Block make() { return point_block<KB, NV>; }
 };
 
 // M of a block of `vectors` vectors. While a point is at work the next one's weights are fetched, evenly: in one go they would wait for the memory. After each
 // register block some pieces of what comes next are prefetched.
 FASTSR_NOINLINE void winograd2d_products(const WinogradRows& r, const TileBlocks& b, float* m, const float* v, int vectors, Prefetch* const (&prefetch)[3]) {
-  static constexpr PointBlocks kBlocks;
+  static constexpr BlockTable<PointBlocks> kBlocks;
   const ChannelBlocks channels = channel_blocks(r.cout);
   const size_t point_weights = winograd2d_point_floats(r.cout, r.cin);
   const int most = kConvVectors[channels.size], n_x = (vectors + most - 1) / most;

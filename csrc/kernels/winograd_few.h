@@ -12,6 +12,7 @@
 #ifndef FASTSR_TARGET
 #include "../simd/scalar.h"
 #endif
+#include "blocks.h"
 #include "conv.h"
 #include "kernels.h"
 #include "winograd_transform.h"
@@ -98,27 +99,18 @@ FASTSR_NOINLINE void winograd_few_block(const WinogradRows& r, const WinogradRes
   for (int k = 0; k < KB; k++) winograd_output<P, NV>(r, results, m[0][k], KB * NV * W, k0 + k, x);
 }
 
-using FewBlock = void (*)(const WinogradRows&, const WinogradResults&, const float*, const float*, int, int);
-
-// block[kb - 1][nv - 1]
 template <int N>
 struct FewBlocks {
-  FewBlock block[kFewChannels][kFewVectors];
-  constexpr FewBlocks() : block{} { fill<1, 1>(); }
+  using Block = void (*)(const WinogradRows&, const WinogradResults&, const float*, const float*, int, int);
+  static constexpr int kChannels = kFewChannels, kVectorsMost = kFewVectors;
+  static constexpr int vectors(int) { return kFewVectors; }
   template <int KB, int NV>
-  constexpr void fill() {
-    block[KB - 1][NV - 1] = winograd_few_block<N, KB, NV>;
-    if constexpr (NV < kFewVectors) {
-      fill<KB, NV + 1>();
-    } else if constexpr (KB < kFewChannels) {
-      fill<KB + 1, 1>();
-    }
-  }
+  static constexpr Block make() { return winograd_few_block<N, KB, NV>; }
 };
 
 template <int N>
 void winograd_few(const WinogradRows& r) {
-  static constexpr FewBlocks<N> kBlocks;
+  static constexpr BlockTable<FewBlocks<N>> kBlocks;
   const int vectors = (r.width + W - 1) / W, most = winograd_few_vectors(r.cin, N);
   const ptrdiff_t terms = static_cast<ptrdiff_t>(r.cin) * N * (N + 3);
   float* const t = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(r.scratch) + 63) / 64 * 64);
@@ -131,7 +123,7 @@ void winograd_few(const WinogradRows& r) {
       const int kb = r.cout - k < kFewChannels ? r.cout - k : kFewChannels;
       for (int v = 0; v < n; v += kFewVectors) {
         const int nv = n - v < kFewVectors ? n - v : kFewVectors;
-        kBlocks.block[kb - 1][nv - 1](r, results, t + v * terms * W, w, k, (v0 + v) * W);
+        kBlocks.block[kb][nv](r, results, t + v * terms * W, w, k, (v0 + v) * W);
       }
       w += kb * terms;
     }

@@ -20,10 +20,10 @@ struct V { float v[W]; };
 struct M { uint32_t m[W]; };  // all bits or none
 
 // conv: most channels of a register block, the number that blocks have when it divides the channels, and vectors of a block for each channel count.
-constexpr int kConvChannels = 4, kConvPreferred = 4;
-constexpr int kConvVectors[] = {0, 4, 4, 2, 2};
+constexpr int kConvChannels = 2, kConvPreferred = 2;
+constexpr int kConvVectors[] = {0, 2, 2};
 // winograd_few: output channels and vectors of a register block.
-constexpr int kFewChannels = 4, kFewVectors = 2;
+constexpr int kFewChannels = 2, kFewVectors = 1;
 
 #define FASTSR_LANES(expr) V r; for (int i = 0; i < W; i++) r.v[i] = (expr); return r
 

@@ -13,7 +13,7 @@ struct I { int32_t v[W]; };
 struct Pairs { int16_t v[2 * W]; };
 struct Pair { int16_t v[2]; };
 
-constexpr int kDotChannels = 4, kDotVectors = 2;
+constexpr int kDotChannels = 2, kDotVectors = 2;
 constexpr int kRowsChannels = 2;
 
 FASTSR_INLINE float half_value(uint16_t h) {
@@ -125,7 +125,7 @@ FASTSR_INLINE I words(I lo, I hi) {
 FASTSR_INLINE void store_words(uint32_t* p, I a) { std::memcpy(p, a.v, sizeof a.v); }
 
 struct PlainDot {
-  static constexpr int kVectors[] = {0, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1}, kRowsVectors[] = {0, 2, 1};
+  static constexpr int kVectors[] = {0, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1}, kRowsVectors[] = {0, 1, 1};
   static constexpr const char* kName = "plain";
   FASTSR_INLINE I add(I sum, Pairs a, Pair w) {
     for (int i = 0; i < W; i++) {  // modulo 2^32: what is read beyond a row's end can be anything
