@@ -70,7 +70,8 @@ class Model:
 class Many:
     """Pictures upscaled in the background by pool threads, `threads` at once; one that is enough work for all of them has them to itself.
 
-    See `fastsr.backends.Stream`. `add` takes what `Model.upscale` takes. ValueError: in a forked child of `add` and `take`; of a call in the middle of another.
+    See `fastsr.backends.Stream`. `add` takes what `Model.upscale` takes. In a forked child, `add` and `take` raise
+    ValueError; so does any call in the middle of another one.
     """
 
     def __init__(self, model: Model, threads: int) -> None: ...
