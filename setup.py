@@ -32,7 +32,7 @@ def flags() -> tuple[list[str], list[str]]:
         compile_flags += ["-Wall", "-Wextra", "-Werror"]
     sanitizers = os.environ.get("FASTSR_SANITIZE")
     if sanitizers:
-        compile_flags += ["-O1", "-g", f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+        compile_flags += ["-O1", "-g1", f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         link_flags += [f"-fsanitize={sanitizers}"]
     elif sys.platform.startswith("linux"):
         link_flags += ["-Wl,--strip-debug", "-Wl,--version-script=csrc/python/exports.map"]

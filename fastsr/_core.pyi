@@ -12,8 +12,8 @@ class Model:
 
     fsr: the bytes of the file. threads: threads of each run, 0 for `get_num_threads()`. tile: edge of the tiles in input pixels, 0 for the
     engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32" or "fast". algorithm: of
-    all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd16", "winograd16x6", "conv16", "conv16rows"), "" for the fastest of
-    each. Raises ModelError.
+    all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd16", "winograd16x6", "conv16", "conv16rows"), "" for the
+    fastest of each. Raises ModelError.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class Model:
 class Many:
     """Pictures upscaled in the background by pool threads, `threads` at once; one that is enough work for all of them has them to itself.
 
-    See `fastsr.backends.Stream`. `add` takes what `Model.upscale` takes. In a forked child, `add` and `take` raise ValueError.
+    See `fastsr.backends.Stream`. `add` takes what `Model.upscale` takes. In a forked child, `add` and `take` raise
+    ValueError; so does any call in the middle of another one.
     """
 
     def __init__(self, model: Model, threads: int) -> None: ...

@@ -2,19 +2,29 @@
 # The core under sanitizers. Usage: tests/sanitize.sh [address] [thread] [fuzz]   (default: all three)
 #   address  the extension with AddressSanitizer and UndefinedBehaviorSanitizer, under the whole test-suite
 #   thread   the pool and concurrent runs under ThreadSanitizer
-#   fuzz     FUZZ_COUNT (1000000) mutated .fsr files through the reader and the engine, with both of address
-# Environment: CXX (g++), CC (gcc), PYTHON (python), FUZZ_COUNT, PYTEST_ARGS (e.g. "-n 2").
+#   fuzz     FUZZ_COUNT (100000) mutated .fsr files through the reader and the engine, with both of address
+# Environment: CXX (g++), CC (gcc), PYTHON (python), FUZZ_COUNT, JOBS (2: how many compilers or fuzzers at a time), PYTEST_ARGS (e.g. "-n 2").
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python=${PYTHON:-python}
 cxx=${CXX:-g++}
-flags="-std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -I$root/csrc -I$root/csrc/include"
+jobs=${JOBS:-2}
+flags="-std=c++17 -O1 -g1 -fno-omit-frame-pointer -ffp-contract=off -I$root/csrc -I$root/csrc/include"
 core="$root/csrc/base/*.cpp $root/csrc/engine/*.cpp $root/csrc/targets/*.cpp"
+vector_units="$root/csrc/targets/*avx*.cpp $root/csrc/targets/*neon*.cpp"
+
+# compile FOLDER FLAGS UNIT...: every unit's object, $jobs at a time.
+compile() {
+  folder=$1 options=$2
+  shift 2
+  mkdir -p "$folder"
+  printf '%s\n' "$@" | xargs -P "$jobs" -I '{}' sh -c "$cxx $flags $options -c '{}' -o \"$folder/\$(basename '{}' .cpp).o\""
+}
 
 seeds() {
-  (cd "$root/tests" && "$python" - "$work" <<'PY'
+  (cd "$root/tests" && PYTHONPATH="$root" "$python" - "$work" <<'PY'
 import sys
 import numpy as np
 from programs import Builder
@@ -63,7 +73,7 @@ PY
 address() {
   echo "== extension under address and undefined"
   mkdir -p "$work/site"
-  (cd "$root" && FASTSR_SANITIZE=address,undefined CC=${CC:-gcc} CXX=$cxx "$python" setup.py -q build_ext --build-lib "$work/site" --build-temp "$work/temp")
+  (cd "$root" && FASTSR_SANITIZE=address,undefined FASTSR_BUILD_JOBS=$jobs CC=${CC:-gcc} CXX=$cxx "$python" setup.py -q build_ext --build-lib "$work/site" --build-temp "$work/temp")
   cp -r "$root/fastsr" "$work/package"
   rm -f "$work"/package/_core*.so
   cp -r "$work/package/." "$work/site/fastsr/"
@@ -80,7 +90,8 @@ thread() {
   echo "== pool and concurrent runs under thread"
   seeds
   # shellcheck disable=SC2086
-  $cxx $flags -fsanitize=thread $core "$root/tests/cpp/threads_test.cpp" -o "$work/threads_test" -pthread
+  compile "$work/tsan" -fsanitize=thread $core "$root/tests/cpp/threads_test.cpp"
+  $cxx -fsanitize=thread "$work"/tsan/*.o -o "$work/threads_test" -pthread
   TSAN_OPTIONS=halt_on_error=1 "$work/threads_test" "$work/y.fsr"
   # Vectors reach beyond the last channel of what they read, where another thread may be making the next value of a Concat; they do not use it.
   FASTSR_ISA=scalar TSAN_OPTIONS=halt_on_error=1 "$work/threads_test" "$work/y.fsr" "$work/dense.fsr"
@@ -89,14 +100,18 @@ thread() {
 fuzz() {
   echo "== mutated .fsr files under address and undefined"
   seeds
-  # The scalar kernels are checked too; the others only have to be there, and are slow to compile with checks.
-  for unit in avx2 avx512 neon fast_avx2 fast_avx512 fast_neon; do $cxx $flags -O0 -g0 -c "$root/csrc/targets/$unit.cpp" -o "$work/$unit.o"; done
+  # The scalar kernels are checked too; the others only have to be there.
   # shellcheck disable=SC2086
-  $cxx $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$work"/*.o $root/csrc/base/*.cpp $root/csrc/engine/*.cpp \
-    "$root/csrc/targets/scalar.cpp" "$root/csrc/targets/fast_scalar.cpp" "$root/csrc/targets/cpu.cpp" "$root/csrc/targets/fast.cpp" \
-    "$root/tests/cpp/fuzz_fsr.cpp" -o "$work/fuzz_fsr" -pthread
+  compile "$work/plain" "-O0 -g0" $vector_units
+  checks="-fsanitize=address,undefined -fno-sanitize-recover=all"
+  # shellcheck disable=SC2046
+  compile "$work/asan" "$checks" $(for unit in $core "$root/tests/cpp/fuzz_fsr.cpp"; do [ -f "$work/plain/$(basename "$unit" .cpp).o" ] || echo "$unit"; done)
+  $cxx $checks "$work"/plain/*.o "$work"/asan/*.o -o "$work/fuzz_fsr" -pthread
   export FASTSR_ISA=scalar
-  ASAN_OPTIONS=allocator_may_return_null=1 "$work/fuzz_fsr" "${FUZZ_COUNT:-1000000}" 1 "$work/y.fsr" "$work/mixed.fsr" "$work/tiny.fsr" "$work/winograd.fsr" "$work/dense.fsr"
+  export ASAN_OPTIONS=allocator_may_return_null=1
+  seq "$jobs" | xargs -P "$jobs" -I '{}' "$work/fuzz_fsr" $(((${FUZZ_COUNT:-100000} + jobs - 1) / jobs)) '{}' \
+    "$work/y.fsr" "$work/mixed.fsr" "$work/tiny.fsr" "$work/winograd.fsr" "$work/dense.fsr"
+  unset FASTSR_ISA ASAN_OPTIONS
 }
 
 for part in "${@:-address}" $([ $# -gt 0 ] || echo thread fuzz); do "$part"; done

@@ -68,6 +68,17 @@ def read(shared: Path, name: str) -> np.ndarray:
     return picture
 
 
+def test_flat_pictures_have_no_marks_at_their_corners(shared: Path) -> None:
+    """White corners of LapSRN_x8 reach numbers that no other place does: cut off, they are several levels away."""
+    path = shared / "models" / "tensorflow" / "LapSRN_x8.pb"
+    if not path.is_file():
+        pytest.skip("LapSRN_x8.pb is absent")
+    models = models_of(path)
+    for level in (0, 128, 255):
+        exact, fast = (models[p].upscale(np.full((24, 24, 3), level, np.uint8)).astype(int) for p in ("f32", "fast"))
+        assert np.abs(exact - fast).max() <= 1
+
+
 def luma(picture: np.ndarray) -> np.ndarray:
     return image.to_network(picture, fastsr.graph.Feed("y"))[0]
 
@@ -87,7 +98,7 @@ def test_set5(shared: Path, model: str, name: str) -> None:
         pytest.skip(f"{path.name} is absent")
     truth = read(shared, name)
     models = models_of(path)
-    assert ("conv16" if "FSRCNN" in model else "winograd16") in kernels(models["fast"])
+    assert any(k.startswith("conv16" if "FSRCNN" in model else "winograd16") for k in kernels(models["fast"]))
     scale = int(models["f32"].scale)
     low = shrunk(truth, scale)
     outputs = {p: m.run(luma(low), outputs=m.outputs) for p, m in models.items()}
@@ -115,7 +126,7 @@ def networks() -> Iterator[Any]:
 def test_deep_networks(networks: Any, shared: Path, network: str) -> None:
     program = lower(optimise(networks.NETWORKS[network].build()))
     models = {p: Model(program, "cpu", p) for p in ("f32", "fast")}
-    assert kernels(models["fast"]).count("winograd16") >= 10
+    assert sum(k.startswith("winograd16") for k in kernels(models["fast"])) >= 10
     for name in ("butterfly", "bird"):
         x, _ = image.to_network(np.ascontiguousarray(read(shared, name)[60:188, 60:188]), program.feed)
         near = decibels(models["f32"].run(x), models["fast"].run(x))
@@ -163,15 +174,15 @@ def test_same_bits_for_any_tiles_and_threads(network: Program) -> None:
 
 
 def test_same_bits_in_a_larger_picture(network: Program) -> None:
-    """Beyond the halo, which each layer's groups of four pixels make wider by up to three."""
+    """Beyond the halo, which each layer's groups of pixels make wider."""
     scale = int(network.scale())
-    layers = sum(k == "winograd16" for k in kernels(Model(network, "cpu", "fast")))
-    halo = -(-max(receptive_field(network)) // 8) * 4 + 4 * layers
+    layers = sum(k.startswith("winograd16") for k in kernels(Model(network, "cpu", "fast")))
+    halo = -(-max(receptive_field(network)) // 24) * 12 + 12 * layers
     edge = 2 * halo + 24
     model = Model(network, "cpu", "fast", threads=2)
     x = picture(edge + 44, edge + 80)
     whole = model.run(x)
-    for top, left in ((0, 0), (4, 12), (20, 40), (44, 80)):
+    for top, left in ((0, 0), (12, 24), (24, 36), (36, 72)):
         part = model.run(np.ascontiguousarray(x[:, :, top : top + edge, left : left + edge]))
         inner = part[:, :, halo * scale : (edge - halo) * scale, halo * scale : (edge - halo) * scale]
         assert inner.shape[2:] == (24 * scale, 24 * scale)
@@ -264,12 +275,12 @@ def test_weights_that_are_no_numbers(step: int, weight: float, how: str) -> None
 @pytest.mark.parametrize("step", [0, 1, 3, 4, None])
 @pytest.mark.parametrize("isa", ISAS)
 def test_zero_weights(step: int | None, isa: str) -> None:
-    """What follows sees a flat picture, with borders at every place in a group of four pixels."""
+    """What follows sees a flat picture, with borders at every place in a group of pixels."""
     program = plain()
     for s in program.steps if step is None else [program.steps[step]]:
         s.weight[...] = 0
     sys.modules["fastsr._core"].set_isa(isa)
-    for size in ((20, 28), (21, 27), (22, 26), (23, 25)):
+    for size in ((20, 28), (21, 27), (22, 26), (23, 25), (24, 30), (19, 29)):
         exact, fast = both(program, [picture(*size)])
         assert np.isfinite(fast).all()
         assert decibels(exact, fast, max(1.0, float(np.abs(exact).max()))) >= LEAST

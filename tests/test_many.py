@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -290,6 +291,35 @@ def test_several_at_once_and_upscale_beside_them() -> None:
     both = zip(model.upscale_many(pictures), model.upscale_many(pictures, threads=3), strict=True)
     for k, (a, b) in enumerate(both):
         assert np.array_equal(a, expected[k]) and np.array_equal(b, expected[k]) and np.array_equal(model.upscale(pictures[k]), expected[k])
+
+
+@needs_core
+def test_the_core_refuses_a_call_in_the_middle_of_another() -> None:
+    """From the progress callback and from another thread: either would take away what the first call waits for."""
+    from fastsr.backends import cpu
+
+    picture = small(1200, 900, 0)
+    executable = cpu.Cpu(heavy(64), threads=2)
+    stream, _ = executable.stream(2)
+    stream.add(picture)
+    refused: list[str] = []
+
+    def call_all() -> None:
+        for call in (stream.close, stream.ready, stream.take, lambda: stream.add(picture)):
+            with pytest.raises(ValueError, match="in the middle"):
+                call()
+            refused.append("")
+
+    def progress(done: int, total: int) -> None:
+        call_all()
+        other = threading.Thread(target=call_all)
+        other.start()
+        other.join()
+
+    result = stream.take(progress)
+    assert len(refused) >= 8 and len(refused) % 8 == 0
+    assert np.array_equal(result, executable.upscale(picture))
+    stream.close()
 
 
 PROLOGUE = """

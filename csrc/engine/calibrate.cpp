@@ -71,8 +71,8 @@ float calibration_pixel(int plane, int y, int x) {
   }
 }
 
-// What an input of the program is fed: the picture in the network's own range and channel order.
-std::vector<float> calibration_input(const Program& program, int value, Size size) {
+// What an input of the program is fed: the picture from cell `first` on in the network's own range and channel order.
+std::vector<float> calibration_input(const Program& program, int value, Size size, Size first) {
   const int channels = program.values[static_cast<size_t>(value)].channels;
   const Feed& feed = program.feed;
   std::vector<float> pixels;
@@ -80,15 +80,15 @@ std::vector<float> calibration_input(const Program& program, int value, Size siz
   for (int c = 0; c < channels; ++c) {
     const double mean = feed.mean.empty() ? 0 : feed.mean[static_cast<size_t>(c) % feed.mean.size()];
     for (int y = 0; y < size.h; ++y)
-      for (int x = 0; x < size.w; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y, x) * feed.range - mean));
+      for (int x = 0; x < size.w; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y + first.h * kCell, x + first.w * kCell) * feed.range - mean));
   }
   return pixels;
 }
 
-// Runs a plan on the calibration picture of that size; its outputs, one after the other.
-std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration) {
+// Runs a plan on the calibration picture of that size from cell `first` on; its outputs, one after the other.
+std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration, Size first = {0, 0}) {
   std::vector<std::vector<float>> inputs;
-  for (int v : plan.program.inputs) inputs.push_back(calibration_input(plan.program, v, picture));
+  for (int v : plan.program.inputs) inputs.push_back(calibration_input(plan.program, v, picture, first));
   std::vector<int> values;
   for (const OutputInfo& o : plan.program.outputs) values.push_back(o.value);
   const Prepared prepared(plan, picture.h, picture.w, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
@@ -145,11 +145,12 @@ bool usable(const InputRange& range) {
   return largest > kLeast && largest < kMost;
 }
 
-// The right and bottom borders of most pictures cut a group of pixels; those of the large picture do not.
+// The right and bottom borders of pictures cut a group of pixels anywhere. And corners see more than other places: each picture has others.
 void measure_borders(const Plan& plan, Calibration& calibration) {
-  for (int cut = 1; cut < kLargestTile; ++cut) {
+  for (int i = 0; i < 2 * kLargestTile; ++i) {
+    const int size = (i < kLargestTile ? 2 : 1) * kCell - i % kLargestTile;
     try {
-      run(plan, {2 * kCell - cut, 2 * kCell - cut}, &calibration);
+      run(plan, {size, size}, &calibration, {0, i});
     } catch (const Error& e) {
       if (e.kind != ErrorKind::kPicture) throw;  // the network takes no picture of this size: nothing to look at
     }

@@ -285,17 +285,19 @@ class PyModel {
   RunOptions options_;
 };
 
-// Pictures that are upscaled in the background, several at once where one does not fill the threads.
+// Pictures that are upscaled in the background, several at once where one does not fill the threads. For one thread at a time, and not for what is called
+// meanwhile: Error(kArgument).
 class PyMany {
  public:
   PyMany(const PyModel& model, int threads) : model_(model), threads_(std::clamp(threads, 1, kMaxThreads)), tasks_(std::make_unique<Background>(threads_)) {}
   PyMany(const PyMany&) = delete;
   ~PyMany() {
     const py::error_scope keep;  // what is being raised while this goes
-    close();
+    end();
   }
 
   size_t add(const py::array& picture, double white, bool to_u8) {
+    const Alone alone(busy_);
     if (!tasks_) throw Error(ErrorKind::kArgument, "closed");
     auto item = std::make_unique<Item>();
     item->upscaling = model_.begin(picture, white, to_u8);
@@ -312,9 +314,13 @@ class PyMany {
     return bytes;
   }
 
-  bool ready() const { return tasks_ && !items_.empty() && tasks_->done(items_.front()->task); }
+  bool ready() {
+    const Alone alone(busy_);
+    return tasks_ && !items_.empty() && tasks_->done(items_.front()->task);
+  }
 
   py::array take(const py::object& progress) {
+    const Alone alone(busy_);
     if (!tasks_ || items_.empty()) throw Error(ErrorKind::kArgument, "no picture was added");
     Item& first = *items_.front();
     Progress poll(progress, 1);
@@ -334,17 +340,25 @@ class PyMany {
   }
 
   void close() {
-    stop_ = true;
-    if (tasks_) {
-      const WithoutGil gil;
-      tasks_.reset();
-    }
-    items_.clear();
+    const Alone alone(busy_);
+    end();
   }
 
  private:
   // Operations of a picture, some tenths of a second of one core, and bytes of as many runs as threads: from there on all threads work on one picture.
   static constexpr double kWide = 4e10, kWideBytes = 256 << 20;
+
+  class Alone {
+   public:
+    explicit Alone(std::atomic_flag& busy) : busy_(busy) {
+      if (busy_.test_and_set(std::memory_order_acquire)) throw Error(ErrorKind::kArgument, "another call is in the middle of these pictures");
+    }
+    Alone(const Alone&) = delete;
+    ~Alone() { busy_.clear(std::memory_order_release); }
+
+   private:
+    std::atomic_flag& busy_;
+  };
 
   struct Item {
     PyModel::Upscaling upscaling;
@@ -352,6 +366,15 @@ class PyMany {
     std::atomic<int64_t> parts_done{0}, parts{1};
     std::exception_ptr error;
   };
+
+  void end() {
+    stop_ = true;
+    if (tasks_) {
+      const WithoutGil gil;
+      tasks_.reset();
+    }
+    items_.clear();
+  }
 
   bool is_wide(int height, int width) {
     if (threads_ == 1) return false;
@@ -383,6 +406,7 @@ class PyMany {
   std::atomic<bool> stop_{false};
   std::deque<std::unique_ptr<Item>> items_;
   std::unique_ptr<Background> tasks_;
+  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 };
 
 void translate(std::exception_ptr p) {

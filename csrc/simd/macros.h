@@ -1,7 +1,21 @@
 // Compiler spellings shared by all instruction sets. No includes, no functions: safe in every target unit.
 #pragma once
 
-#if defined(_MSC_VER) && !defined(__clang__)
+#if (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)) && !defined(_MSC_VER)
+#define FASTSR_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FASTSR_SANITIZED 1
+#endif
+#endif
+
+// Kernels made of one piece take minutes to compile with the checks of sanitizers in them.
+#if defined(FASTSR_SANITIZED)
+#define FASTSR_INLINE static inline
+#define FASTSR_NOINLINE static __attribute__((noinline))
+#define FASTSR_UNROLL
+#define FASTSR_NO_UNROLL
+#elif defined(_MSC_VER) && !defined(__clang__)
 #define FASTSR_INLINE static __forceinline
 #define FASTSR_NOINLINE static __declspec(noinline)
 #define FASTSR_UNROLL
