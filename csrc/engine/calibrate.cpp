@@ -123,13 +123,12 @@ std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration,
   return results;
 }
 
-// PSNR in dB against `exact`, of which the largest number counts as white.
-double decibels(const std::vector<float>& exact, const std::vector<float>& got) {
-  double sum = 0, white = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    sum += std::pow(static_cast<double>(exact[i]) - got[i], 2);
-    white = std::max(white, std::abs(static_cast<double>(exact[i])));
-  }
+// PSNR in dB against `exact`, of a range; 0: of the largest number of `exact`.
+double decibels(const std::vector<float>& exact, const std::vector<float>& got, double white = 0) {
+  double sum = 0;
+  for (size_t i = 0; i < exact.size(); ++i) sum += std::pow(static_cast<double>(exact[i]) - got[i], 2);
+  if (white == 0)
+    for (float v : exact) white = std::max(white, std::abs(static_cast<double>(v)));
   return 10 * std::log10(white * white * static_cast<double>(exact.size()) / std::max(sum, 1e-300));
 }
 
@@ -145,12 +144,12 @@ bool usable(const InputRange& range) {
   return largest > kLeast && largest < kMost;
 }
 
-// The right and bottom borders of pictures cut a group of pixels anywhere. And corners see more than other places: each picture has others.
+// Borders and corners see more than other places, and those on the right and at the bottom cut a tile anywhere.
 void measure_borders(const Plan& plan, Calibration& calibration) {
-  for (int i = 0; i < 2 * kLargestTile; ++i) {
-    const int size = (i < kLargestTile ? 2 : 1) * kCell - i % kLargestTile;
+  constexpr int kSize = 4 * kLargestTile;
+  for (int i = 0; i < kLargestTile * kLargestTile; ++i) {
     try {
-      run(plan, {size, size}, &calibration, {0, i});
+      run(plan, {kSize - i / kLargestTile, kSize - i % kLargestTile}, &calibration, {0, i});
     } catch (const Error& e) {
       if (e.kind != ErrorKind::kPicture) throw;  // the network takes no picture of this size: nothing to look at
     }
@@ -192,8 +191,8 @@ class Search {
 
   // Null: not even one step can run in integers.
   std::unique_ptr<Plan> run() {
-    const double large = small_.empty() ? 0 : try_plan();
-    if (large >= kFastDecibels) return std::move(plan_);
+    const double large = small_.empty() ? 0 : try_plan(range());
+    if (large >= kLargeDecibels) return std::move(plan_);
     const std::vector<InputRange> all = ranges_;
     for (size_t i = 0; i < small_.size(); ++i) ranges_[small_[i]] = others_[i];
     // The convolutions nearest to the result do the most harm: they go back to floats first.
@@ -202,32 +201,36 @@ class Search {
       if (ranges_[s].seen > 0) steps.push_back(s);
     bool changed = false;
     for (size_t floats = 1;; floats *= 4) {
-      const double small = try_plan();
+      const double small = try_plan(0);
       steps.erase(std::remove_if(steps.begin(), steps.end(), [&](size_t s) { return !is_fast(plan_->steps[s].algorithm); }), steps.end());
       if (steps.empty()) return nullptr;
-      if (small >= kFastDecibels) return changed || small_.empty() ? std::move(plan_) : with_some_large(all, large, small);
+      if (small >= kFastDecibels) return changed || small_.empty() ? std::move(plan_) : with_some_large(all, large);
       changed = true;
       for (size_t i = 0; i < floats && !steps.empty(); ++i, steps.pop_back()) ranges_[steps.back()].seen = 0;
     }
   }
 
  private:
+  double range() const { return std::abs(program_.feed.range); }
+
   // PSNR of the plan with the ranges as they are.
-  double try_plan() {
+  double try_plan(double white) {
     plan_ = make_plan(program_, kernels_, options_, ranges_);
-    return decibels(expected_, fastsr::run(*plan_, picture_, nullptr));
+    result_ = fastsr::run(*plan_, picture_, nullptr);
+    return decibels(expected_, result_, white);
   }
 
   // The plan with small tiles is exact enough, that with large ones is not: as many of the first steps get large ones as the rest of the error allows.
-  std::unique_ptr<Plan> with_some_large(const std::vector<InputRange>& all, double large, double small) {
+  std::unique_ptr<Plan> with_some_large(const std::vector<InputRange>& all, double large) {
     constexpr double kShare = 0.8;
     const auto error = [](double db) { return std::pow(10, -db / 10); };
-    const double share = kShare * (error(kFastDecibels) - error(small)) / (error(large) - error(small));
+    const double small = error(decibels(expected_, result_, range()));
+    const double share = kShare * (error(kLargeDecibels) - small) / (error(large) - small);
     const auto n = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(small_.size()));
     if (n == 0) return std::move(plan_);
     std::unique_ptr<Plan> before = std::move(plan_);
     for (size_t i = 0; i < n; ++i) ranges_[small_[i]] = all[small_[i]];
-    return try_plan() >= kFastDecibels ? std::move(plan_) : std::move(before);
+    return try_plan(range()) >= kLargeDecibels ? std::move(plan_) : std::move(before);
   }
 
   const Program& program_;
@@ -239,6 +242,7 @@ class Search {
   std::vector<size_t> small_;        // steps that could have smaller tiles
   std::vector<InputRange> others_;   // of these, for smaller tiles
   std::unique_ptr<Plan> plan_;       // the last one that was tried
+  std::vector<float> result_;        // what it made
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ namespace fastsr {
 // result on the calibration pictures. Without kernels for `fast` on this processor the plan is that of f32.
 std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options);
 
-constexpr double kFastDecibels = 62;  // PSNR; promised are 60
+constexpr double kFastDecibels = 62;   // PSNR of the largest number that calibration sees; promised are 60
+constexpr double kLargeDecibels = 63;  // PSNR of the pictures' range, that 6x6 tiles must keep: stricter, for what they save
 
 }  // namespace fastsr

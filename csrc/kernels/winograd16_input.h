@@ -15,8 +15,6 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-constexpr int kAll = 1 << 20;  // elements that may be read
-
 // B^T d of one column, to the lines of each point.
 template <int T>
 FASTSR_INLINE void transform_column(const V (&d)[T + 2], float* lines, ptrdiff_t line) {

@@ -12,6 +12,7 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
+constexpr int kAll = 1 << 20;              // elements that may be read
 constexpr size_t kSumsBytes = 120 * 1024;  // of C, unless one block of channels takes more
 
 FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
