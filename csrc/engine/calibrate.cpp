@@ -175,6 +175,7 @@ bool is_too_much(const Plan& plan, Size picture) {
 
 std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options) {
   std::unique_ptr<Plan> exact = make_plan(program, kernels, options);
+  const auto floats_only = [&] { return make_plan(program, kernels, {Precision::kF32, options.algorithm}); };
   Calibration calibration;
   std::vector<size_t> steps;
   for (size_t s = 0; s < program.steps.size(); ++s) {
@@ -186,7 +187,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   }
   // Networks that are fed arrays do not say what these hold, so no picture can stand for them.
   const bool unknown_inputs = program.feed.colour == Colour::kRaw && !options.algorithm;
-  if (steps.empty() || unknown_inputs || !fast_kernels(*kernels)) return exact;
+  if (steps.empty() || unknown_inputs || !fast_kernels(*kernels)) return floats_only();
   double flops = 0;  // about, for a pixel of the input
   for (const StepPlan& s : exact->steps) flops += s.flops_per_pixel;
   const Size picture{4 * kCell, (flops > kLargeNetwork ? 5 : 15) * kCell};
@@ -194,11 +195,11 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   ranges.resize(program.steps.size());
   std::vector<float> expected;
   try {
-    if (is_too_much(*exact, picture)) return exact;
+    if (is_too_much(*exact, picture)) return floats_only();
     expected = run(*exact, picture, &calibration);
     measure_borders(*exact, calibration);
   } catch (const Error& e) {
-    if (e.kind == ErrorKind::kPicture || e.kind == ErrorKind::kMemory) return exact;  // the network takes no picture of this size, or makes too much of it
+    if (e.kind == ErrorKind::kPicture || e.kind == ErrorKind::kMemory) return floats_only();  // the network takes no picture of this size, or makes too much of it
     throw;
   }
   for (InputRange& range : ranges)
@@ -207,7 +208,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   for (size_t floats = 1;; floats *= 4) {
     std::unique_ptr<Plan> plan = make_plan(program, kernels, options, ranges);
     steps.erase(std::remove_if(steps.begin(), steps.end(), [&](size_t s) { return !is_fast(plan->steps[s].algorithm); }), steps.end());
-    if (steps.empty()) return exact;
+    if (steps.empty()) return floats_only();
     if (decibels(expected, run(*plan, picture, nullptr)) >= kFastDecibels) return plan;
     for (size_t i = 0; i < floats && !steps.empty(); ++i, steps.pop_back()) ranges[steps.back()].seen = 0;
   }

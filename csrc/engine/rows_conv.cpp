@@ -207,7 +207,6 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     rows.scratch = scratch;
     if (!measure) return net_.plan.fast->winograd16(rows);
     const FastKernels& fast = *fast_kernels(k_);
-    if (n > kWinograd16Tile) rows.rows = (static_cast<int>(in.size()) - 2) / kWinograd16Tile * kWinograd16Tile;  // whose lines are here
     std::vector<float> room(fast.winograd16_scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
     rows.scratch = room.data();
     InputRange& range = run_.calibration->ranges[s];
@@ -226,6 +225,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   rows.out = out.data();
   rows.rows = n;
   rows.size = step.conv.kh;
+  rows.tile = plan.row_group;
   rows.scratch = scratch;
   (plan.algorithm == Algorithm::kWinograd ? k_.winograd : k_.winograd2d)(rows);
 }

@@ -53,12 +53,13 @@ struct ConvRow : ConvCommon {
 // lines holds for columns too: of every four columns of the result begun, all six columns of the input must hold the picture's values, or zeros outside
 // it. Over-read counts from the last of these; over-write from the last pixel as everywhere. `out` must not overlap what is read: pixels hold
 // garbage until their turn comes.
-constexpr int kWinogradRows = 4, kWinograd2dTile = 4;
+constexpr int kWinogradRows = 4;
 struct WinogradRows : ConvCommon {
   const float* const* in;        // pointers to channel 0 at the leftmost tap of pixel 0
   const float* const* residual;  // `rows` pointers to rows of the residual, or null
   float* const* out;             // `rows` pointers
   int rows, size;
+  int tile;        // winograd2d: 4 or 6
   float* scratch;  // winograd_scratch or winograd2d_scratch floats, which never shrink with growing width or rows; any alignment and contents
 };
 
@@ -82,10 +83,10 @@ struct Kernels {
   size_t (*winograd_scratch)(int cin, int cout, int size, int width);
   void (*winograd)(const WinogradRows& rows);
 
-  // The same for winograd2d, size 3; rows: of a call.
-  size_t (*winograd2d_pack_size)(int cout, int cin);
-  void (*winograd2d_pack)(float* packed, const float* w, int cout, int cin);
-  size_t (*winograd2d_scratch)(int cin, int cout, int width, int rows);
+  // The same for winograd2d, size 3; tile: its size; rows: of a call.
+  size_t (*winograd2d_pack_size)(int tile, int cout, int cin);
+  void (*winograd2d_pack)(int tile, float* packed, const float* w, int cout, int cin);
+  size_t (*winograd2d_scratch)(int tile, int cin, int cout, int width, int rows);
   void (*winograd2d)(const WinogradRows& rows);
 
   // x[i] = op(x[i]) in place for n elements; a, b as in docs/fsr.md (PRelu: a is the slope). Add .. RDiv with scalar operand a.
@@ -119,6 +120,8 @@ inline bool winograd_pays(int cin, int cout, int size) {
   return static_cast<int64_t>(cin) * cout >= 3 * (static_cast<int64_t>(cin) + cout) || (cin >= 2 && cout >= 24);
 }
 inline bool winograd2d_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 6 * (static_cast<int64_t>(cin) + cout); }
+// winograd2d with tiles of 6x6 instead of 4x4.
+inline bool winograd6x6_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 24 * (static_cast<int64_t>(cin) + cout); }
 
 // One per target unit; null when the unit is not compiled for this platform.
 const Kernels* kernels_scalar();
