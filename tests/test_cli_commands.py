@@ -168,7 +168,7 @@ def test_bench_of_kernels(precision: str, tmp_path: Path, capsys: pytest.Capture
     rows = json.loads(capsys.readouterr().out)
     assert [(r["kernel"], r["cin"], r["cout"]) for r in rows] == [("5x5", 1, 48), ("3x3", 48, 48), ("3x3", 48, 4)]
     assert set(rows[0]["ms"]) == {"direct", "winograd"} | ({"conv16", "conv16rows"} if precision == "fast" else set())
-    assert {"direct", "winograd", "winograd2d"} <= set(rows[1]["ms"])
+    assert {"direct", "winograd", "winograd2d", "winograd6x6"} <= set(rows[1]["ms"])
     assert ("winograd16" in rows[1]["ms"]) == (precision == "fast")
     for row in rows:
         assert row["pick"] in row["ms"]

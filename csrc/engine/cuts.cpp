@@ -12,7 +12,6 @@
 namespace fastsr {
 namespace {
 
-constexpr double kRoom = static_cast<double>(size_t{61} << 20) / sizeof(float);  // all threads together, when the engine chooses the tiles
 constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float);  // what a thread takes beside rings and scratch
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
 constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
@@ -208,7 +207,7 @@ auto candidates(int extent, int smallest, int most, const Make& make) {
 class Search {
  public:
   Search(const Net& net, const TilingOptions& options) : net_(net), options_(options) {
-    room_ = std::max(kRoom, weight_floats(net) / 4);  // a network with many weights has them read for many rows at once
+    room_ = room_floats(weight_floats(net));
     strips_ = candidates(net.width, 32, 512, [&](int n) { return make_strips(net, n, options.threads); });
     bands_ = candidates(net.height, 8, options.teams == Teams::kAlways ? 1 : 512, [&](int n) { return make_bands(net, n); });
     if (options.teams != Teams::kAlways) add(options.chunk > 0 ? options.chunk : small_chunk(net), false);

@@ -70,6 +70,31 @@ Act act_of(int code) {
   }
 }
 
+// How many columns, about, of all the rows that are kept while a network slides down a picture fit into the room. A step's results come `row_group` rows
+// after what it reads, and a value's rows are kept until their last reader comes.
+double columns_in_room(const Plan& plan, double weights) {
+  const Program& p = plan.program;
+  std::vector<double> scale(p.values.size(), 1), delay(p.values.size(), 0), kept(p.values.size(), 0);  // delay: in rows of the input
+  const auto readings = [&](size_t s, const auto& read) {
+    for (int v : p.steps[s].in) read(static_cast<size_t>(v));
+    if (plan.steps[s].residual >= 0) read(static_cast<size_t>(plan.steps[s].residual));
+    for (const auto* ops : {&plan.steps[s].before, &plan.steps[s].after})
+      for (const RowOp& op : *ops)
+        if (op.value >= 0) read(static_cast<size_t>(op.value));
+  };
+  for (size_t s = 0; s < p.steps.size(); ++s) {
+    const Step& step = p.steps[s];
+    const auto in = static_cast<size_t>(step.in[0]), out = static_cast<size_t>(step.out);
+    const double result = scale[in] * (step.kind == Kind::kResize ? step.resize.scale_h : step.kind == Kind::kDepthToSpace ? step.shuffle.block : 1);
+    scale[out] = result * plan.steps[s].block;
+    readings(s, [&](size_t v) { delay[out] = std::max(delay[out], delay[v] + plan.steps[s].row_group / result); });
+    readings(s, [&](size_t v) { kept[v] = std::max(kept[v], delay[out] - delay[v]); });
+  }
+  double floats = 0;
+  for (size_t v = 0; v < kept.size(); ++v) floats += p.values[v].channels * kept[v] * scale[v] * scale[v];
+  return room_floats(weights) / std::max(floats, 1.0);
+}
+
 // Takes from the front of `ops` what the convolution kernel does itself: an activation, a residual, or both in either order.
 void fuse(StepPlan& plan, const Program& program, int channels) {
   size_t taken = 0;
@@ -102,6 +127,7 @@ Algorithm choose_algorithm(const Step& step, int cin, int cout, const PlanOption
   if (!suits_winograd(step, 3)) return Algorithm::kDirect;
   if (options.algorithm && tile16(*options.algorithm)) return Algorithm::kWinograd2d;
   if (options.algorithm && !is_fast(*options.algorithm)) return *options.algorithm;
+  if (winograd6x6_pays(cin, cout)) return Algorithm::kWinograd6x6;
   if (winograd2d_pays(cin, cout)) return Algorithm::kWinograd2d;
   return winograd_pays(cin, cout, 3) ? Algorithm::kWinograd : Algorithm::kDirect;
 }
@@ -121,8 +147,10 @@ void set_algorithm(StepPlan& s, Algorithm algorithm) {
   s.row_group = s.col_group = 1;
   switch (algorithm) {
     case Algorithm::kWinograd: s.row_group = kWinogradRows; break;
-    case Algorithm::kWinograd2d: s.row_group = s.col_group = kWinograd2dTile; break;
-    case Algorithm::kWinograd16: case Algorithm::kWinograd16x6: s.row_group = s.col_group = tile16(algorithm); break;
+    case Algorithm::kWinograd2d: s.row_group = s.col_group = 4; break;
+    case Algorithm::kWinograd6x6: s.row_group = s.col_group = 6; break;
+    case Algorithm::kWinograd16:
+    case Algorithm::kWinograd16x6: s.row_group = s.col_group = tile16(algorithm); break;
     case Algorithm::kConv16Rows: s.row_group = 2; break;
     default: break;
   }
@@ -136,9 +164,27 @@ size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv
     case Algorithm::kConv16: return plan.fast->conv16_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kConv16Rows: return plan.fast->conv16_rows_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kWinograd: return k.winograd_pack_size(s.cout, s.cin, conv.kh);
-    case Algorithm::kWinograd2d: return k.winograd2d_pack_size(s.cout, s.cin);
+    case Algorithm::kWinograd2d:
+    case Algorithm::kWinograd6x6: return k.winograd2d_pack_size(s.row_group, s.cout, s.cin);
     default: return k.conv_pack_size(s.cout, s.cin, s.n_taps);
   }
+}
+
+// Tiles of 6x6 have more rows kept. A network that can then have only narrow strips takes 4x4 instead, unless these would have to be as narrow.
+void spare_memory(Plan& plan) {
+  constexpr double kColumns = 600;
+  const auto columns = [&] {
+    double weights = 0;
+    for (size_t s = 0; s < plan.steps.size(); ++s)
+      if (plan.steps[s].kind == Kind::kConv) weights += static_cast<double>(packed_floats(plan, plan.steps[s], plan.program.steps[s].conv));
+    return columns_in_room(plan, weights);
+  };
+  std::vector<StepPlan> large = plan.steps;
+  const double with = columns();
+  if (with >= kColumns) return;
+  for (StepPlan& s : plan.steps)
+    if (s.algorithm == Algorithm::kWinograd6x6) set_algorithm(s, Algorithm::kWinograd2d);
+  if (columns() <= with) plan.steps = std::move(large);
 }
 
 }  // namespace
@@ -149,6 +195,7 @@ double StepPlan::cost_per_pixel() const {
   switch (algorithm) {
     case Algorithm::kWinograd: return flops_per_pixel * (n_taps == 9 ? 0.5 + 1.5 * transforms : 0.4 + 0.25 * transforms);
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
+    case Algorithm::kWinograd6x6: return flops_per_pixel * (0.2 + 3.3 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
     case Algorithm::kWinograd16x6: return flops_per_pixel * (0.1 + 2.5 * transforms);
     case Algorithm::kConv16: return flops_per_pixel * 0.5;
@@ -162,7 +209,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd16", " winograd16x6", " conv16", " conv16rows"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd6x6", " winograd16", " winograd16x6", " conv16", " conv16rows"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -252,6 +299,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
     fuse(s, p, step.channels);
   }
+  if (!options.algorithm) spare_memory(*plan);
   const std::vector<char> pairs = possible_pairs(*plan);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
@@ -287,8 +335,8 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
       kernels->winograd_pack(plan->weights.get() + place.at, w, s.cout, s.cin, step.conv.kh);
       continue;
     }
-    if (s.algorithm == Algorithm::kWinograd2d) {
-      kernels->winograd2d_pack(plan->weights.get() + place.at, w, s.cout, s.cin);
+    if (s.algorithm == Algorithm::kWinograd2d || s.algorithm == Algorithm::kWinograd6x6) {
+      kernels->winograd2d_pack(s.row_group, plan->weights.get() + place.at, w, s.cout, s.cin);
       continue;
     }
     for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)

@@ -24,6 +24,10 @@ AlignedFloats aligned_floats(size_t n, bool generous = true);
 // Floats that a generous one takes.
 double generous_floats(double n);
 
+// Floats that all threads of a run may take together when the engine chooses the tiles: a network with many weights has them read for many rows at once.
+constexpr double kRoom = static_cast<double>(size_t{61} << 20) / sizeof(float);
+inline double room_floats(double weights) { return weights / 4 > kRoom ? weights / 4 : kRoom; }
+
 // One epilogue entry as a pass over rows.
 struct RowOp {
   int code = 0;
@@ -32,8 +36,8 @@ struct RowOp {
   float a = 0, b = 0;
 };
 
-// How a convolution is computed.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd16, kWinograd16x6, kConv16, kConv16Rows };
+// How a convolution is computed. kWinograd2d and kWinograd6x6: the kernel winograd2d with tiles of 4x4 and 6x6.
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6, kConv16, kConv16Rows };
 
 // Whether it computes in 16-bit integers.
 inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16; }

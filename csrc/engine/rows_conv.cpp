@@ -228,6 +228,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
   rows.out = out.data();
   rows.rows = n;
   rows.size = step.conv.kh;
+  rows.tile = plan.row_group;
   rows.scratch = scratch;
   (plan.algorithm == Algorithm::kWinograd ? k_.winograd : k_.winograd2d)(rows);
 }

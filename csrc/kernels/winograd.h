@@ -96,7 +96,7 @@ FASTSR_NOINLINE void winograd_input(const WinogradRows& r, float* t, ptrdiff_t s
     for (int v = 0; v < vectors; v++, to += W) {
       V d[P], points[P];
       FASTSR_UNROLL for (int i = 0; i < P; i++) d[i] = load(r.in[i] + from + v * W);
-      winograd_bt(d, points);
+      winograd_bt<kWinogradRows>(d, points);
       FASTSR_UNROLL for (int p = 0; p < P; p++) store(to + p * point, points[p]);
     }
   }

@@ -60,7 +60,7 @@ FASTSR_NOINLINE void winograd_few_input(const WinogradRows& r, float* t, float* 
     for (int v = 0; v <= vectors; v++) {
       V d[P], points[P];
       FASTSR_UNROLL for (int i = 0; i < P; i++) d[i] = load(r.in[i] + from + v * W);
-      winograd_bt(d, points);
+      winograd_bt<kWinogradRows>(d, points);
       FASTSR_UNROLL for (int p = 0; p < P; p++) store(lines + p * line + v * W, points[p]);
     }
     for (int v = 0; v < vectors; v += kFewVectors) {

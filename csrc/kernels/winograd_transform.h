@@ -1,5 +1,5 @@
-// Winograd's F(4, N) in one dimension, N = 3 or 5 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016): four results of a filter of
-// N taps from N + 3 inputs with as many multiplications instead of 4 N.
+// Winograd's F(T, N) in one dimension, T = 4 and N = 3 or 5, or T = 6 and N = 3 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016): T
+// results of a filter of N taps from P = T + N - 1 inputs with as many multiplications instead of T N.
 //   y = A^T ((G w) * (B^T d))
 //
 // Points: 0, +- the magnitudes of WinogradPoints, infinity. All transform constants are exact in float. Errors of convolutions that do this along y against
@@ -24,81 +24,82 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-constexpr int kPoints = kWinogradRows + 2;  // of F(4, 3)
-
-template <int N>
+template <int T, int N>
 struct WinogradPoints;
 template <>
-struct WinogradPoints<3> {
-  static constexpr int kPairs = 2;
-  static constexpr float kMagnitudes[kPairs] = {0.625f, 1.5f};
+struct WinogradPoints<4, 3> {
+  static constexpr float kMagnitudes[] = {0.625f, 1.5f};
 };
 template <>
-struct WinogradPoints<5> {
-  static constexpr int kPairs = 3;
-  static constexpr float kMagnitudes[kPairs] = {0.5f, 1.0f, 2.0f};
+struct WinogradPoints<6, 3> {
+  static constexpr float kMagnitudes[] = {0.5f, 1.0f, 2.0f};
+};
+template <>
+struct WinogradPoints<4, 5> {
+  static constexpr float kMagnitudes[] = {0.5f, 1.0f, 2.0f};
 };
 
 // Point p that is not infinity.
-template <int N>
+template <int T, int N>
 constexpr double winograd_position(int p) {
-  return p == 0 ? 0.0 : (p % 2 ? 1.0 : -1.0) * static_cast<double>(WinogradPoints<N>::kMagnitudes[(p - 1) / 2]);
+  return p == 0 ? 0.0 : (p % 2 ? 1.0 : -1.0) * static_cast<double>(WinogradPoints<T, N>::kMagnitudes[(p - 1) / 2]);
 }
 
 // G; in double, rounding is for the product with the weights.
-template <int N>
+template <int T, int N>
 struct WinogradFilter {
-  double at[N + 3][N];
+  static constexpr int kLast = T + N - 2;
+  double at[kLast + 1][N];
   constexpr WinogradFilter() : at{} {
-    for (int p = 0; p < N + 2; p++) {
+    for (int p = 0; p < kLast; p++) {
       double scale = 1, power = 1;
-      for (int i = 0; i < N + 2; i++) scale *= i == p ? 1 : winograd_position<N>(p) - winograd_position<N>(i);
+      for (int i = 0; i < kLast; i++) scale *= i == p ? 1 : winograd_position<T, N>(p) - winograd_position<T, N>(i);
       for (int e = 0; e < N; e++) {
         at[p][e] = power / scale;
-        power *= winograd_position<N>(p);
+        power *= winograd_position<T, N>(p);
       }
     }
-    at[N + 2][N - 1] = 1;
+    at[kLast][N - 1] = 1;
   }
 };
 
-// Point p of the filter whose taps lie N floats apart.
+// Point p of F(kWinogradRows, N)'s filter whose taps lie N floats apart.
 template <int N>
 FASTSR_INLINE float winograd_weight(const float* w, int p) {
-  static constexpr WinogradFilter<N> g;
+  static constexpr WinogradFilter<kWinogradRows, N> g;
   double u = 0;
   for (int e = 0; e < N; e++) u += g.at[p][e] * w[e * N];
   return static_cast<float>(u);
 }
 
 // Constants of B^T and A^T.
-template <int N>
+template <int T, int N>
 struct WinogradConstants {
-  static constexpr int kPairs = WinogradPoints<N>::kPairs;
-  float all[kPairs + 1];               // the polynomial in x^2 whose zeros are the squares of the magnitudes; lowest power first, the highest is 1
-  float others[kPairs][kPairs + 1];    // without magnitude j
-  float power[kWinogradRows][kPairs];  // of the magnitudes
+  static constexpr int kPairs = (T + N - 2) / 2;
+  float all[kPairs + 1];             // the polynomial in x^2 whose zeros are the squares of the magnitudes; lowest power first, the highest is 1
+  float others[kPairs][kPairs + 1];  // without magnitude j
+  float power[T][kPairs];            // of the magnitudes
   constexpr WinogradConstants() : all{}, others{}, power{} {
     zeros(all, -1);
     for (int j = 0; j < kPairs; j++) {
       zeros(others[j], j);
-      for (int i = 0; i < kWinogradRows; i++) power[i][j] = i ? power[i - 1][j] * WinogradPoints<N>::kMagnitudes[j] : 1.0f;
+      for (int i = 0; i < T; i++) power[i][j] = i ? power[i - 1][j] * WinogradPoints<T, N>::kMagnitudes[j] : 1.0f;
     }
   }
   static constexpr void zeros(float (&p)[kPairs + 1], int except) {
     p[0] = 1;
     for (int j = 0, degree = 0; j < kPairs; j++) {
       if (j == except) continue;
-      const float zero = WinogradPoints<N>::kMagnitudes[j] * WinogradPoints<N>::kMagnitudes[j];
+      const float zero = WinogradPoints<T, N>::kMagnitudes[j] * WinogradPoints<T, N>::kMagnitudes[j];
       for (int e = ++degree; e >= 0; e--) p[e] = (e ? p[e - 1] : 0.0f) - zero * p[e];
     }
   }
 };
 
 // t = B^T d
-template <int P>
+template <int T, int P>
 FASTSR_INLINE void winograd_bt(const V (&d)[P], V (&t)[P]) {
-  static constexpr WinogradConstants<P - 3> c;
+  static constexpr WinogradConstants<T, P + 1 - T> c;
   t[0] = d[P - 2];
   t[P - 1] = d[P - 1];
   FASTSR_UNROLL for (int e = c.kPairs - 1; e >= 0; e--) {
@@ -116,9 +117,9 @@ FASTSR_INLINE void winograd_bt(const V (&d)[P], V (&t)[P]) {
   }
 }
 
-template <bool BIASED, int P>
-FASTSR_INLINE void winograd_at(const V (&m)[P], V bias, V (&y)[kWinogradRows]) {
-  static constexpr WinogradConstants<P - 3> c;
+template <bool BIASED, int T, int P>
+FASTSR_INLINE void winograd_at(const V (&m)[P], V bias, V (&y)[T]) {
+  static constexpr WinogradConstants<T, P + 1 - T> c;
   constexpr int kLast = c.kPairs - 1;
   V sum[c.kPairs], difference[c.kPairs];
   FASTSR_UNROLL for (int j = 0; j <= kLast; j++) {
@@ -128,25 +129,24 @@ FASTSR_INLINE void winograd_at(const V (&m)[P], V bias, V (&y)[kWinogradRows]) {
   y[0] = sum[0];
   FASTSR_UNROLL for (int j = 1; j <= kLast; j++) y[0] = add(y[0], sum[j]);
   y[0] = add(y[0], BIASED ? add(m[0], bias) : m[0]);
-  y[1] = BIASED ? fma(set1(c.power[1][kLast]), difference[kLast], bias) : mul(set1(c.power[1][kLast]), difference[kLast]);
-  y[2] = BIASED ? fma(set1(c.power[2][kLast]), sum[kLast], bias) : mul(set1(c.power[2][kLast]), sum[kLast]);
-  y[3] = fma(set1(c.power[3][kLast]), difference[kLast], BIASED ? add(m[P - 1], bias) : m[P - 1]);
-  FASTSR_UNROLL for (int j = kLast - 1; j >= 0; j--) {
-    y[1] = fma(set1(c.power[1][j]), difference[j], y[1]);
-    y[2] = fma(set1(c.power[2][j]), sum[j], y[2]);
-    y[3] = fma(set1(c.power[3][j]), difference[j], y[3]);
+  FASTSR_UNROLL for (int i = 1; i < T; i++) {
+    const V(&from)[c.kPairs] = i % 2 ? difference : sum;
+    const V power = set1(c.power[i][kLast]);
+    if (i == T - 1) y[i] = fma(power, from[kLast], BIASED ? add(m[P - 1], bias) : m[P - 1]);
+    else y[i] = BIASED ? fma(power, from[kLast], bias) : mul(power, from[kLast]);
+    FASTSR_UNROLL for (int j = kLast - 1; j >= 0; j--) y[i] = fma(set1(c.power[i][j]), from[j], y[i]);
   }
 }
 
 // y = A^T m + bias
-template <int P>
-FASTSR_INLINE void winograd_at(const V (&m)[P], V bias, V (&y)[kWinogradRows]) {
+template <int T, int P>
+FASTSR_INLINE void winograd_at(const V (&m)[P], V bias, V (&y)[T]) {
   winograd_at<true>(m, bias, y);
 }
 
 // y = A^T m
-template <int P>
-FASTSR_INLINE void winograd_at(const V (&m)[P], V (&y)[kWinogradRows]) {
+template <int T, int P>
+FASTSR_INLINE void winograd_at(const V (&m)[P], V (&y)[T]) {
   winograd_at<false>(m, m[0], y);
 }
 

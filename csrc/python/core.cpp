@@ -94,11 +94,12 @@ class Progress {
   std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
 };
 
-const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd16", "winograd16x6", "conv16", "conv16rows"};
+const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows"};
 
 // algorithm: for all convolutions that it can compute; "" for the fastest of each.
 PlanOptions plan_options(const std::string& precision, const std::string& algorithm) {
-  static constexpr Algorithm all[] = {Algorithm::kDirect, Algorithm::kWinograd, Algorithm::kWinograd2d, Algorithm::kWinograd16, Algorithm::kWinograd16x6, Algorithm::kConv16, Algorithm::kConv16Rows};
+  static constexpr Algorithm all[] = {Algorithm::kDirect, Algorithm::kWinograd, Algorithm::kWinograd2d, Algorithm::kWinograd6x6, Algorithm::kWinograd16, Algorithm::kWinograd16x6,
+                                      Algorithm::kConv16, Algorithm::kConv16Rows};
   PlanOptions options;
   if (precision == "fast") options.precision = Precision::kFast;
   else if (precision != "f32") throw Error(ErrorKind::kArgument, "unknown precision '" + precision + "': use f32 or fast");

@@ -93,23 +93,57 @@ FASTSR_INLINE void interleave4(V (&v)[4]) {
 FASTSR_INLINE V push(V a, float next) {
   return _mm256_blend_ps(_mm256_permutevar8x32_ps(a, _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 0)), set1(next), 0x80);
 }
+FASTSR_INLINE void blends3(V lo, V mid, V hi, V& a, V& b, V& c) {
+  a = _mm256_blend_ps(_mm256_blend_ps(lo, mid, 0x92), hi, 0x24);
+  b = _mm256_blend_ps(_mm256_blend_ps(lo, mid, 0x24), hi, 0x49);
+  c = _mm256_blend_ps(_mm256_blend_ps(lo, mid, 0x49), hi, 0x92);
+}
 // Element i of a lands in slot 3 i mod 8 of vector 3 i / 8: every slot once, so one permutation per channel and blends do it.
-FASTSR_INLINE void store3(float* p, V a, V b, V c) {
+FASTSR_INLINE void interleave3(V a, V b, V c, V& lo, V& mid, V& hi) {
   a = _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
   b = _mm256_permutevar8x32_ps(b, _mm256_setr_epi32(5, 0, 3, 6, 1, 4, 7, 2));
   c = _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
-  store(p, _mm256_blend_ps(_mm256_blend_ps(a, b, 0x92), c, 0x24));
-  store(p + 8, _mm256_blend_ps(_mm256_blend_ps(a, b, 0x24), c, 0x49));
-  store(p + 16, _mm256_blend_ps(_mm256_blend_ps(a, b, 0x49), c, 0x92));
+  blends3(a, b, c, lo, mid, hi);
 }
-FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
-  const V p0 = load(p), p1 = load(p + 8), p2 = load(p + 16);
-  a = _mm256_blend_ps(_mm256_blend_ps(p0, p1, 0x92), p2, 0x24);
-  b = _mm256_blend_ps(_mm256_blend_ps(p0, p1, 0x24), p2, 0x49);
-  c = _mm256_blend_ps(_mm256_blend_ps(p0, p1, 0x49), p2, 0x92);
+FASTSR_INLINE void deinterleave3(V lo, V mid, V hi, V& a, V& b, V& c) {
+  blends3(lo, mid, hi, a, b, c);
   a = _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
   b = _mm256_permutevar8x32_ps(b, _mm256_setr_epi32(1, 4, 7, 2, 5, 0, 3, 6));
   c = _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
+}
+FASTSR_INLINE void store3(float* p, V a, V b, V c) {
+  V lo, mid, hi;
+  interleave3(a, b, c, lo, mid, hi);
+  store(p, lo), store(p + W, mid), store(p + 2 * W, hi);
+}
+FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) { deinterleave3(load(p), load(p + W), load(p + 2 * W), a, b, c); }
+// Six vectors <-> their elements 6 i .. 6 i + 5, with fewer steps than by threes and twos: each permutation puts even and odd ones into the two halves.
+#define FASTSR_SIX 1
+FASTSR_INLINE void deinterleave6(V (&v)[6]) {
+  V x[2][3];
+  FASTSR_UNROLL for (int i = 0; i < 2; i++) {
+    blends3(v[3 * i], v[3 * i + 1], v[3 * i + 2], x[i][0], x[i][1], x[i][2]);
+    x[i][0] = _mm256_permutevar8x32_ps(x[i][0], _mm256_setr_epi32(0, 6, 4, 2, 3, 1, 7, 5));
+    x[i][1] = _mm256_permutevar8x32_ps(x[i][1], _mm256_setr_epi32(1, 7, 5, 3, 4, 2, 0, 6));
+    x[i][2] = _mm256_permutevar8x32_ps(x[i][2], _mm256_setr_epi32(2, 0, 6, 4, 5, 3, 1, 7));
+  }
+  FASTSR_UNROLL for (int i = 0; i < 3; i++) {
+    v[i] = _mm256_permute2f128_ps(x[0][i], x[1][i], 0x20);
+    v[i + 3] = _mm256_permute2f128_ps(x[0][i], x[1][i], 0x31);
+  }
+}
+FASTSR_INLINE void interleave6(V (&v)[6]) {
+  V x[2][3];
+  FASTSR_UNROLL for (int i = 0; i < 3; i++) {
+    x[0][i] = _mm256_permute2f128_ps(v[i], v[i + 3], 0x20);
+    x[1][i] = _mm256_permute2f128_ps(v[i], v[i + 3], 0x31);
+  }
+  FASTSR_UNROLL for (int i = 0; i < 2; i++) {
+    const V a = _mm256_permutevar8x32_ps(x[i][0], _mm256_setr_epi32(0, 5, 3, 4, 2, 7, 1, 6));
+    const V b = _mm256_permutevar8x32_ps(x[i][1], _mm256_setr_epi32(6, 0, 5, 3, 4, 2, 7, 1));
+    const V c = _mm256_permutevar8x32_ps(x[i][2], _mm256_setr_epi32(1, 6, 0, 5, 3, 4, 2, 7));
+    blends3(a, b, c, v[3 * i], v[3 * i + 1], v[3 * i + 2]);
+  }
 }
 
 // a * b + c with one rounding in every instruction set, as fma is not in the scalar one.

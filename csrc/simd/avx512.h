@@ -90,20 +90,25 @@ FASTSR_INLINE void interleave4(V (&v)[4]) {
 // Elements 1 .. W - 1 of a, then next.
 FASTSR_INLINE V push(V a, float next) { return shift<1>(a, set1(next)); }
 FASTSR_INLINE V blend3(V a, V b, V c, M mb, M mc) { return _mm512_mask_blend_ps(mc, _mm512_mask_blend_ps(mb, a, b), c); }
-FASTSR_INLINE void store3(float* p, V a, V b, V c) {
+FASTSR_INLINE void interleave3(V a, V b, V c, V& lo, V& mid, V& hi) {
   a = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5), a);
   b = _mm512_permutexvar_ps(_mm512_setr_epi32(5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10), b);
   c = _mm512_permutexvar_ps(_mm512_setr_epi32(10, 5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15), c);
-  store(p, blend3(a, b, c, 0x2492, 0x4924));
-  store(p + 16, blend3(a, b, c, 0x9249, 0x2492));
-  store(p + 32, blend3(a, b, c, 0x4924, 0x9249));
+  lo = blend3(a, b, c, 0x2492, 0x4924);
+  mid = blend3(a, b, c, 0x9249, 0x2492);
+  hi = blend3(a, b, c, 0x4924, 0x9249);
 }
-FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
-  const V p0 = load(p), p1 = load(p + 16), p2 = load(p + 32);
+FASTSR_INLINE void deinterleave3(V p0, V p1, V p2, V& a, V& b, V& c) {
   a = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13), blend3(p0, p1, p2, 0x4924, 0x2492));
   b = _mm512_permutexvar_ps(_mm512_setr_epi32(1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14), blend3(p0, p1, p2, 0x9249, 0x4924));
   c = _mm512_permutexvar_ps(_mm512_setr_epi32(2, 5, 8, 11, 14, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15), blend3(p0, p1, p2, 0x2492, 0x9249));
 }
+FASTSR_INLINE void store3(float* p, V a, V b, V c) {
+  V lo, mid, hi;
+  interleave3(a, b, c, lo, mid, hi);
+  store(p, lo), store(p + W, mid), store(p + 2 * W, hi);
+}
+FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) { deinterleave3(load(p), load(p + W), load(p + 2 * W), a, b, c); }
 
 FASTSR_INLINE V fused(V a, V b, V c) { return fma(a, b, c); }
 FASTSR_INLINE V truncate(V a) { return _mm512_cvtepi32_ps(_mm512_cvttps_epi32(a)); }

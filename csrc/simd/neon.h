@@ -90,6 +90,16 @@ FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
   b = v.val[1];
   c = v.val[2];
 }
+FASTSR_INLINE void interleave3(V a, V b, V c, V& lo, V& mid, V& hi) {
+  float p[3 * W];
+  store3(p, a, b, c);
+  lo = load(p), mid = load(p + W), hi = load(p + 2 * W);
+}
+FASTSR_INLINE void deinterleave3(V lo, V mid, V hi, V& a, V& b, V& c) {
+  float p[3 * W];
+  store(p, lo), store(p + W, mid), store(p + 2 * W, hi);
+  load3(p, a, b, c);
+}
 
 FASTSR_INLINE V fused(V a, V b, V c) { return fma(a, b, c); }
 FASTSR_INLINE V truncate(V a) { return vrndq_f32(a); }

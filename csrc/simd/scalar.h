@@ -72,20 +72,30 @@ FASTSR_INLINE void deinterleave4(V (&v)[4]) {
 FASTSR_INLINE void interleave4(V (&v)[4]) { deinterleave4(v); }
 // Elements 1 .. W - 1 of a, then next.
 FASTSR_INLINE V push(V a, float next) { return V{{a.v[1], a.v[2], a.v[3], next}}; }
-FASTSR_INLINE void store3(float* p, V a, V b, V c) {
+FASTSR_INLINE void interleave3(V a, V b, V c, V& lo, V& mid, V& hi) {
+  float p[3 * W];
   for (int i = 0; i < W; i++) {
     p[3 * i] = a.v[i];
     p[3 * i + 1] = b.v[i];
     p[3 * i + 2] = c.v[i];
   }
+  lo = load(p), mid = load(p + W), hi = load(p + 2 * W);
 }
-FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) {
+FASTSR_INLINE void deinterleave3(V lo, V mid, V hi, V& a, V& b, V& c) {
+  float p[3 * W];
+  store(p, lo), store(p + W, mid), store(p + 2 * W, hi);
   for (int i = 0; i < W; i++) {
     a.v[i] = p[3 * i];
     b.v[i] = p[3 * i + 1];
     c.v[i] = p[3 * i + 2];
   }
 }
+FASTSR_INLINE void store3(float* p, V a, V b, V c) {
+  V lo, mid, hi;
+  interleave3(a, b, c, lo, mid, hi);
+  store(p, lo), store(p + W, mid), store(p + 2 * W, hi);
+}
+FASTSR_INLINE void load3(const float* p, V& a, V& b, V& c) { deinterleave3(load(p), load(p + W), load(p + 2 * W), a, b, c); }
 
 FASTSR_INLINE V fused(V a, V b, V c) { FASTSR_LANES(std::fma(a.v[i], b.v[i], c.v[i])); }
 FASTSR_INLINE V truncate(V a) { FASTSR_LANES(static_cast<float>(static_cast<int32_t>(a.v[i]))); }

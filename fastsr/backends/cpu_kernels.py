@@ -11,7 +11,7 @@ from ..errors import BackendError
 from ..program import Program
 from . import cpu
 
-ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd16", "winograd16x6", "conv16", "conv16rows")
+ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows")
 
 
 def measure(program: Program, inputs: list[np.ndarray], precision: str, threads: int, runs: int) -> list[dict[str, Any]]:
@@ -25,8 +25,8 @@ def measure(program: Program, inputs: list[np.ndarray], precision: str, threads:
     from .. import _core
 
     blob = fsr.dumps(program)
-    algorithms = ALGORITHMS if precision == "fast" else ALGORITHMS[:3]
-    precisions = dict.fromkeys(("", *ALGORITHMS[3:]), precision)
+    algorithms = ALGORITHMS if precision == "fast" else ALGORITHMS[:4]
+    precisions = dict.fromkeys(("", *ALGORITHMS[4:]), precision)
     models = {a: _core.Model(blob, threads=threads, precision=precisions.get(a, "f32"), algorithm=a) for a in ("", *algorithms)}
     picked = models[""].kernels()
     kernels = {a: models[a].kernels() for a in algorithms}

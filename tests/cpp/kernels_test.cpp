@@ -356,7 +356,7 @@ int main(int argc, char** argv) {
   test_convs(isas);
   test_conv_specials(isas);
   test_winograds(isas);
-  test_winograd2ds(isas);
+  for (int tile : {4, 6}) test_winograd2ds(isas, tile);
   for (const PointwiseCase& c : kPointwise) {
     test_unary(isas, c);
     if (c.op >= Pointwise::kAdd) test_binary(isas, c);

@@ -10,12 +10,12 @@ namespace {
 
 constexpr int kGroup = 4;
 
-// F(4, n) for n + 2 finite points and infinity, by the textbook: y = AT ((G g) * (BT d)).
+// F(tile, n) for tile + n - 2 finite points and infinity, by the textbook: y = AT ((G g) * (BT d)).
 struct WinogradMatrices {
   int points;
-  double at[4][8] = {}, g[8][5] = {}, bt[8][8] = {};
-  explicit WinogradMatrices(int n) : points(n + 3) {
-    const std::vector<double> zeros = n == 3 ? std::vector<double>{0, 0.625, -0.625, 1.5, -1.5} : std::vector<double>{0, 0.5, -0.5, 1, -1, 2, -2};
+  double at[6][8] = {}, g[8][5] = {}, bt[8][8] = {};
+  WinogradMatrices(int tile, int n) : points(tile + n - 1) {
+    const std::vector<double> zeros = points == 6 ? std::vector<double>{0, 0.625, -0.625, 1.5, -1.5} : std::vector<double>{0, 0.5, -0.5, 1, -1, 2, -2};
     const int last = points - 1;
     for (int j = 0; j < last; j++) {
       std::array<double, 8> others{1}, all{1};  // polynomials whose zeros are the points, without point j and with it; lowest power first
@@ -27,13 +27,13 @@ struct WinogradMatrices {
         scale *= zeros[j] - zeros[i];
       }
       for (int e = 0; e <= last; e++) bt[j][e] = others[e], bt[last][e] = all[e];
-      for (int e = 0; e < 4; e++) at[e][j] = std::pow(zeros[j], e);
+      for (int e = 0; e < tile; e++) at[e][j] = std::pow(zeros[j], e);
       for (int e = 0; e < n; e++) g[j][e] = std::pow(zeros[j], e) / scale;
     }
-    at[3][last] = g[last][n - 1] = 1;
+    at[tile - 1][last] = g[last][n - 1] = 1;
   }
 };
-const WinogradMatrices kF43(3), kF45(5);
+const WinogradMatrices kF43(4, 3), kF45(4, 5), kF63(6, 3);
 
 struct WinogradShape {
   int cin, cout, size;
@@ -42,10 +42,10 @@ struct WinogradShape {
 const WinogradShape kWinogradBench[] = {{64, 64, 3}, {32, 32, 3}, {12, 12, 3},   {64, 32, 3}, {48, 48, 3}, {128, 128, 3}, {6, 6, 3},  {4, 64, 3},
                                         {3, 64, 3},  {64, 4, 3},  {64, 64, 5}, {1, 64, 5},  {3, 64, 5},  {56, 4, 5},    {32, 1, 5}};
 
-// Input lines, weights and everything else that a WinogradRows points to, for `groups` groups of rows of winograd, or of winograd2d (`both`).
+// Input lines, weights and everything else that a WinogradRows points to, for `groups` groups of rows of winograd, or of winograd2d with tiles of that
+// size.
 struct WinogradProblem {
-  int cin, cout, width, size, n_rows, columns;  // size: of the kernel; columns: of the input that hold numbers
-  bool both;
+  int cin, cout, width, tile, group, size, n_rows, columns;  // tile: 0 for winograd; group: of rows; size: of the kernel; columns: of the input that hold numbers
   ptrdiff_t stride;
   Guarded in;
   std::vector<float> w, bias, slope;
@@ -55,9 +55,9 @@ struct WinogradProblem {
   std::vector<double> sum, scale;  // [row][k][x] without bias: the result, and what its error is relative to
 
   // `aligned` as in ConvProblem.
-  WinogradProblem(int cin_, int cout_, int width_, bool aligned, bool both_ = false, int groups = 1, int size_ = 3)
-      : cin(cin_), cout(cout_), width(width_), size(size_), n_rows(kGroup * groups), columns((both_ ? (width_ + 3) / 4 * 4 : width_) + size_ - 1),
-        both(both_), stride(ConvProblem::row_stride({cin_, cout_, size_, size_, false}, columns - size_ + 1, aligned)),
+  WinogradProblem(int cin_, int cout_, int width_, bool aligned, int tile_ = 0, int groups = 1, int size_ = 3)
+      : cin(cin_), cout(cout_), width(width_), tile(tile_), group(tile_ ? tile_ : kGroup), size(size_), n_rows(group * groups),
+        columns((tile_ ? (width_ + tile_ - 1) / tile_ * tile_ : width_) + size_ - 1), stride(ConvProblem::row_stride({cin_, cout_, size_, size_, false}, columns - size_ + 1, aligned)),
         in(static_cast<size_t>(n_rows + size_ - 1) * cin_ * stride + 16), w(static_cast<size_t>(cout_) * cin_ * size_ * size_), bias(cout_), slope(cout_) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
@@ -76,13 +76,13 @@ struct WinogradProblem {
     scale.resize(sum.size());
     for (int k = 0; k < cout; k++) {
       for (int i = 0; i < n_rows; i++) direct(i, k, &sum[(static_cast<size_t>(i) * cout + k) * width]);
-      for (int i = 0; i < n_rows; i += kGroup) both ? scales2d(i, k) : scales(i, k);
+      for (int i = 0; i < n_rows; i += group) tile ? scales2d(i, k) : scales(i, k);
     }
   }
 
   // Roundings of a result in the order of the algorithm: one for each term, one of the weight, as many for each transform of the input as its longest
-  // chain has, five or six for each of the output, one each for residual and slope.
-  int roundings() const { return both ? cin + 19 : size == 3 ? 3 * cin + 11 : 5 * cin + 14; }
+  // chain has, five to seven for each of the output, one each for residual and slope.
+  int roundings() const { return tile == 6 ? cin + 25 : tile ? cin + 19 : size == 3 ? 3 * cin + 11 : 5 * cin + 14; }
 
   const float* filter(int k, int c) const { return w.data() + (static_cast<size_t>(k) * cin + c) * size * size; }
 
@@ -114,27 +114,29 @@ struct WinogradProblem {
   }
 
   void scales2d(int row, int k) {
-    for (int x = 0; x < width; x += 4) {
-      double points[6][6] = {};
+    const WinogradMatrices& f = tile == 4 ? kF43 : kF63;
+    const int n = f.points;
+    for (int x = 0; x < width; x += tile) {
+      double points[8][8] = {};
       for (int c = 0; c < cin; c++) {
-        double d[6][6] = {}, g[6][3] = {};
-        for (int p = 0; p < 6; p++) {
-          for (int i = 0; i < 6; i++)
-            for (int j = 0; j < 6; j++) d[p][j] += std::fabs(kF43.bt[p][i] * lines[row + i][c * stride + x + j]);
-          for (int t = 0; t < 9; t++) g[p][t % 3] += std::fabs(kF43.g[p][t / 3] * filter(k, c)[t]);
+        double d[8][8] = {}, g[8][3] = {};
+        for (int p = 0; p < n; p++) {
+          for (int i = 0; i < n; i++)
+            for (int j = 0; j < n; j++) d[p][j] += std::fabs(f.bt[p][i] * lines[row + i][c * stride + x + j]);
+          for (int t = 0; t < 9; t++) g[p][t % 3] += std::fabs(f.g[p][t / 3] * filter(k, c)[t]);
         }
-        for (int p = 0; p < 6; p++)
-          for (int q = 0; q < 6; q++) {
+        for (int p = 0; p < n; p++)
+          for (int q = 0; q < n; q++) {
             double input = 0, weight = 0;
-            for (int j = 0; j < 6; j++) input += std::fabs(kF43.bt[q][j]) * d[p][j];
-            for (int j = 0; j < 3; j++) weight += std::fabs(kF43.g[q][j]) * g[p][j];
+            for (int j = 0; j < n; j++) input += std::fabs(f.bt[q][j]) * d[p][j];
+            for (int j = 0; j < 3; j++) weight += std::fabs(f.g[q][j]) * g[p][j];
             points[p][q] += input * weight;
           }
       }
-      for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4 && x + j < width; j++)
-          for (int p = 0; p < 36; p++)
-            scale[(static_cast<size_t>(row + i) * cout + k) * width + x + j] += std::fabs(kF43.at[i][p / 6] * kF43.at[j][p % 6]) * points[p / 6][p % 6];
+      for (int i = 0; i < tile; i++)
+        for (int j = 0; j < tile && x + j < width; j++)
+          for (int p = 0; p < n * n; p++)
+            scale[(static_cast<size_t>(row + i) * cout + k) * width + x + j] += std::fabs(f.at[i][p / n] * f.at[j][p % n]) * points[p / n][p % n];
     }
   }
 
@@ -155,7 +157,8 @@ struct WinogradProblem {
     r.residual_first = variant / 5 % 3 == 2;
     r.residual_stride = width + kOverRead;
     r.size = size;
-    r.rows = n_rows - variant / 15 % kGroup;
+    r.tile = tile;
+    r.rows = n_rows - variant / 15 % group;
     return r;
   }
 };
@@ -174,7 +177,7 @@ void check_winograd_result(const char* isa, const WinogradProblem& p, const Wino
         const float got = r.out[i][k * r.out_stride + x];
         checks++;
         if (!(std::fabs(got - want) <= tolerance))
-          return fail("%s winograd%s %dx%d %d->%d width %d act %d: row %d [%d][%d] is %g, expected %g +- %g", isa, p.both ? "2d" : "", p.size, p.size, p.cin,
+          return fail("%s winograd%s %dx%d %d->%d width %d act %d: row %d [%d][%d] is %g, expected %g +- %g", isa, p.tile == 6 ? "6x6" : p.tile ? "2d" : "", p.size, p.size, p.cin,
                       p.cout, p.width, static_cast<int>(r.act), i, k, x, got, want, tolerance);
       }
 }
@@ -210,7 +213,7 @@ struct WinogradOutput {
 };
 
 void test_winograd(const std::vector<const Kernels*>& isas, int cin, int cout, int width, int variant, int size) {
-  WinogradProblem p(cin, cout, width, false, false, 1, size);
+  WinogradProblem p(cin, cout, width, false, 0, 1, size);
   const int x0 = pick(width), n = 1 + pick(width - x0), lead = pick(16), part_rows = 1 + pick(kGroup);
   std::vector<float> first;
   for (const Kernels* isa : isas) {
@@ -257,14 +260,14 @@ void test_winograd(const std::vector<const Kernels*>& isas, int cin, int cout, i
 // The root mean square error of both algorithms against double precision; how much larger Winograd's is.
 double winograd_error_ratio(const Kernels* isa, const WinogradProblem& p) {
   const int cin = p.cin, cout = p.cout, width = p.width, size = p.size, n_taps = size * size;
-  const size_t pack_size = p.both ? isa->winograd2d_pack_size(cout, cin) : isa->winograd_pack_size(cout, cin, size);
+  const size_t pack_size = p.tile ? isa->winograd2d_pack_size(p.tile, cout, cin) : isa->winograd_pack_size(cout, cin, size);
   std::vector<float> packed(std::max(pack_size, isa->conv_pack_size(cout, cin, n_taps)) + 16);
   float* aligned = packed.data();
   while (reinterpret_cast<uintptr_t>(aligned) % 64) aligned++;
   WinogradRows r = p.rows(0);
   r.bias = nullptr;
   r.weights = aligned;
-  std::vector<float> scratch(p.both ? isa->winograd2d_scratch(cin, cout, width, p.n_rows) : isa->winograd_scratch(cin, cout, size, width));
+  std::vector<float> scratch(p.tile ? isa->winograd2d_scratch(p.tile, cin, cout, width, p.n_rows) : isa->winograd_scratch(cin, cout, size, width));
   r.scratch = scratch.data();
   WinogradOutput out(r, 0, p.n_rows);
   const auto error = [&] {
@@ -277,8 +280,8 @@ double winograd_error_ratio(const Kernels* isa, const WinogradProblem& p) {
         }
     return std::sqrt(e);
   };
-  p.both ? isa->winograd2d_pack(aligned, p.w.data(), cout, cin) : isa->winograd_pack(aligned, p.w.data(), cout, cin, size);
-  (p.both ? isa->winograd2d : isa->winograd)(r);
+  p.tile ? isa->winograd2d_pack(p.tile, aligned, p.w.data(), cout, cin) : isa->winograd_pack(aligned, p.w.data(), cout, cin, size);
+  (p.tile ? isa->winograd2d : isa->winograd)(r);
   const double winograd = error();
   isa->conv_pack(aligned, p.w.data(), cout, cin, n_taps);
   for (int i = 0; i < p.n_rows; i++) {
@@ -327,7 +330,7 @@ void test_winograds(const std::vector<const Kernels*>& isas) {
   }
   // The points 0, +-1, +-2 make it 1.9 and 2.1; with 5x5 0, +-1, +-2, +-3 make it 13.
   for (const auto& [cin, cout, size, limit] : {std::tuple{64, 16, 3, 1.6}, std::tuple{12, 12, 3, 1.8}, std::tuple{64, 16, 5, 2.5}, std::tuple{1, 64, 5, 5.0}}) {
-    const WinogradProblem p(cin, cout, 200, false, false, 1, size);
+    const WinogradProblem p(cin, cout, 200, false, 0, 1, size);
     for (const Kernels* isa : isas) {
       const double ratio = winograd_error_ratio(isa, p);
       checks++;
@@ -340,31 +343,32 @@ struct WinogradRates {
   double direct, winograd;
 };
 
-// GFLOP/s of the direct kernel and of Winograd's, counted as the direct sum's, for four rows; best of runs that take turns.
-WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int width, bool both) {
+// GFLOP/s of the direct kernel and of Winograd's, counted as the direct sum's, for a group of rows; best of runs that take turns.
+WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int width, int tile) {
   const int n_taps = s.size * s.size;
-  WinogradProblem p(s.cin, s.cout, width, true, both, 1, s.size);
+  WinogradProblem p(s.cin, s.cout, width, true, tile, 1, s.size);
+  const int group = p.group;
   const size_t pack_size[2] = {isa->conv_pack_size(s.cout, s.cin, n_taps),
-                               both ? isa->winograd2d_pack_size(s.cout, s.cin) : isa->winograd_pack_size(s.cout, s.cin, s.size)};
+                               tile ? isa->winograd2d_pack_size(tile, s.cout, s.cin) : isa->winograd_pack_size(s.cout, s.cin, s.size)};
   std::vector<float> weights[2] = {std::vector<float>(pack_size[0] + 16), std::vector<float>(pack_size[1] + 16)};
   float* packed[2];
   for (int i = 0; i < 2; i++)
     for (packed[i] = weights[i].data(); reinterpret_cast<uintptr_t>(packed[i]) % 64;) packed[i]++;
   isa->conv_pack(packed[0], p.w.data(), s.cout, s.cin, n_taps);
-  both ? isa->winograd2d_pack(packed[1], p.w.data(), s.cout, s.cin) : isa->winograd_pack(packed[1], p.w.data(), s.cout, s.cin, s.size);
+  tile ? isa->winograd2d_pack(tile, packed[1], p.w.data(), s.cout, s.cin) : isa->winograd_pack(packed[1], p.w.data(), s.cout, s.cin, s.size);
   WinogradRows r = p.rows(1);
   r.weights = packed[1];
-  std::vector<float> scratch(both ? isa->winograd2d_scratch(s.cin, s.cout, width, kGroup) : isa->winograd_scratch(s.cin, s.cout, s.size, width));
+  std::vector<float> scratch(tile ? isa->winograd2d_scratch(tile, s.cin, s.cout, width, group) : isa->winograd_scratch(s.cin, s.cout, s.size, width));
   r.scratch = scratch.data();
   r.out_stride = (width + kOverWrite + 15) / 16 * 16;
-  std::vector<float> out(kGroup * s.cout * r.out_stride + 16);
-  float* rows[kGroup];
+  std::vector<float> out(group * s.cout * r.out_stride + 16);
+  float* rows[6];
   for (rows[0] = out.data(); reinterpret_cast<uintptr_t>(rows[0]) % 64;) rows[0]++;
-  for (int i = 1; i < kGroup; i++) rows[i] = rows[i - 1] + s.cout * r.out_stride;
+  for (int i = 1; i < group; i++) rows[i] = rows[i - 1] + s.cout * r.out_stride;
   r.out = rows;
-  const float* taps[kGroup][25];
-  ConvRow direct[kGroup] = {};
-  for (int i = 0; i < kGroup; i++) {
+  const float* taps[6][25];
+  std::vector<ConvRow> direct(group);
+  for (int i = 0; i < group; i++) {
     for (int t = 0; t < n_taps; t++) taps[i][t] = p.lines[i + t / s.size] + t % s.size;
     direct[i].taps = taps[i];
     direct[i].in_stride = r.in_stride;
@@ -378,7 +382,7 @@ WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int wid
     direct[i].out = rows[i];
     direct[i].out_stride = r.out_stride;
   }
-  const double flop = 2.0 * kGroup * n_taps * s.cin * s.cout * width;
+  const double flop = 2.0 * group * n_taps * s.cin * s.cout * width;
   const int rounds = std::max(1, static_cast<int>((isa->isa == std::string("scalar") ? 3e7 : 1e8) / flop));
   WinogradRates best{0, 0};
   for (int run = 0; run < 12; run++) {
@@ -387,7 +391,7 @@ WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int wid
       for (const ConvRow& row : direct) isa->conv(row);
     best.direct = std::max(best.direct, flop * rounds / (peak::seconds() - start) * 1e-9);
     start = peak::seconds();
-    for (int i = 0; i < rounds; i++) (both ? isa->winograd2d : isa->winograd)(r);
+    for (int i = 0; i < rounds; i++) (tile ? isa->winograd2d : isa->winograd)(r);
     best.winograd = std::max(best.winograd, flop * rounds / (peak::seconds() - start) * 1e-9);
   }
   check_winograd_result(isa->isa, p, r);
@@ -395,12 +399,12 @@ WinogradRates bench_winograd(const Kernels* isa, const WinogradShape& s, int wid
 }
 
 void bench_winograds(const Kernels* isa) {
-  for (const bool both : {false, true})
+  for (const int tile : {0, 4, 6})
     for (const WinogradShape& s : kWinogradBench)
       for (int width : {128, 320}) {
-        if (both && s.size != 3) continue;
-        const auto [direct, winograd] = bench_winograd(isa, s, width, both);
-        std::printf("  winograd%s %3d->%3d %dx%d width %3d  %7.1f GFLOP/s of the direct sum  %5.2f times conv's %.1f\n", both ? "2d" : "", s.cin, s.cout,
+        if (tile && s.size != 3) continue;
+        const auto [direct, winograd] = bench_winograd(isa, s, width, tile);
+        std::printf("  winograd%s %3d->%3d %dx%d width %3d  %7.1f GFLOP/s of the direct sum  %5.2f times conv's %.1f\n", tile == 6 ? "6x6" : tile ? "2d" : "", s.cin, s.cout,
                     s.size, s.size, width, winograd, winograd / direct, direct);
       }
 }
