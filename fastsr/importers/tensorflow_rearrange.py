@@ -11,9 +11,11 @@ import numpy as np
 
 from ..errors import ModelError
 from . import tensorflow_shapes as shapes
-from .tensorflow_context import Context, TfNode, register
+from .context import register
+from .tensorflow_context import Context, TfNode
 from .tensorflow_ops import Handler, formatted
-from .tensorflow_values import Dim, Filled, Picture, Repeated, Value, differ
+from .tensorflow_values import Picture, Repeated, Value
+from .values import Dim, Filled, differ
 
 OPS: dict[str, Handler] = {}
 op = partial(register, OPS)
