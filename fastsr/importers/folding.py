@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..errors import ModelError
 from .context import BaseContext
-from .values import Array
+from .values import Array, settle
 
 MAX_ITEMS = 1 << 26
+OVERHEAD = 256
+"""Bytes that an array takes besides its numbers."""
+
+Evaluator = Callable[..., Any]
+
+
+def evaluate(table: Mapping[str, Evaluator], ctx: BaseContext, node: Any, args: Sequence[Any], integer: Any = np.int32) -> Any:
+    """The value of a node whose inputs are known, by the function of its operator: an Array, a list of them for several outputs, or Filled.
+
+    integer: type of integers whose sizes have cancelled out.
+    """
+    function = table[node.op]
+    least, most = arity(function)
+    if not least <= len(args) <= most:
+        raise ModelError(f"has {len(args)} inputs, needs {least}: damaged file")
+    try:
+        result = function(ctx, node, *args)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as e:
+        if isinstance(e, ModelError):
+            raise
+        raise ModelError(f"has inputs that do not fit together ({str(e)[:200]}): damaged file") from None
+    results = result if isinstance(result, list) else [result]
+    out: list[Any] = []
+    ctx.spend(OVERHEAD * len(results))
+    for r in results:
+        if isinstance(r, np.ndarray | np.generic):
+            data = settle(np.asarray(r), integer)
+            if not np.shares_memory(data, args[0].data if args and isinstance(args[0], Array) else np.zeros(0)):
+                ctx.spend(data.nbytes)
+            r = Array(data)
+        out.append(r)
+    return out if isinstance(result, list) else out[0]
+
+
+@cache
+def arity(function: Evaluator) -> tuple[int, float]:
+    """Fewest and most values that an evaluator takes."""
+    parameters = list(inspect.signature(function).parameters.values())[2:]
+    required = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters)
+    return required, math.inf if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
 
 
 def plain(value: Any) -> np.ndarray:

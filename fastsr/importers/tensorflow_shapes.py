@@ -5,60 +5,30 @@ Everything is evaluated with NumPy; arrays that hold a size (`Dim`) have dtype o
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..errors import ModelError
+from . import folding
 from .context import register
 from .folding import bounded, floored, integer, integers, plain, truncated
 from .tensorflow_context import Context, TfNode
 from .tensorflow_dequantize import dequantize
 from .tensorflow_schema import NUMPY_TYPES, type_name
 from .tensorflow_values import Blocks, Repeated, Value
-from .values import Array, Dim, Filled, pack_dims, settle
+from .values import Array, Dim, Filled, pack_dims
 
 Evaluator = Callable[..., Any]
 OPS: dict[str, Evaluator] = {"Const": lambda *_: None}
 op = partial(register, OPS)
-OVERHEAD = 256
-"""Bytes that an array takes besides its numbers."""
 
 
 def evaluate(ctx: Context, node: TfNode, args: list[Value]) -> Any:
     """The value of a node whose inputs are known: an Array, a list of them for several outputs, or Filled."""
-    least, most = arity(OPS[node.op])
-    if not least <= len(args) <= most:
-        raise ModelError(f"has {len(args)} inputs, needs {least}: damaged file")
-    try:
-        result = OPS[node.op](ctx, node, *args)
-    except (ArithmeticError, IndexError, TypeError, ValueError) as e:
-        if isinstance(e, ModelError):
-            raise
-        raise ModelError(f"has inputs that do not fit together ({str(e)[:200]}): damaged file") from None
-    results = result if isinstance(result, list) else [result]
-    out: list[Any] = []
-    ctx.spend(OVERHEAD * len(results))
-    for r in results:
-        if isinstance(r, np.ndarray | np.generic):
-            data = settle(np.asarray(r))
-            if not np.shares_memory(data, args[0].data if args and isinstance(args[0], Array) else np.zeros(0)):
-                ctx.spend(data.nbytes)
-            r = Array(data)
-        out.append(r)
-    return out if isinstance(result, list) else out[0]
-
-
-@cache
-def arity(function: Evaluator) -> tuple[int, float]:
-    """Fewest and most values that an evaluator takes."""
-    parameters = list(inspect.signature(function).parameters.values())[2:]
-    required = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters)
-    return required, math.inf if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
+    return folding.evaluate(OPS, ctx, node, args)
 
 
 # ---- arithmetic --------------------------------------------------------------------------------------------------------------------------------
