@@ -146,6 +146,12 @@ def QLinearConv(node: Node, x: Array, x_scale: Array, x_zero: Array, w: Array, w
     return ops_quantised.saturate(sums.astype(y_scale.dtype) * factor, y_zero.reshape(()), ops_quantised.quantised_type(node, y_zero))
 
 
+@op
+def GlobalAveragePool(node: Node, x: Array) -> Array:
+    """The mean of each channel over the whole picture, (N, C, 1, 1)."""
+    return x.mean(axis=(2, 3), keepdims=True, dtype=np.float64).astype(x.dtype)
+
+
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +243,18 @@ def Pow(node: Node, x: Array, y: Array) -> Array:
 
 
 @op
+def Erf(node: Node, x: Array) -> Array:
+    """The error function."""
+    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype) if x.size else x
+
+
+@op
+def Softplus(node: Node, x: Array) -> Array:
+    """log(1 + exp(x)), computed without overflow."""
+    return np.logaddexp(0, x).astype(x.dtype)
+
+
+@op
 def Relu(node: Node, x: Array) -> Array:
     """max(x, 0)."""
     return np.maximum(x, 0)
@@ -298,8 +316,7 @@ def Gelu(node: Node, x: Array) -> Array:
     """x times the normal distribution function of x; attribute approximate "none" (erf) or "tanh"."""
     if node.attrs.get("approximate", "none") == "tanh":
         return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))).astype(x.dtype)
-    erf = np.vectorize(math.erf, otypes=[np.float64])
-    return (0.5 * x * (1 + erf(x / math.sqrt(2)))).astype(x.dtype) if x.size else x
+    return (0.5 * x * (1 + Erf(node, x.astype(np.float64) / math.sqrt(2)))).astype(x.dtype)
 
 
 @op

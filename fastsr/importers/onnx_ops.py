@@ -14,7 +14,7 @@ from .context import register
 from .onnx_context import Context, Handler, OnnxNode, Value
 from .onnx_schema import FLOAT_TYPES, type_name
 from .onnx_values import Picture, make
-from .onnx_views import settled
+from .onnx_views import choose_channels, settled
 from .values import Array, Dim, Filled, differ
 
 OPS: dict[str, Handler] = {}
@@ -134,26 +134,24 @@ def many(ctx: Context, node: OnnxNode, args: Args) -> Any:
 
 
 def combine(ctx: Context, node: OnnxNode, code: str, args: Args, output: str) -> Picture:
-    """One element-wise operator of the Graph; at least one of the two arguments is a picture."""
+    """One element-wise operator of the Graph; one of the two arguments, or both, are pictures."""
     pictures = [settled(ctx, node, a) for a in args if isinstance(a, Picture)]
-    result = pictures[0]
-    names: list[str] = []
-    queue = list(pictures)
-    for a in args:
-        if isinstance(a, Picture):
-            x = queue.pop(0)
-            result = broadcast(result, x, output)
-            names.append(x.name)
-            continue
-        if a is None:
-            raise ModelError("lacks an input: damaged file")
-        name, width = per_channel(ctx, node, a if isinstance(a, Array) else _unfill(a, pictures[0]), pictures[0], pictures[0].layout)
-        names.append(name)
-        result = like(result, output, C=max(result.channels, width))
-        if isinstance(a, Array) and a.data.ndim > len(result.layout):
-            result = result.view(((),) * (a.data.ndim - result.rank) + result.axes)
-    ctx.add(node, code, names, output)
-    return Picture(output, result.size, result.parts, result.axes)
+    x = pictures[0]
+    if len(pictures) == 2:
+        result = broadcast(x, pictures[1], output)
+        ctx.add(node, code, [x.name, pictures[1].name], output)
+        return result
+    constant = next((a for a in args if a is not None and not isinstance(a, Picture)), None)
+    if constant is None:
+        raise ModelError("lacks an input: damaged file")
+    constant = constant if isinstance(constant, Array) else _unfill(constant, x)
+    name, width = per_channel(ctx, node, constant, x, x.layout)
+    if width > x.channels:
+        widened, size = choose_channels(ctx, node, x.name, x.size, [0] * width)
+        x = make(widened, x.layout, size)
+    ctx.add(node, code, [x.name, name] if isinstance(args[0], Picture) else [name, x.name], output)
+    result = like(x, output)
+    return result.view(((),) * (constant.data.ndim - result.rank) + result.axes)
 
 
 def _unfill(value: Filled, x: Picture) -> Array:

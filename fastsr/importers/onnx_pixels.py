@@ -254,21 +254,22 @@ def slice_(ctx: Context, node: OnnxNode, args: Args) -> Picture:
 
 def _crop(s: slice, n: Any, letter: str) -> tuple[tuple[int, int], int]:
     """Paddings (0 or less) that cut a slice from an axis of n pixels, and the slice's step."""
-    if not 1 <= s.step <= 4096:
-        raise ModelError(f"takes pixels with the step {s.step}: not supported")
+    step = 1 if s.step is None else s.step
+    if not 1 <= step <= 4096:
+        raise ModelError(f"takes pixels with the step {step}: not supported")
     a, b = s.start, s.stop
     if not isinstance(n, Dim) and not isinstance(a, Dim) and not isinstance(b, Dim):
         a, b, _ = slice(a, b).indices(n)
         if a >= b:
             raise ModelError("leaves no pixel of the size that its input fixes: damaged file")
-        return (-a, b - n), s.step
+        return (-a, b - n), step
     a = 0 if a is None else a if isinstance(a, Dim) or a >= 0 else n + a
     left = 0 if b is None else n - b if isinstance(b, Dim) or b >= 0 else -b
     if letter == "N" and not isinstance(a, Dim) and a == 0 and not isinstance(b, Dim) and b == 1:
-        return (0, 0), s.step
+        return (0, 0), step
     if isinstance(a, Dim) or isinstance(left, Dim) or a < 0 or left < 0:
         raise ModelError("cuts a part of fixed size from a picture of any size, which is not supported")
-    return (-int(a), -int(left)), s.step
+    return (-int(a), -int(left)), step
 
 
 @op("Gather")

@@ -33,6 +33,7 @@ from . import (
     pixel_shuffle,
     positive_factors,
     remove_noops,
+    spelled_out,
 )
 from .check import check
 
@@ -46,6 +47,7 @@ PASSES: tuple[ModuleType, ...] = (
     pixel_shuffle,
     piecewise_linear,
     gates,
+    spelled_out,
     conv_transpose,
     cancel_shuffles,
     merge_pads,
