@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ModelError
 from .context import BaseContext
-from .values import Array, settle
+from .values import Array, Dim, settle
 
 MAX_ITEMS = 1 << 26
 OVERHEAD = 256
@@ -40,7 +40,7 @@ def evaluate(table: Mapping[str, Evaluator], ctx: BaseContext, node: Any, args: 
     out: list[Any] = []
     ctx.spend(OVERHEAD * len(results))
     for r in results:
-        if isinstance(r, np.ndarray | np.generic):
+        if isinstance(r, np.ndarray | np.generic | Dim | int | float):
             data = settle(np.asarray(r), integer)
             if not np.shares_memory(data, args[0].data if args and isinstance(args[0], Array) else np.zeros(0)):
                 ctx.spend(data.nbytes)

@@ -127,7 +127,9 @@ def _take(x: Picture, atoms: list[Atom], size: Any, last: bool) -> tuple[Picture
         if not atoms:
             raise ModelError("reshapes a picture to a shape of more numbers than it has: damaged file")
         atom = atoms.pop(-1 if last else 0)
-        parts = ratio(atom.size, size)
+        parts: Any = ratio(atom.size, size)
+        if isinstance(atom.size, Dim) and not isinstance(size, Dim):
+            parts = Dim(atom.size.var, atom.size.a / size, atom.size.b / size, True, atom.size.depth)
         if parts == 1:
             taken.append(atom)
             break
