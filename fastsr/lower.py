@@ -23,6 +23,10 @@ BINARY = {"Add": "Add", "Sub": "RSub", "Mul": "Mul", "Div": "RDiv", "Max": "Max"
 PLAIN = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "HardSwish": "HardSwish", "Mish": "Mish", "Abs": "Abs", "Neg": "Neg"}
 
 
+WHY = {"GlobalAveragePool": "it takes the mean over the whole picture, which cannot be done tile by tile"}
+"""Operator that has no place in a Program -> why."""
+
+
 def lower(graph: Graph) -> Program:
     """The program that computes the graph's outputs, checked by `Program.validate`.
 
@@ -33,6 +37,7 @@ def lower(graph: Graph) -> Program:
 
 def unsupported(node: Node, why: str = "") -> ModelError:
     """The error for a node that has no place in a Program."""
+    why = why or WHY.get(node.op, "")
     if not why:
         return ModelError(f"operator {node.op} (node '{node.name}') is not supported by fastsr yet")
     return ModelError(f"operator {node.op} (node '{node.name}') is not supported by fastsr yet in this form: {why}")

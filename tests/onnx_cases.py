@@ -65,10 +65,19 @@ for label, attrs in {
     "same lower": {"strides": [2, 2], "auto_pad": "SAME_LOWER"},
 }.items():
     case(f"ConvTranspose {label}", lambda n, a=attrs: n.node("ConvTranspose", n.input(), n.random(3, 4, 4, 4), n.random(4), **a))
-case("ConvTranspose odd kernel", lambda n: n.node("ConvTranspose", n.input(), n.random(3, 2, 9, 9), strides=[3, 3], pads=[4, 4, 4, 4], output_padding=[2, 2]))
+case(
+    "ConvTranspose odd kernel",
+    lambda n: n.node("ConvTranspose", n.input(), n.random(3, 2, 9, 9), strides=[3, 3], pads=[4, 4, 4, 4], output_padding=[2, 2]),
+)
 case("ConvTranspose groups", lambda n: n.node("ConvTranspose", n.conv(n.input(), 3, 6), n.random(6, 2, 4, 4), strides=[2, 2], pads=[1] * 4, group=3))
-case("ConvTranspose output_shape", lambda n: n.node("ConvTranspose", n.input((1, 3, 12, 16)), n.random(3, 2, 4, 4), strides=[2, 2], output_shape=[24, 32]))
-case("MatMul of NHWC", lambda n: n.node("Transpose", n.node("MatMul", n.node("Transpose", n.input(), perm=[0, 2, 3, 1]), n.random(3, 5)), perm=[0, 3, 1, 2]))
+case(
+    "ConvTranspose output_shape",
+    lambda n: n.node("ConvTranspose", n.input((1, 3, 12, 16)), n.random(3, 2, 4, 4), strides=[2, 2], output_shape=[24, 32]),
+)
+case(
+    "MatMul of NHWC",
+    lambda n: n.node("Transpose", n.node("MatMul", n.node("Transpose", n.input(), perm=[0, 2, 3, 1]), n.random(3, 5)), perm=[0, 3, 1, 2]),
+)
 
 # ---- activations -------------------------------------------------------------------------------------------------------------------------------
 

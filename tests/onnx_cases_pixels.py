@@ -129,8 +129,8 @@ for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
     case(f"Resize nearest {nearest}", lambda n, k=nearest: n.node("Resize", n.input(), "", n.const([1, 1, 2, 2]), mode="nearest", nearest_mode=k))
 for a in (-0.5, -0.75):
     for outside in (0, 1):
-        case(f"Resize cubic {a} {outside}", lambda n, a=a, o=outside: n.node("Resize", n.input(), "", n.const([1, 1, 2, 2]), mode="cubic", cubic_coeff_a=a,
-             exclude_outside=o))  # fmt: skip
+        case(f"Resize cubic {a} {outside}", lambda n, a=a, o=outside: n.node("Resize", n.input(), "", n.const([1, 1, 2, 2]), mode="cubic",
+             cubic_coeff_a=a, exclude_outside=o))  # fmt: skip
 case("Resize half_pixel_symmetric", lambda n: n.node("Resize", n.input(), "", n.const([1, 1, 2, 2]), mode="linear",
      coordinate_transformation_mode="half_pixel_symmetric"), opset=19)  # fmt: skip
 case("Resize tf_half_pixel_for_nn", lambda n: n.node("Resize", n.input(), n.const([]), n.const([1, 1, 2, 2]), mode="nearest", nearest_mode="floor",
@@ -180,7 +180,10 @@ def expand_like_torch(n: Net) -> Any:
 
 
 case("Resize sizes from Shape", lambda n: resize_by_shape(n, 3, mode="cubic"))
-case("Resize sizes from Shape nearest", lambda n: resize_by_shape(n, 2, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"))
+case(
+    "Resize sizes from Shape nearest",
+    lambda n: resize_by_shape(n, 2, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+)
 case("Resize sizes to another picture", resize_to_other)
 case("Resize sizes by floats", resize_by_float)
 case("ConstantOfShape", add_zeros)
@@ -221,10 +224,26 @@ case("uint8", uint8_in, shape=(1, 12, 16, 3), dtype=np.uint8)
 case("fixed size", lambda n: n.conv(n.input((1, 3, 12, 16)), 3, 4))
 case("Constant nodes", lambda n: n.node("Add", n.node("Mul", n.input(), n.node("Constant", value_float=0.5)),
      n.node("Constant", value=numpy_helper.from_array(np.full((3, 1, 1), 0.25, np.float32)))))  # fmt: skip
-case("QuantizeLinear and back", lambda n: n.node("DequantizeLinear", n.node("QuantizeLinear", n.input(), n.const(0.05), n.const(128, np.uint8)), n.const(0.05),
-     n.const(128, np.uint8)), runs=False)  # fmt: skip
-case("DequantizeLinear of a filter", lambda n: n.node("Conv", n.input(), n.node("DequantizeLinear", n.const(n.rng.integers(-99, 99, (4, 3, 3, 3)), np.int8),
-     n.const([0.01, 0.02, 0.01, 0.03]), n.const([0, 1, 2, 3], np.int8), axis=0)))  # fmt: skip
-case("QLinearConv", lambda n: n.node("DequantizeLinear", n.node("QLinearConv", n.node("QuantizeLinear", n.input(), n.const(0.05), n.const(128, np.uint8)),
-     n.const(0.05), n.const(128, np.uint8), n.const(n.rng.integers(-99, 99, (4, 3, 3, 3)), np.int8), n.const(0.01), n.const(0, np.int8), n.const(0.1),
-     n.const(100, np.uint8), n.const([3, 5, -7, 9], np.int32), pads=[1, 1, 1, 1]), n.const(0.1), n.const(100, np.uint8)), runs=False)  # fmt: skip
+
+
+def quantised(n: Net) -> Any:
+    scale, zero = n.const(0.05), n.const(128, np.uint8)
+    return n.node("DequantizeLinear", n.node("QuantizeLinear", n.input(), scale, zero), scale, zero)
+
+
+def quantised_filter(n: Net) -> Any:
+    w = n.const(n.rng.integers(-99, 99, (4, 3, 3, 3)), np.int8)
+    w = n.node("DequantizeLinear", w, n.const([0.01, 0.02, 0.01, 0.03]), n.const([0, 1, 2, 3], np.int8), axis=0)
+    return n.node("Conv", n.input(), w)
+
+
+def quantised_conv(n: Net) -> Any:
+    x = [n.node("QuantizeLinear", n.input(), n.const(0.05), n.const(128, np.uint8)), n.const(0.05), n.const(128, np.uint8)]
+    w = [n.const(n.rng.integers(-99, 99, (4, 3, 3, 3)), np.int8), n.const(0.01), n.const(0, np.int8)]
+    y = [n.const(0.1), n.const(100, np.uint8)]
+    return n.node("DequantizeLinear", n.node("QLinearConv", *x, *w, *y, n.const([3, 5, -7, 9], np.int32), pads=[1, 1, 1, 1]), *y)
+
+
+case("QuantizeLinear and back", quantised, runs=False)
+case("DequantizeLinear of a filter", quantised_filter)
+case("QLinearConv", quantised_conv, runs=False)

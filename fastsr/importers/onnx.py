@@ -289,8 +289,8 @@ def make_input(ctx: Context, readers: dict[str, list[OnnxNode]], name: str, mess
 def guess_layout(shape: list[int]) -> tuple[str, int]:
     """The layout of a shape that no operator explains, and 0 for unknown channels."""
     if len(shape) == 4:
-        return ("NHWC" if shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else "NCHW"), 0
-    return {2: "HW", 3: "HWC" if shape[-1] in (1, 3, 4) else "CHW"}[len(shape)], 0
+        return ("NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"), 0
+    return {2: "HW", 3: "HWC" if shape[-1] in (1, 3) else "CHW"}[len(shape)], 0
 
 
 SAME_AXES = {
