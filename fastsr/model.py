@@ -61,7 +61,7 @@ def load(
 ) -> Model:
     """Load a trained network and make it ready to run on this machine.
 
-    path: a model file (TensorFlow frozen graph .pb, .fsr), recognised by its content; or the name of an interpolation filter
+    path: a model file (TensorFlow frozen graph .pb, ONNX .onnx, .fsr), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
     precision: "f32", or "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's.
@@ -74,6 +74,19 @@ def load(
     _check_number("threads", threads)
     _check_number("tile", tile)
     return Model(load_program(path, scale), backend, precision, threads, tile)
+
+
+def save_program(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write a program as .fsr or .onnx, see `Model.save`."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        from . import onnx_export
+
+        onnx_export.save(program, path)
+    elif suffix == ".fsr":
+        fsr.save(program, path)
+    else:
+        raise ModelError(f"'{os.fspath(path)}': models are saved as .fsr or .onnx, choose a name ending in one of these")
 
 
 def _check_number(name: str, number: int | None) -> None:
@@ -215,7 +228,8 @@ class Model:
         return results[0] if outputs is None else dict(zip(names, results, strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as .fsr (docs/fsr.md), atomically. Raises ModelError for another suffix, OSError when it cannot be written."""
-        if Path(path).suffix.lower() != ".fsr":
-            raise ModelError(f"'{os.fspath(path)}': models are saved as .fsr, choose a name ending in .fsr")
-        fsr.save(self.program, path)
+        """Write the network as .fsr (docs/fsr.md) or .onnx (docs/onnx.md), atomically.
+
+        Raises ModelError for another suffix or for what ONNX cannot say, OSError when the file cannot be written.
+        """
+        save_program(self.program, path)
