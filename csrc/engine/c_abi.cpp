@@ -211,8 +211,8 @@ int fastsr_set_isa(const char* name) {
 int fastsr_set_precision(const char* name) {
   return guarded([&] {
     const std::string wanted = name && *name ? name : "f32";
-    if (wanted != "f32" && wanted != "fast") throw Error(ErrorKind::kBackend, "unknown precision '" + wanted + "': use f32 or fast");
-    precision = wanted == "fast" ? Precision::kFast : Precision::kF32;
+    if (wanted != "f32" && wanted != "fast" && wanted != "int8") throw Error(ErrorKind::kBackend, "unknown precision '" + wanted + "': use f32, fast or int8");
+    precision = wanted == "fast" ? Precision::kFast : wanted == "int8" ? Precision::kInt8 : Precision::kF32;
   });
 }
 

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "engine/calibrate.h"
 #include "engine/fsr_reader.h"
+#include "engine/int8.h"
 #include "engine/job.h"
 #include "targets/cpu.h"
 
@@ -54,6 +55,7 @@ float* Workspace::room(size_t n, bool generous) {
 Model::Model(const void* fsr, size_t bytes, const PlanOptions& options, const Kernels* chosen, bool verify) {
   Program program = read_fsr(fsr, bytes, verify);
   if (!chosen) chosen = &kernels();
+  if (options.precision == Precision::kInt8) check_quantised(program);
   plan_ = options.precision == Precision::kFast ? make_fast_plan(program, chosen, options) : make_plan(std::move(program), chosen, options);
 }
 Model::~Model() = default;

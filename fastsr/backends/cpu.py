@@ -19,6 +19,7 @@ except ImportError as e:
     _reason = f"the C++ extension fastsr._core cannot be imported ({e}): install a wheel, or a C++17 compiler and reinstall fastsr"
 
 NAME = "cpu"
+PRECISIONS = ("f32", "fast", "int8")
 
 
 def unavailable() -> str | None:
@@ -27,9 +28,9 @@ def unavailable() -> str | None:
 
 
 def compile(program: Program, *, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> Executable:
-    """Raises BackendError for a precision other than "f32" and "fast", ModelError for a program beyond the core's limits."""
-    if precision not in ("f32", "fast"):
-        raise BackendError(f"the cpu backend computes in f32 or fast, not '{precision}'")
+    """Raises BackendError for a precision other than `PRECISIONS`, ModelError for a program beyond the core's limits, or without integers for int8."""
+    if precision not in PRECISIONS:
+        raise BackendError(f"the cpu backend computes in {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not '{precision}'")
     return Cpu(program, precision, threads, tile)
 
 
