@@ -61,7 +61,7 @@ def integer_convs(program: Program) -> list[bool]:
 
 def is_quantised(program: Program) -> bool:
     """Whether the precision `int8` has anything to do."""
-    return any(e.op == "Quantize" for s in program.steps for e in s.epilogue) and any(integer_convs(program))
+    return any(integer_convs(program))
 
 
 def check_quantised(program: Program) -> None:

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
-
 namespace fastsr {
 namespace {
 
@@ -68,10 +66,9 @@ std::vector<char> integer_convs(const Program& program, const std::vector<Levels
   return found;
 }
 
-void check_quantised(const Program& program) {
+bool is_quantised(const Program& program) {
   const std::vector<char> convs = integer_convs(program, value_levels(program));
-  if (std::find(convs.begin(), convs.end(), 1) == convs.end())
-    throw Error(ErrorKind::kModel, "this model is not quantised to 8 bits, so the precision int8 has no integers to compute with: use the precision fast or f32");
+  return std::find(convs.begin(), convs.end(), 1) != convs.end();
 }
 
 size_t conv8_bytes(const Plan& plan, size_t i) {

@@ -17,8 +17,8 @@ std::vector<Levels> value_levels(const Program& program);
 // By step.
 std::vector<char> integer_convs(const Program& program, const std::vector<Levels>& levels);
 
-// Throws Error(kModel) for a program without any.
-void check_quantised(const Program& program);
+// Whether there are any.
+bool is_quantised(const Program& program);
 
 // The bytes of packed weights, and these; groups of channels become one with zeros between them.
 size_t conv8_bytes(const Plan& plan, size_t step);

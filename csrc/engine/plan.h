@@ -42,7 +42,8 @@ inline bool reads_pairs(Algorithm a) { return a == Algorithm::kConv16 || a == Al
 
 // What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats or pairs of integers between the steps (kernels/fast.h), or
 // in the integers that a quantised network consists of (int8.h).
-enum class Precision : int { kF32, kFast, kInt8 };
+// kAuto: these where the network is quantised, else floats.
+enum class Precision : int { kF32, kFast, kInt8, kAuto };
 
 // What a convolution's inputs were like when the network saw calibration pictures: of kWinograd16 as Winograd16Range has it, of the others the numbers
 // themselves, by channel. Nothing was seen: it stays in floats.

@@ -28,7 +28,7 @@ def unavailable() -> str | None:
 
 
 def compile(program: Program, *, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> Executable:
-    """Raises BackendError for a precision other than `PRECISIONS`, ModelError for a program beyond the core's limits, or without integers for int8."""
+    """Raises BackendError for a precision other than `PRECISIONS`, ModelError for a program beyond the core's limits, or not quantised for int8."""
     if precision not in PRECISIONS:
         raise BackendError(f"the cpu backend computes in {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not '{precision}'")
     return Cpu(program, precision, threads, tile)
@@ -42,6 +42,7 @@ class Cpu(Executable):
     def __init__(self, program: Program, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> None:
         self.program = program
         self._threads = threads
+        self._precision = ", int8" if precision == "int8" else ""
         self._model = _core.Model(fsr.dumps(program, checksum=False), threads=threads or 0, tile=tile or 0, verify=False, precision=precision)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
@@ -65,4 +66,4 @@ class Cpu(Executable):
 
     def describe(self) -> str:
         """Backend, instruction set, threads and tiles."""
-        return f"{NAME}: {self._model.describe(self._threads or get_num_threads())}"
+        return f"{NAME}: {self._model.describe(self._threads or get_num_threads())}{self._precision}"
