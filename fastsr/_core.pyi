@@ -11,7 +11,7 @@ class Model:
     """An .fsr file ready to run with the instruction set in use when it was made. May be used from several threads at once.
 
     fsr: the bytes of the file. threads: threads of each run, 0 for `get_num_threads()`. tile: edge of the tiles in input pixels, 0 for the
-    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32" or "fast". algorithm: of
+    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32", "fast" or "int8". algorithm: of
     all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd16", "conv16", "conv16rows"), "" for the fastest of
     each. Raises ModelError.
     """

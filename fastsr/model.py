@@ -14,6 +14,7 @@ import numpy as np
 from . import fsr, knobs
 from .backends import Progress, pick_backend
 from .errors import ModelError, PictureError
+from .levels import is_quantised
 from .program import Program
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ def load(
     path: a model file (TensorFlow frozen graph .pb, ONNX .onnx, .fsr), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
-    precision: "f32", or "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's.
-        None for FASTSR_PRECISION or "f32".
+    precision: "f32"; "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's; "int8"
+        (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the model consists of, exactly. In f32 a
+        quantised model is computed in floats, rounded to integers where the file says so, so some may be one off.
+        None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given. A model file has its own scale; another number is an error.
@@ -104,9 +107,12 @@ class Model:
         if backend == "auto":
             backend = knobs.BACKEND.read() or "auto"
         if precision is None:
-            precision = knobs.PRECISION.read() or "f32"
+            precision = knobs.PRECISION.read()
+        module = pick_backend(backend)
+        if precision is None:
+            precision = "int8" if "int8" in module.PRECISIONS and is_quantised(program) else "f32"
         self.program = program
-        self._executable = pick_backend(backend).compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
+        self._executable = module.compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
         self.precision = precision
         if knobs.debug_level() >= 1:
             import sys

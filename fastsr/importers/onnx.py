@@ -214,7 +214,7 @@ def fold(ctx: Context, node: OnnxNode) -> Any:
     """The value of a node whose inputs are all known numbers."""
     args = arguments(ctx, node)
     value = onnx_shapes.evaluate(ctx, node, args)
-    if node.op == "DequantizeLinear" and isinstance(args[0], Array) and args[0].data.ndim == 4:
+    if node.op == "DequantizeLinear" and isinstance(args[0], Array) and args[0].data.ndim in (1, 4):
         parts = [(a.name or ctx.fresh(f"{node.output}/{k}"), a.data) for k, a in enumerate(args) if isinstance(a, Array)]
         ctx.dequantised[node.output] = parts, node.int("axis", 1)
     return value

@@ -100,6 +100,8 @@ class Context(BaseContext):
         """(value, axes) -> the picture that was emitted for that view of the value."""
         self.dequantised: dict[str, tuple[list[tuple[str, np.ndarray]], int]] = {}
         """Results of DequantizeLinear of constants -> the names and arrays of its inputs, and its axis."""
+        self.emitted: set[str] = set()
+        """Those of `dequantised` that are nodes of the Graph already."""
 
     def picture(self, node: OnnxNode, args: list[Value | None], k: int = 0) -> Picture:
         """Argument k as a picture of any axes."""

@@ -62,15 +62,21 @@ def window(node: OnnxNode, kernel: list[int], x: Picture, extra: int = 0) -> tup
     return strides, dilations, {"pads": pads}, out
 
 
+def dequantised(ctx: Context, node: OnnxNode, value: Array) -> str:
+    """The name of a constant of integers with the DequantizeLinear that makes it numbers in the Graph, where the file has it; else ""."""
+    if value.name not in ctx.dequantised:
+        return ""
+    names, axis = ctx.dequantised[value.name]
+    if value.name not in ctx.emitted:
+        ctx.emitted.add(value.name)
+        inputs = [ctx.constant(Array(a, name), a, "plain", name) for name, a in names]
+        ctx.add(node, "DequantizeLinear", inputs, value.name, axis=axis)
+    return value.name
+
+
 def filter_name(ctx: Context, node: OnnxNode, value: Array, w: np.ndarray) -> str:
     """The name of a filter in the Graph: a constant, or the result of a DequantizeLinear of one."""
-    if value.name in ctx.dequantised:
-        names, axis = ctx.dequantised[value.name]
-        if not any(value.name in n.outputs for n in ctx.graph.nodes):
-            inputs = [ctx.constant(Array(a, name), a, "plain", name) for name, a in names]
-            ctx.add(node, "DequantizeLinear", inputs, value.name, axis=axis)
-        return value.name
-    return ctx.constant(value, w.astype(np.float32, copy=False), "", f"{node.output}/weight")
+    return dequantised(ctx, node, value) or ctx.constant(value, w.astype(np.float32, copy=False), "", f"{node.output}/weight")
 
 
 def bias_of(ctx: Context, node: OnnxNode, args: Args, k: int, channels: int) -> list[str]:
@@ -81,7 +87,7 @@ def bias_of(ctx: Context, node: OnnxNode, args: Args, k: int, channels: int) -> 
     if bias.shape != (channels,) or bias.dtype.kind != "f":
         raise ModelError(f"has a bias of shape {list(bias.shape)} for {channels} channels: damaged file")
     value = ctx.array(node, args, k)
-    return [ctx.constant(value, bias.astype(np.float32, copy=False), "vector", f"{node.output}/bias")]
+    return [dequantised(ctx, node, value) or ctx.constant(value, bias.astype(np.float32, copy=False), "vector", f"{node.output}/bias")]
 
 
 @op("Conv")

@@ -456,7 +456,9 @@ def dequantize_linear(ctx: Context, node: OnnxNode, x: Arg, scale: Arg, zero: Ar
     """(x - zero point) scale."""
     data, s = plain(x), plain(scale)
     z = plain(zero) if zero is not None else np.zeros(s.shape, data.dtype)
-    if data.dtype.kind not in "iu" or s.dtype.kind != "f" or s.shape != z.shape or node.int("block_size", 0):
+    if not np.isfinite(s).all() or not (s > 0).all():
+        raise ModelError("has a scale that is not positive: damaged file")
+    if data.dtype.kind not in "iu" or s.dtype.kind != "f" or s.shape != z.shape or z.dtype != data.dtype or node.int("block_size", 0):
         raise ModelError(f"makes numbers from {data.dtype} in a way that is not supported")
     shape = _along(data, s, node.int("axis", 1))
     bounded(ctx, data.size)
