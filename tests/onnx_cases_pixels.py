@@ -244,6 +244,6 @@ def quantised_conv(n: Net) -> Any:
     return n.node("DequantizeLinear", n.node("QLinearConv", *x, *w, *y, n.const([3, 5, -7, 9], np.int32), pads=[1, 1, 1, 1]), *y)
 
 
-case("QuantizeLinear and back", quantised, runs=False)
+case("QuantizeLinear and back", quantised)
 case("DequantizeLinear of a filter", quantised_filter)
-case("QLinearConv", quantised_conv, runs=False)
+case("QLinearConv", quantised_conv)
