@@ -34,7 +34,7 @@ class Quantised(Builder):
         cg = cin // attrs.get("group", 1)
         w = self.weight_integers(cout, cg, kh, kw, w_type)
         n = cout if per_channel else 1
-        scale = (self.rng.uniform(0.5, 1.5, n) / (60 * np.sqrt(cg * kh * kw))).astype(np.float32)
+        scale = (self.rng.uniform(0.5, 1.5, n) / (30 * np.sqrt(cg * kh * kw))).astype(np.float32)
         zero = np.full(n, 128 if w_type == np.uint8 else 0)
         if not per_channel:
             scale, zero = scale.reshape(()), zero.reshape(())
