@@ -146,6 +146,8 @@ class _Raising:
             return self.add("HardSigmoid", [x], stem, alpha=e.a, beta=e.b)
         if e.op == "Clip":
             return self.add("Clip", [x, *(self.constant(f"{stem}/bound", np.array(v, np.float32)) for v in (e.a, e.b))], stem)
+        if e.op == "Quantize":
+            return self.quantised(e, x, stem)
         if e.op == "Silu":
             return self.add("Mul", [x, self.add("Sigmoid", [x], stem)], stem)
         if e.op == "Gelu":
@@ -153,6 +155,14 @@ class _Raising:
         if e.op == "DepthToSpace":
             return self.add("DepthToSpace", [x], stem, blocksize=int(e.a), mode=_name(D2S_MODE, e.b))
         raise ModelError(f"the operation {e.op} cannot be written as ONNX yet: save the model as .fsr")
+
+    def quantised(self, e: Epilogue, x: str, stem: str) -> str:
+        """Rounded and kept within whole numbers a..b: to 8 bits and back, with scale 1."""
+        if not (-255 <= e.a <= 0 <= e.b <= e.a + 255):
+            raise ModelError(f"numbers rounded to {e.a:g}..{e.b:g} cannot be written as ONNX: save the model as .fsr")
+        scale, zero = self.constant(f"{stem}/scale", np.array(1, np.float32)), self.constant(f"{stem}/zero", np.array(-e.a, np.uint8))
+        y = self.add("DequantizeLinear", [self.add("QuantizeLinear", [x, scale, zero], stem), scale, zero], stem)
+        return y if e.b == e.a + 255 else self.add("Min", [y, self.constant(f"{stem}/bound", np.array(e.b, np.float32))], stem)
 
     def operand(self, e: Epilogue, stem: str, shape: tuple[int, ...]) -> str:
         data = np.array(e.a, np.float32) if e.tensor is None else np.asarray(e.tensor, np.float32)

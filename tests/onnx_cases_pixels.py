@@ -244,6 +244,48 @@ def quantised_conv(n: Net) -> Any:
     return n.node("DequantizeLinear", n.node("QLinearConv", *x, *w, *y, n.const([3, 5, -7, 9], np.int32), pads=[1, 1, 1, 1]), *y)
 
 
+def microsoft(n: Net, op: str, constant: bool = False) -> Any:
+    """An operator of ONNX Runtime's quantiser between QuantizeLinear and DequantizeLinear."""
+
+    def pair(scale: float, zero: int) -> list[str]:
+        return [n.const(scale), n.const(zero, np.uint8)]
+
+    x, z, y = pair(0.03137, 120), pair(0.05171, 128), pair(0.07113, 100)
+    a = n.node("QuantizeLinear", n.input(), *x)
+    b = n.const(n.rng.integers(0, 255, (3, 1, 1)), np.uint8) if constant else n.node("QuantizeLinear", n.node("Abs", "x"), *z)
+    if op == "QLinearConcat":
+        out = n.node(op, *y, a, *x, b, *z, domain="com.microsoft", axis=1)
+    elif op in ("QLinearAdd", "QLinearMul"):
+        out = n.node(op, a, *x, b, *z, *y, domain="com.microsoft")
+    else:
+        out = n.node(op, a, *x, *y, domain="com.microsoft", **({"alpha": 0.2} if op == "QLinearLeakyRelu" else {}))
+    return n.node("DequantizeLinear", out, *y)
+
+
+def quantised_constant(n: Net) -> Any:
+    pair = [n.const(0.01), n.const(0, np.int8)]
+    return n.node("Mul", n.input(), n.node("DequantizeLinear", n.node("QuantizeLinear", n.random(3, 1, 1), *pair), *pair))
+
+
+for name in ("QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearLeakyRelu", "QLinearSigmoid"):
+    case(f"com.microsoft {name}", lambda n, name=name: microsoft(n, name))
+for name in ("QLinearAdd", "QLinearMul"):
+    case(f"com.microsoft {name} constant", lambda n, name=name: microsoft(n, name, True))
+def quantised_pieces(n: Net) -> Any:
+    """Operators that only choose pixels, on integers."""
+    pair = [n.const(0.031), n.const(120, np.uint8)]
+    x = n.node("QuantizeLinear", n.conv(n.input(), 3, 4), *pair)
+    a, b = n.many("Split", x, outputs=2, axis=1)
+    a = n.node("MaxPool", a, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    b = n.node("Slice", b, n.ints(0), n.ints(1), n.ints(1))
+    out = n.node("Concat", n.node("DequantizeLinear", a, *pair), n.node("DequantizeLinear", b, *pair), axis=1)
+    large = n.node("Resize", x, "", n.const([1, 1, 2, 2]), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    small = n.node("MaxPool", n.node("DequantizeLinear", large, *pair), kernel_shape=[2, 2], strides=[2, 2])
+    return n.node("Concat", out, small, axis=1)
+
+
+case("quantised pieces", quantised_pieces)
+case("QuantizeLinear of a constant", quantised_constant)
 case("QuantizeLinear and back", quantised)
 case("DequantizeLinear of a filter", quantised_filter)
 case("QLinearConv", quantised_conv)

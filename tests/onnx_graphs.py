@@ -46,6 +46,8 @@ class Net:
 
     def many(self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **attrs: Any) -> list[str]:
         names = [f"v{len(self.nodes)}_{k}" for k in range(outputs)]
+        if domain:
+            self.domains[domain] = 1
         self.nodes.append(helper.make_node(op, list(inputs), names, f"{op}_{len(self.nodes)}", domain=domain, **attrs))
         return names
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph, Input
-from . import onnx_conv, onnx_ops, onnx_pixels, onnx_shapes
+from . import onnx_conv, onnx_ops, onnx_pixels, onnx_quantised, onnx_shapes
 from .context import guarded, running_order
 from .onnx_context import Context, OnnxNode, Value
 from .onnx_feed import guess_feed
@@ -26,7 +26,8 @@ from .values import Array, symbol
 NAME = "ONNX"
 SUFFIXES = (".onnx",)
 
-PICTURE_OPS = {**onnx_ops.OPS, **onnx_conv.OPS, **onnx_pixels.OPS}
+PICTURE_OPS = {**onnx_ops.OPS, **onnx_conv.OPS, **onnx_pixels.OPS, **onnx_quantised.OPS}
+MICROSOFT = "com.microsoft"
 OPSETS = (7, 28)
 """First and last version of ONNX's operators that has been looked at; newer files are tried."""
 MAX_NODES = 65536
@@ -96,7 +97,7 @@ def loads(data: bytes, folder: Path | None = None) -> Graph:
     opset = read_opset(model)
     used = {i for n in order for i in n.inputs}
     for node in order:
-        if node.domain or (node.op not in PICTURE_OPS and node.op not in onnx_shapes.OPS):
+        if not is_known(node):
             raise ModelError(f"node '{node.name}' ({node.op}): {onnx_ops.unsupported(node)}")
     ctx = Context(8 * len(data) + (64 << 20), opset, folder, {*makers, *tensors, *inputs})
     with np.errstate(all="ignore"):
@@ -195,6 +196,13 @@ def read_opset(model: Any) -> int:
     return opset
 
 
+def is_known(node: OnnxNode) -> bool:
+    """Whether the operator is in one of the tables. ONNX Runtime's QuantizeLinear and DequantizeLinear are ONNX's."""
+    if node.domain == MICROSOFT:
+        return node.op in onnx_quantised.MICROSOFT or node.op in ("QuantizeLinear", "DequantizeLinear")
+    return not node.domain and (node.op in PICTURE_OPS or node.op in onnx_shapes.OPS)
+
+
 # ---- evaluation --------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -226,10 +234,10 @@ def translate(ctx: Context, node: OnnxNode) -> Any:
     known = all(a is None or isinstance(a, Array) for a in args) or node.op in ("Shape", "Size")
     if known and node.op in onnx_shapes.OPS:
         return onnx_shapes.evaluate(ctx, node, args)
-    handler = PICTURE_OPS.get(node.op)
+    handler = PICTURE_OPS.get(node.op) or (onnx_quantised.MICROSOFT.get(node.op) if node.domain == MICROSOFT else None)
     if handler is None:
         raise ModelError("is known for constants only, and here it works on pixels: not supported")
-    return handler(ctx, node, args)
+    return onnx_quantised.translate(ctx, node, args, handler)
 
 
 def store(ctx: Context, node: OnnxNode, value: Any) -> None:

@@ -100,6 +100,8 @@ class Context(BaseContext):
         """(value, axes) -> the picture that was emitted for that view of the value."""
         self.dequantised: dict[str, tuple[list[tuple[str, np.ndarray]], int]] = {}
         """Results of DequantizeLinear of constants -> the names and arrays of its inputs, and its axis."""
+        self.quantised: dict[str, list[str]] = {}
+        """Values of integers -> their scale and zero point."""
         self.emitted: set[str] = set()
         """Those of `dequantised` that are nodes of the Graph already."""
 
@@ -137,6 +139,8 @@ class Context(BaseContext):
         """Append a node that computes `output`, or a value of a fresh name; returns that name."""
         output = output or self.fresh(f"{node.output}/{op}")
         self.graph.nodes.append(Node(op, inputs, [output], attrs, node.name))
+        if op in ("QuantizeLinear", "QLinearConv"):
+            self.quantised[output] = inputs[1:] if op == "QuantizeLinear" else inputs[6:8]
         return output
 
     def number(self, node: OnnxNode, data: Any, form: str, dtype: Any = np.float32) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ModelError
 from .context import register
 from .onnx_context import Context, Handler, OnnxNode
-from .onnx_ops import NOT_BY_TILES, Args, like, quantity
+from .onnx_ops import NOT_BY_TILES, Args, like
 from .onnx_values import Picture
 from .onnx_views import arranged, settled
 from .values import Array, Dim, ceil_div
@@ -102,23 +102,6 @@ def conv(ctx: Context, node: OnnxNode, args: Args) -> Picture:
     strides, dilations, pads, out = window(node, [kh, kw], x)
     names = [x.name, filter_name(ctx, node, value, w), *bias_of(ctx, node, args, 2, k)]
     ctx.add(node, "Conv", names, node.output, strides=strides, dilations=dilations, group=group, kernel_shape=[kh, kw], **pads)
-    return like(x, node.output, C=k, **out)
-
-
-@op("QLinearConv")
-def quantised_conv(ctx: Context, node: OnnxNode, args: Args) -> Picture:
-    """Convolution of integers: x, its scale and zero point, the filter's, the output's, and a bias."""
-    x = arranged(ctx, node, ctx.picture(node, args))
-    value, w = weights(ctx, node, args, 3)
-    k, cg, kh, kw = w.shape
-    group = node.int("group", 1)
-    if group < 1 or cg * group != x.channels or k % group or w.dtype.kind not in "iu" or len(args) < 8:
-        raise ModelError(f"has a filter of shape {list(w.shape)} in {group} groups for {x.channels} channels: damaged file")
-    strides, dilations, pads, out = window(node, [kh, kw], x)
-    names = [x.name, *(ctx.constant(value, w, "plain", node.output) if i == 3 else quantity(ctx, node, args, i) for i in range(1, 8))]
-    if ctx.given(args, 8):
-        names.append(quantity(ctx, node, args, 8))
-    ctx.add(node, "QLinearConv", names, node.output, strides=strides, dilations=dilations, group=group, kernel_shape=[kh, kw], **pads)
     return like(x, node.output, C=k, **out)
 
 

@@ -136,6 +136,8 @@ def many(ctx: Context, node: OnnxNode, args: Args) -> Any:
 def combine(ctx: Context, node: OnnxNode, code: str, args: Args, output: str) -> Picture:
     """One element-wise operator of the Graph; one of the two arguments, or both, are pictures."""
     pictures = [settled(ctx, node, a) for a in args if isinstance(a, Picture)]
+    if not pictures:
+        raise ModelError("combines constants in a way that is not supported")
     x = pictures[0]
     if len(pictures) == 2:
         result = broadcast(x, pictures[1], output)
@@ -308,30 +310,3 @@ def batch_norm(ctx: Context, node: OnnxNode, args: Args) -> Picture:
     if not (ctx.graph.constants[names[4]] + epsilon > 0).all():
         raise ModelError("has variances that are not positive: damaged file, or training failed")
     return like(x, ctx.add(node, "BatchNormalization", names, node.output, epsilon=epsilon))
-
-
-@op("QuantizeLinear", "DequantizeLinear")
-def linear(ctx: Context, node: OnnxNode, args: Args) -> Picture:
-    """To integers by a scale and a zero point, and back."""
-    x = settled(ctx, node, ctx.picture(node, args))
-    scale = ctx.numbers(node, args, 1)
-    axis = node.int("axis", 1)
-    if scale.size != 1 and (scale.size != x.channels or x.layout[axis % max(x.rank, 1)] != "C"):
-        raise ModelError(f"has {scale.size} scales for {x.channels} channels: only one number, or one per channel, is supported")
-    names = [x.name, quantity(ctx, node, args, 1)]
-    if ctx.given(args, 2):
-        names.append(quantity(ctx, node, args, 2))
-    extra = {k: node.int(k) for k in ("saturate", "output_dtype") if node.has(k)}
-    return like(x, ctx.add(node, node.op, names, node.output, axis=1, **extra))
-
-
-def quantity(ctx: Context, node: OnnxNode, args: Args, k: int) -> str:
-    """A scale, zero point or integer bias as a constant of its own type; returns its name."""
-    data = ctx.numbers(node, args, k)
-    if data.dtype.kind not in "fiu" or data.ndim > 1:
-        raise ModelError(f"has a scale or zero point of shape {list(data.shape)} and type {data.dtype}: damaged file")
-    if data.dtype.kind == "f":
-        data = data.astype(np.float32)
-        if not (data > 0).all():
-            raise ModelError("has a scale that is not positive: damaged file")
-    return ctx.constant(ctx.array(node, args, k), data, "plain", node.output)

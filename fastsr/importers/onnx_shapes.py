@@ -445,21 +445,42 @@ def reduce(ctx: Context, node: OnnxNode, x: Arg, axes: Arg = None) -> np.ndarray
 
 def _along(data: np.ndarray, scale: np.ndarray, axis: int) -> list[int]:
     if scale.size == 1:
-        return [1] * data.ndim
+        return []
     if scale.ndim != 1 or not -data.ndim <= axis < data.ndim or scale.size != data.shape[axis]:
         raise ModelError(f"has {scale.size} scales for a constant of shape {list(data.shape)}: not supported")
     return [scale.size if i == axis % data.ndim else 1 for i in range(data.ndim)]
 
 
+def _parameters(node: OnnxNode, data: np.ndarray, scale: Arg, zero: Arg, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and zero point in a shape that goes with the constant."""
+    s = plain(scale)
+    z = plain(zero) if zero is not None else np.zeros(s.shape, dtype)
+    if s.dtype.kind != "f" or not np.isfinite(s).all() or not (s > 0).all():
+        raise ModelError("has a scale that is not positive: damaged file")
+    if s.size != z.size or z.dtype.kind not in "iu" or node.int("block_size", 0):
+        raise ModelError(f"has {s.size} scales and {z.size} zero points of {z.dtype}: not supported")
+    shape = _along(data, s, node.int("axis", 1))
+    return s.astype(np.float32).reshape(shape), z.reshape(shape)
+
+
 @op("DequantizeLinear")
 def dequantize_linear(ctx: Context, node: OnnxNode, x: Arg, scale: Arg, zero: Arg = None) -> np.ndarray:
     """(x - zero point) scale."""
-    data, s = plain(x), plain(scale)
-    z = plain(zero) if zero is not None else np.zeros(s.shape, data.dtype)
-    if not np.isfinite(s).all() or not (s > 0).all():
-        raise ModelError("has a scale that is not positive: damaged file")
-    if data.dtype.kind not in "iu" or s.dtype.kind != "f" or s.shape != z.shape or z.dtype != data.dtype or node.int("block_size", 0):
-        raise ModelError(f"makes numbers from {data.dtype} in a way that is not supported")
-    shape = _along(data, s, node.int("axis", 1))
+    data = plain(x)
+    s, z = _parameters(node, data, scale, zero, data.dtype)
+    if data.dtype.kind not in "iu" or z.dtype != data.dtype:
+        raise ModelError(f"makes numbers from {data.dtype} by a zero point of {z.dtype}: damaged file")
     bounded(ctx, data.size)
-    return (data.astype(np.int64) - z.astype(np.int64).reshape(shape)).astype(np.float32) * s.astype(np.float32).reshape(shape)
+    return (data.astype(np.int64) - z.astype(np.int64)).astype(np.float32) * s
+
+
+@op("QuantizeLinear")
+def quantize_linear(ctx: Context, node: OnnxNode, x: Arg, scale: Arg, zero: Arg = None) -> np.ndarray:
+    """x / scale, rounded half to even, plus the zero point, within the range of its type."""
+    data = plain(x)
+    if data.dtype.kind != "f" or not np.isfinite(data).all() or (zero is None and node.int("output_dtype", 2) != 2):
+        raise ModelError(f"quantises {data.dtype} in a way that is not supported")
+    s, z = _parameters(node, data, scale, zero, np.uint8)
+    bounded(ctx, data.size)
+    info = np.iinfo(z.dtype)
+    return np.clip(np.rint(data.astype(np.float32) / s) + z.astype(np.float64), info.min, info.max).astype(z.dtype)
