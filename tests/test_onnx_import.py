@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -254,6 +255,17 @@ def test_what_no_output_needs_is_not_looked_at() -> None:
     a = n.conv(n.input(), 3, 4)
     n.node("Whatever", a)
     assert [node.op for node in onnx.loads(n.data(a)).nodes] == ["Conv"]
+
+
+# ---- the document ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_document_lists_the_operators() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs/onnx.md").read_text(encoding="utf-8")
+    table = text.split("## Operators on pictures", 1)[1].split("\n\n", 1)[0]
+    known = set(onnx.PICTURE_OPS) | set(onnx.onnx_quantised.MICROSOFT)
+    assert known - set(re.findall(r"\w+", table)) == set()
+    assert "InstanceNormalization" not in known
 
 
 # ---- files -------------------------------------------------------------------------------------------------------------------------------------
