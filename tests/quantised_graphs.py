@@ -27,9 +27,22 @@ class Quantised(Builder):
         w = np.clip(np.rint(self.rng.standard_normal((cout, cin, kh, kw)) * most / 3), -most, most)
         return self.const(w + (128 if dtype == np.uint8 else 0), dtype)
 
-    def conv_q(self, x: Q, cin: int, cout: int, k: int | tuple[int, int] = 3, *, out: tuple[float, int, Any] | None = (1.0, 128, np.uint8),
-               per_channel: bool = True, bias: bool = True, w_type: Any = np.int8, linear: bool = False, act: Any = None, **attrs: Any) -> Any:  # fmt: skip
-        """A convolution of k and what follows it. out: scale, zero point and type of the result; None: real numbers. linear: QLinearConv."""
+    def conv_q(
+        self,
+        x: Q,
+        cin: int,
+        cout: int,
+        k: int | tuple[int, int] = 3,
+        *,
+        out: tuple[float, int, Any] | None = (1.0, 128, np.uint8),
+        per_channel: bool = True,
+        bias: bool = True,
+        w_type: Any = np.int8,
+        linear: bool = False,
+        act: Any = None,
+        **attrs: Any,
+    ) -> Any:
+        """A convolution and what follows it. out: scale, zero point and type of the result; None: real numbers. linear: QLinearConv."""
         kh, kw = (k, k) if isinstance(k, int) else k
         cg = cin // attrs.get("group", 1)
         w = self.weight_integers(cout, cg, kh, kw, w_type)

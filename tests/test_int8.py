@@ -198,6 +198,7 @@ def assert_same_everywhere(program: Program, x: np.ndarray, tiles: tuple[int, ..
             _core.set_isa(isa)
             for tile in tiles:
                 model = _core.Model(data, threads=1 + tile % 3, tile=tile, precision="int8")
+                assert model.kernels().count("conv8") == sum(levels.integer_convs(program))
                 for ours, exact in zip(model.run([x], list(range(len(want)))), want, strict=True):
                     np.testing.assert_array_equal(ours, exact, err_msg=f"{isa}, tiles of {tile}: {model.kernels()}")
     finally:

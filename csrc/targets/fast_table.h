@@ -1,5 +1,8 @@
 // Collects the bodies of the tier `fast` that a target unit has included into its tables.
 #pragma once
+#ifndef FASTSR_TARGET
+#include "../simd/scalar_int8.h"
+#endif
 #include "../kernels/conv16.h"
 #include "../kernels/conv16_rows.h"
 #include "../kernels/conv8.h"

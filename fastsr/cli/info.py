@@ -241,7 +241,8 @@ def as_text(facts: dict[str, Any]) -> str:
                 ", ".join(row["epilogue"]),
             ]
         )
-    totals, memory, feed, q = facts["totals"], facts["memory"], facts["feed"], facts["quantised"]
+    totals, memory, feed = facts["totals"], facts["memory"], facts["feed"]
+    quantised, convolutions = facts["quantised"].values()
     inputs = ", ".join(f"{i['name']} ({i['channels']} channel{'s' if i['channels'] > 1 else ''})" for i in facts["inputs"])
     outputs = ", ".join(f"{o['name']} x{o['scale']} ({o['channels']})" for o in facts["outputs"])
     fed = f"{feed['colour']}, 0..{feed['range']:g}" + (f", mean {tuple(feed['mean'])}" if feed["mean"] else "")
@@ -254,7 +255,7 @@ def as_text(facts: dict[str, Any]) -> str:
         f"  inputs: {inputs}",
         f"  outputs: {outputs}",
         f"  fed with: {fed}",
-        *([f"  quantised: {quantised} of {q["convolutions"]} convolutions in 8-bit integers"] if quantised else []),
+        *([f"  quantised: {quantised} of {convolutions} convolutions in 8-bit integers"] if quantised else []),
         "",
         table(rows, left=3),
         "",
