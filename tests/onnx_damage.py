@@ -151,6 +151,12 @@ def huge_constant(m: Any) -> None:
     m.graph.initializer[0].dims[:] = [1 << 20, 1 << 20, 1, 1]
 
 
+@damage("too large")
+def huge_and_empty(m: Any) -> None:
+    m.graph.initializer[0].dims[:] = [0, 1 << 62, 3, 3]
+    m.graph.initializer[0].raw_data = b""
+
+
 @damage("bytes")
 def ten_gigabytes_declared(m: Any) -> None:
     m.graph.initializer[0].dims[:] = [1 << 8, 1 << 20]

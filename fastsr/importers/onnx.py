@@ -101,8 +101,9 @@ def loads(data: bytes, folder: Path | None = None) -> Graph:
             raise ModelError(f"node '{node.name}' ({node.op}): {onnx_ops.unsupported(node)}")
     ctx = Context(8 * len(data) + (64 << 20), opset, folder, {*makers, *tensors, *inputs})
     with np.errstate(all="ignore"):
-        for name in used & tensors.keys():
-            ctx.values[name] = read_constant(ctx, name, tensors[name])
+        for name, tensor in tensors.items():
+            if name in used:
+                ctx.values[name] = read_constant(ctx, name, tensor)
         for node in order:
             if all(not i or i in ctx.values for i in node.inputs) and node.op in onnx_shapes.OPS:
                 store(ctx, node, guarded(ctx, node, fold))

@@ -87,7 +87,7 @@ def tensor_array(tensor: Any, folder: Path | None = None) -> np.ndarray:
     if len(shape) > 8 or any(d < 0 for d in shape):
         raise ModelError(f"a constant of shape {list(shape[:16])}: damaged file")
     size = math.prod(shape)
-    if size > MAX_ELEMENTS:
+    if max(size, *shape, 0) > MAX_ELEMENTS:
         raise ModelError(f"a constant of shape {list(shape)} is too large: damaged file")
     little = np.dtype(numpy_type).newbyteorder("<")
     content: bytes = external_bytes(tensor, folder, size * little.itemsize) if tensor.data_location == EXTERNAL else tensor.raw_data
