@@ -297,6 +297,12 @@ def test_files_that_are_something_else(tmp_path: Path, content: bytes, says: str
         fastsr.load(saved(tmp_path, content))
 
 
+def test_probe_takes_onnx_files_only(shared: Path) -> None:
+    for path in sorted((shared / "models").rglob("*")):
+        if path.is_file():
+            assert onnx.probe(path.read_bytes()[:4096], path) == (path.suffix == ".onnx"), path
+
+
 def timed_refusal(load: Any, says: str) -> None:
     start = time.process_time()
     with pytest.raises(ModelError, match=says):
