@@ -75,6 +75,10 @@ refused("rows and columns by different blocks", lambda n: n.node("Reshape", n.no
         n.ints(1, 1, 2, 3, 8, 8)), perm=[0, 1, 4, 2, 5, 3]), n.ints(1, 1, 16, 24)), "square blocks")  # fmt: skip
 
 
+refused("rows and columns exchanged", lambda n: n.conv(n.node("Transpose", n.input(), perm=[0, 1, 3, 2]), 3, 4), "NCWH")
+refused("exchanged output", lambda n: n.node("Transpose", n.conv(n.input(), 3, 4), perm=[0, 1, 3, 2]), "axes NCWH")
+
+
 def endless_shape_code(n: Net) -> Any:
     size = n.size_of(n.input(), 2)
     for _ in range(3000):

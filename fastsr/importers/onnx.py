@@ -295,6 +295,11 @@ def make_input(ctx: Context, readers: dict[str, list[OnnxNode]], name: str, mess
     return make(name, layout, size)
 
 
+def is_upright(layout: str) -> bool:
+    """Whether a tensor of these axes is a batch of pictures with rows before columns, the channels where they may be."""
+    return layout.replace("C", "") in ("NHW", "HW") and not layout.startswith("CN")
+
+
 def guess_layout(shape: list[int]) -> tuple[str, int]:
     """The layout of a shape that no operator explains, and 0 for unknown channels."""
     if len(shape) == 4:
@@ -322,6 +327,8 @@ def first_reader(ctx: Context, readers: dict[str, list[OnnxNode]], name: str, ra
         for node in readers.get(value, []):
             if node.op in TELLS_LAYOUT and node.inputs[0] == value and len(axes) == 4:
                 here = "".join("NCHW"[axes.index(i)] for i in range(rank))
+                if not is_upright(here):
+                    continue
                 layout = layout or here
                 k = TELLS_LAYOUT[node.op]
                 weight = ctx.values.get(node.inputs[k]) if 0 < k < len(node.inputs) else None
@@ -365,6 +372,8 @@ def make_outputs(ctx: Context, sinks: list[str]) -> int:
             continue
         maker = OnnxNode(name, "Identity", "", [], [name], None)
         picture = guarded(ctx, maker, lambda c, n, value=value: onnx_ops.settled(c, n, value))
+        if len(picture.layout) > 2 and not is_upright(picture.layout):
+            raise ModelError(f"the output '{name}' has the axes {picture.layout}: only pictures with rows before columns can be given back")
         if picture.name != name:
             ctx.add(maker, "Identity", [picture.name], name)
         channels = channels or picture.channels

@@ -131,7 +131,7 @@ def conv_transpose(ctx: Context, node: OnnxNode, args: Args) -> Picture:
             total = natural - (wanted[i] if wanted is not None else x.size[a] * strides[i])
             if isinstance(total, Dim) or not 0 <= total <= LARGEST:
                 raise ModelError("makes an output of a size that is not a fixed multiple of its input's: not supported")
-            low = int(total) // 2 if mode != "SAME_LOWER" else int(total) - int(total) // 2
+            low = int(total) // 2 if mode == "SAME_UPPER" else int(total) - int(total) // 2
             pads[i], pads[i + 2] = low, int(total) - low
         out[a] = natural - (pads[i] + pads[i + 2])
         if not isinstance(out[a], Dim) and out[a] < 1:
