@@ -81,3 +81,20 @@ def test_insides_that_others_read_are_kept() -> None:
     ops = [n.op for n in optimised(b.done(y, inner), tolerance=1e-5).nodes]
     assert "Gelu" in ops
     assert "Erf" in ops
+
+
+@pytest.mark.parametrize("kind", ["none", "tanh"])
+def test_gelu_of_a_product(kind: str) -> None:
+    """The argument is itself a product: by a number, of two pictures, a Mish, another Gelu."""
+    b = Builder(2)
+    x = b.op("Mul", b.conv("x", 2, 3), b.const(0.7))
+    for _ in range(2):
+        x = b.op("Mul", b.op("Mul", x, gate(b, x, kind, SLOPE[kind])), b.const(0.5))
+    x = b.op("Mul", x, b.op("Tanh", b.op("Softplus", x)))
+    x = b.op("Mul", b.op("Mul", x, b.const(0.5)), gate(b, x, kind, SLOPE[kind]))
+    y = b.op("Mul", x, b.conv("x", 2, 3))
+    y = b.op("Mul", b.op("Mul", y, gate(b, y, kind, SLOPE[kind])), b.const(0.5))
+    ops = [n.op for n in optimised(b.done(y), tolerance=1e-5).nodes]
+    assert ops.count("Gelu") == 4
+    assert ops.count("Mish") == 1
+    assert not {"Erf", "Tanh", "Softplus"} & set(ops)

@@ -15,6 +15,7 @@ from .pattern import Uses, split_vector
 
 TOLERANCE = 1e-5
 MAX_DEPTH = 8
+MAX_VALUES = 16
 ARGUMENTS = {"Erf": (math.sqrt(0.5), 0.0), "Tanh": (math.sqrt(2 / math.pi), math.sqrt(2 / math.pi) * 0.044715)}
 """Function inside a Gelu -> coefficients of x and x^3 in its argument."""
 
@@ -23,42 +24,52 @@ def run(graph: Graph) -> bool:
     """Replace such products; what nothing else reads of their insides goes."""
     if not any(n.op in ("Erf", "Softplus", "Tanh") for n in graph.nodes):
         return False
-    made = Uses(graph).made
     changed = False
+    while _one(graph, Uses(graph).made):
+        graph.prune()
+        changed = True
+    return changed
+
+
+def _one(graph: Graph, made: dict[str, Node]) -> bool:
     for node in reversed(graph.nodes):
-        if node.op != "Mul" or len(node.inputs) != 2:
-            continue
-        found = _match(graph, made, node)
+        found = _match(graph, made, node) if node.op == "Mul" and len(node.inputs) == 2 else None
         if found is not None:
             node.op, node.attrs, node.inputs = found
-            changed = True
-    if changed:
-        graph.prune()
-    return changed
+            return True
+    return False
 
 
 def _match(graph: Graph, made: dict[str, Node], node: Node) -> tuple[str, dict[str, str], list[str]] | None:
     """(operator, attributes, inputs) that the product is."""
-    scale, leaves = _factors(graph, made, node.output, 0)
-    if len(leaves) != 2:
-        return None
-    for x, gate in (leaves, leaves[::-1]):
+    for gate in _reach(graph, made, node.inputs, ("Mul",)):
         maker = made.get(gate)
-        if maker is None:
-            continue
-        if maker.op == "Tanh" and _near(scale, 1):
-            inner = made.get(maker.inputs[0])
-            if inner is not None and inner.op == "Softplus" and inner.inputs[0] == x:
-                return "Mish", {}, [x]
+        softplus = made.get(maker.inputs[0]) if maker is not None and maker.op == "Tanh" else None
+        if softplus is not None and softplus.op == "Softplus":
+            scale, leaves = _factors(graph, made, node.output, (softplus.inputs[0], gate), 0)
+            if sorted(leaves) == sorted((softplus.inputs[0], gate)) and _near(scale, 1):
+                return "Mish", {}, [softplus.inputs[0]]
         a, b, core = _affine(graph, made, gate)
         function = made.get(core)
-        if function is None or function.op not in ARGUMENTS or not (_near(scale * a, 0.5) and _near(scale * b, 0.5)):
+        if function is None or function.op not in ARGUMENTS or not _near(b, a):
             continue
-        p = _polynomial(graph, made, function.inputs[0], x, 0)
         first, third = ARGUMENTS[function.op]
-        if p is not None and np.allclose(p, [0, first, 0, third], rtol=TOLERANCE, atol=1e-7):
-            return "Gelu", {"approximate": "none" if function.op == "Erf" else "tanh"}, [x]
+        for x in _reach(graph, made, function.inputs[:1], ("Mul", "Add")):
+            scale, leaves = _factors(graph, made, node.output, (x, gate), 0)
+            p = _polynomial(graph, made, function.inputs[0], x, 0) if sorted(leaves) == sorted((x, gate)) and _near(scale * a, 0.5) else None
+            if p is not None and np.allclose(p, [0, first, 0, third], rtol=TOLERANCE, atol=1e-7):
+                return "Gelu", {"approximate": "none" if function.op == "Erf" else "tanh"}, [x]
     return None
+
+
+def _reach(graph: Graph, made: dict[str, Node], names: list[str], through: tuple[str, ...]) -> list[str]:
+    """Values from which the named ones are made by these operators, nearest first, and the named ones themselves."""
+    found = [n for n in dict.fromkeys(names) if n not in graph.constants]
+    for name in found:
+        node = made.get(name)
+        if node is not None and node.op in through and len(found) < MAX_VALUES:
+            found += [i for i in node.inputs if i not in graph.constants and i not in found]
+    return found
 
 
 def _near(a: float, b: float) -> bool:
@@ -71,16 +82,16 @@ def _number(graph: Graph, node: Node) -> tuple[str, float] | None:
     return (found[0], float(found[1])) if found is not None and found[1].ndim == 0 else None
 
 
-def _factors(graph: Graph, made: dict[str, Node], name: str, depth: int) -> tuple[float, list[str]]:
-    """A value as a number times other values."""
+def _factors(graph: Graph, made: dict[str, Node], name: str, whole: tuple[str, str], depth: int) -> tuple[float, list[str]]:
+    """A value as a number times other values; those in `whole` are not taken apart."""
     node = made.get(name)
-    if node is None or node.op != "Mul" or len(node.inputs) != 2 or depth > MAX_DEPTH:
+    if name in whole or node is None or node.op != "Mul" or len(node.inputs) != 2 or depth > MAX_DEPTH:
         return 1.0, [name]
     plain = _number(graph, node)
     if plain is not None:
-        scale, leaves = _factors(graph, made, plain[0], depth + 1)
+        scale, leaves = _factors(graph, made, plain[0], whole, depth + 1)
         return scale * plain[1], leaves
-    (s, left), (t, right) = (_factors(graph, made, i, depth + 1) for i in node.inputs)
+    (s, left), (t, right) = (_factors(graph, made, i, whole, depth + 1) for i in node.inputs)
     return s * t, left + right
 
 
