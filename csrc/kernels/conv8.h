@@ -133,14 +133,14 @@ FASTSR_INLINE V finish8(const Finish8& f, int k, V y) {
 template <Act A>
 FASTSR_NOINLINE void conv8_finish(const Conv8Row& r, const int32_t* m, int k, int kb, ptrdiff_t x, int nv) {
   const Finish8& f = r.finish;
-  const V magic = set1(12582912.0f), most = set1(4194304.0f), times = set1(f.times);
+  const V magic = set1(12582912.0f), times = set1(f.times);
   if (r.bytes) {
     const I lift = set_ints(-static_cast<int32_t>(r.least));
     for (int i = 0; i < kb; i += 4) {
       uint32_t* const out = static_cast<uint32_t*>(r.out) + (k + i) / 4 * r.out_stride + x;
       for (int v = 0; v < nv; v++) {
         I byte[4] = {zero(), zero(), zero(), zero()};
-        for (int j = 0; j < 4 && i + j < kb; j++) byte[j] = add(whole(finish8<A>(f, k + i + j, load_sums(m + ((i + j) * nv + v) * W)), most), lift);
+        for (int j = 0; j < 4 && i + j < kb; j++) byte[j] = add(nearest(finish8<A>(f, k + i + j, load_sums(m + ((i + j) * nv + v) * W))), lift);
         store_words(out + v * W, add(words(byte[0], byte[2]), up8(words(byte[1], byte[3]))));
       }
     }
@@ -194,12 +194,12 @@ void conv8(const Conv8Row& r) {
 // ---- rows of bytes -------------------------------------------------------------------------------------------------------------------------------
 
 void float_to_bytes(uint32_t* y, const float* const* x, int n, float least) {
-  const V low = set1(least), high = set1(least + 255.0f), most = set1(4194304.0f);
+  const V low = set1(least), high = set1(least + 255.0f);
   const I lift = set_ints(-static_cast<int32_t>(least));
   for (int i = 0; i < n; i += W) {
     I byte[4] = {zero(), zero(), zero(), zero()};
     for (int j = 0; j < 4; j++)
-      if (x[j]) byte[j] = add(whole(min(max(load(x[j] + i), low), high), most), lift);
+      if (x[j]) byte[j] = add(nearest(min(max(load(x[j] + i), low), high)), lift);
     store_words(y + i, add(words(byte[0], byte[2]), up8(words(byte[1], byte[3]))));
   }
 }

@@ -10,6 +10,7 @@ namespace {
 constexpr int kBytesChannels = 8;
 constexpr int kBytesVectors[] = {0, 8, 6, 5, 4, 3, 3, 2, 2};
 
+FASTSR_INLINE I nearest(V a) { return _mm512_cvtps_epi32(a); }
 FASTSR_INLINE I set_ints(int32_t a) { return _mm512_set1_epi32(a); }
 FASTSR_INLINE I up8(I a) { return _mm512_slli_epi32(a, 8); }
 FASTSR_INLINE I byte_of(I a, int n) { return _mm512_and_si512(_mm512_srl_epi32(a, _mm_cvtsi32_si128(8 * n)), _mm512_set1_epi32(255)); }

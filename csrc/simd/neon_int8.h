@@ -10,6 +10,7 @@ namespace {
 constexpr int kBytesChannels = 8;
 constexpr int kBytesVectors[] = {0, 8, 6, 5, 4, 3, 3, 2, 2};
 
+FASTSR_INLINE I nearest(V a) { return vcvtnq_s32_f32(a); }
 FASTSR_INLINE I set_ints(int32_t a) { return vdupq_n_s32(a); }
 FASTSR_INLINE I up8(I a) { return vshlq_n_s32(a, 8); }
 FASTSR_INLINE I byte_of(I a, int n) {

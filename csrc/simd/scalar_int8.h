@@ -9,6 +9,11 @@ namespace {
 constexpr int kBytesChannels = 4;
 constexpr int kBytesVectors[] = {0, 2, 1, 1, 1};
 
+FASTSR_INLINE I nearest(V a) {
+  I r;
+  for (int i = 0; i < W; i++) r.v[i] = static_cast<int32_t>(a.v[i] + 12582912.0f - 12582912.0f);
+  return r;
+}
 FASTSR_INLINE I set_ints(int32_t a) { return I{{a, a, a, a}}; }
 FASTSR_INLINE I up8(I a) {
   for (int i = 0; i < W; i++) a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << 8);

@@ -52,8 +52,8 @@ inline double neon() { FASTSR_PEAK(float32x4_t, vdupq_n_f32, neon_fma, 4); }
 #if defined(__x86_64__)
 __attribute__((target("avx512bw"))) inline __m512i set_int16x32(float v) { return _mm512_set1_epi16(static_cast<short>(v * 2)); }
 __attribute__((target("avx2"))) inline __m256i set_int16x16(float v) { return _mm256_set1_epi16(static_cast<short>(v * 2)); }
-__attribute__((target("avx512bw"))) inline __m512i madd512(__m512i sum, __m512i m, __m512i a) { return _mm512_add_epi32(sum, _mm512_madd_epi16(m, a)); }
-__attribute__((target("avx2"))) inline __m256i madd256(__m256i sum, __m256i m, __m256i a) { return _mm256_add_epi32(sum, _mm256_madd_epi16(m, a)); }
+__attribute__((target("avx512bw"), always_inline)) inline __m512i madd512(__m512i sum, __m512i m, __m512i a) { return _mm512_add_epi32(sum, _mm512_madd_epi16(m, a)); }
+__attribute__((target("avx2"), always_inline)) inline __m256i madd256(__m256i sum, __m256i m, __m256i a) { return _mm256_add_epi32(sum, _mm256_madd_epi16(m, a)); }
 __attribute__((target("avx512bw"))) inline double avx512_int16_plain() { FASTSR_PEAK(__m512i, set_int16x32, madd512, 32); }
 __attribute__((target("avx512bw,avx512vnni"))) inline double avx512_int16_vnni() { FASTSR_PEAK(__m512i, set_int16x32, _mm512_dpwssd_epi32, 32); }
 __attribute__((target("avx2"))) inline double avx2_int16() { FASTSR_PEAK(__m256i, set_int16x16, madd256, 16); }
