@@ -27,13 +27,13 @@ from common import header, keep, model_path, picture
 import fastsr
 from fastsr import image
 from fastsr.cli.common import positive, size, table
-from fastsr.cli.onnx_file import onnx_bytes
 from fastsr.cli.peers import difference
 from fastsr.cli.timing import summary
 from fastsr.graph import Feed, Graph
 from fastsr.importers import load_graph
 from fastsr.lower import lower
 from fastsr.model import Model
+from fastsr.onnx_file import onnx_bytes
 from fastsr.passes import optimise
 
 Loop = Callable[[list[np.ndarray]], list[np.ndarray]]

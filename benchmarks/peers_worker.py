@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from fastsr.cli.machine import package_version
-from fastsr.cli.onnx_file import onnx_bytes
 from fastsr.cli.peers import reason_of
 from fastsr.graph import Graph
 from fastsr.lower import lower
+from fastsr.onnx_file import onnx_bytes
 from fastsr.passes import optimise
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}

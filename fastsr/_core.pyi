@@ -11,9 +11,9 @@ class Model:
     """An .fsr file ready to run with the instruction set in use when it was made. May be used from several threads at once.
 
     fsr: the bytes of the file. threads: threads of each run, 0 for `get_num_threads()`. tile: edge of the tiles in input pixels, 0 for the
-    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32" or "fast". algorithm: of
-    all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd16", "winograd16x6", "conv16", "conv16rows"), "" for the
-    fastest of each. Raises ModelError.
+    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32", "fast" or "int8". algorithm: of
+    all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows"),
+    "" for the fastest of each. Raises ModelError.
     """
 
     def __init__(

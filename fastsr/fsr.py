@@ -36,7 +36,9 @@ from .program import (
 )
 
 MAGIC = b"\x89FSR\r\n\x1a\n"
-VERSION = 1
+VERSIONS = (1, 2)
+"""Those that are read. Written is the lowest that has what the program needs: 2 for Quantize."""
+
 NONE = 0xFFFFFFFF
 _HEADER = struct.Struct("<8sIIQIIQQQQ")
 MAX_TEXT = 65535
@@ -44,6 +46,7 @@ _COLOURS = tuple(COLOURS)
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"), np.dtype("u1"), np.dtype("<i4"))
 _KIND_NAMES = {v: k for k, v in KINDS.items()}
 _CODE_NAMES = {v: k for k, v in CODES.items()}
+_CODES_OF_1 = {v: k for v, k in _CODE_NAMES.items() if k != "Quantize"}
 
 
 class _Writer:
@@ -62,10 +65,13 @@ class _Writer:
         self.u32(len(b))
         self.out += b
 
-    def tensor(self, array: np.ndarray | None) -> int:
+    def tensor(self, array: np.ndarray | None, small: bool = False) -> int:
+        """small: as int8 where that holds all of it."""
         if array is None:
             return NONE
-        self.tensors.append(np.asarray(array, "<f4", order="C"))
+        array = np.asarray(array, "<f4", order="C")
+        bytes_ = np.clip(np.nan_to_num(array), -128, 127).astype(np.int8)
+        self.tensors.append(bytes_ if small and np.array_equal(bytes_, array) and not np.any(np.signbit(array) & (array == 0)) else array)
         return len(self.tensors) - 1
 
 
@@ -76,6 +82,7 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
     """
     program.validate()
     w = _Writer()
+    version = 2 if any(e.op == "Quantize" for s in program.steps for e in s.epilogue) else 1
     w.u32(len(program.steps))
     for s in program.steps:
         w.u32(KINDS[s.kind])
@@ -84,7 +91,7 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
         w.u32(len(s.params))
         w.f64(*(float(v) for v in s.params.values()))
         if s.kind == "Conv":
-            w.u32(2, w.tensor(s.weight), w.tensor(s.bias))
+            w.u32(2, w.tensor(s.weight, small=version > 1), w.tensor(s.bias))
         else:
             w.u32(0)
         w.u32(len(s.epilogue))
@@ -106,7 +113,7 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
     w.u32(len(w.tensors))
     offset = 0
     for t in w.tensors:
-        w.u32(0, t.ndim, *t.shape)
+        w.u32(_DTYPES.index(t.dtype), t.ndim, *t.shape)
         w.out += struct.pack("<Q", offset)
         offset += -(-t.nbytes // 64) * 64
     w.u32(len(program.values))
@@ -127,7 +134,7 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
     crc = 0
     for part in body if checksum else ():
         crc = zlib.crc32(part, crc)
-    header = _HEADER.pack(MAGIC, VERSION, 64, data_at + offset, crc, 0, 64, len(w.out), data_at, offset)
+    header = _HEADER.pack(MAGIC, version, 64, data_at + offset, crc, 0, 64, len(w.out), data_at, offset)
     return b"".join((header, *body))
 
 
@@ -180,8 +187,9 @@ def loads(data: bytes | memoryview) -> Program:
     if len(data) < 64:
         raise ModelError("the .fsr file is truncated: it ends inside its header")
     _, version, header, total, crc, reserved, at, size, data_at, data_size = _HEADER.unpack(data[:64])
-    if version != VERSION:
-        raise ModelError(f"the .fsr file has version {version}, this fastsr reads version {VERSION}: upgrade fastsr or convert the model again")
+    if version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        raise ModelError(f"the .fsr file has version {version}, this fastsr reads versions {known}: upgrade fastsr or convert the model again")
     if total != len(data):
         raise ModelError(f"the .fsr file is truncated or has grown: {len(data)} bytes, its header says {total}")
     if header != 64 or reserved or at != 64 or size > data_at - 64 or data_at % 64 or data_at + data_size != total:
@@ -195,14 +203,14 @@ def loads(data: bytes | memoryview) -> Program:
         raise ModelError("the .fsr file is damaged: its metadata is not JSON") from None
     if not isinstance(meta, dict):
         raise ModelError("the .fsr file is damaged: its metadata is not a JSON object")
-    program = _program(r, data[data_at:], meta)
+    program = _program(r, data[data_at:], meta, version)
     if r.at != size:
         raise ModelError("the .fsr file is damaged: bytes are left over after the last step")
     program.validate()
     return program
 
 
-def _program(r: _Reader, data: memoryview, meta: dict[str, Any]) -> Program:
+def _program(r: _Reader, data: memoryview, meta: dict[str, Any], version: int) -> Program:
     colour = _COLOURS[r.count("as colour", 0, 3)]
     pre_scale = r.count("as pre_scale", 1, MAX_PRE_SCALE)
     rng, out_range = r.f64s(2)
@@ -239,7 +247,7 @@ def _program(r: _Reader, data: memoryview, meta: dict[str, Any]) -> Program:
         weights = [tensor(i) for i in r.u32s(r.count("step tensors", n, n))] or [None, None]
         epilogue = []
         for _ in range(r.count("epilogue entries", 0, MAX_EPILOGUE)):
-            code = r.name_of(_CODE_NAMES, "epilogue code")
+            code = r.name_of(_CODE_NAMES if version > 1 else _CODES_OF_1, "epilogue code")
             value, t = r.u32s(2)
             a, b = r.f64s(2)
             epilogue.append(Epilogue(code, None if value == NONE else value, tensor(t), a, b))

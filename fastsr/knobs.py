@@ -36,7 +36,12 @@ class Knob:
 
 
 BACKEND = Knob("FASTSR_BACKEND", "auto", "backend used by load(backend='auto')", ("auto", "cpu", "numba", "reference"))
-PRECISION = Knob("FASTSR_PRECISION", "f32", "precision used by load() unless load(precision=...) says otherwise", ("f32", "fast"))
+PRECISION = Knob(
+    "FASTSR_PRECISION",
+    "int8 for quantised models, else f32",
+    "precision used by load() unless load(precision=...) says otherwise",
+    ("f32", "fast", "int8"),
+)
 ISA = Knob("FASTSR_ISA", "best", "highest instruction set the C++ core may use", ("scalar", "avx2", "avx512", "neon"))
 THREADS = Knob("FASTSR_THREADS", "all cores", "threads of a run unless load(threads=...) says otherwise; 0: all cores", integer=True)
 TILE = Knob("FASTSR_TILE", "chosen by the engine", "tile edge in input pixels unless load(tile=...) says otherwise; 0: chosen", integer=True)

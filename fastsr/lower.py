@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .errors import ModelError
 from .graph import Graph, Node
+from .ops_quantised import check_scale, quantised_type
 from .passes.pattern import conv_geometry, pad_amounts, per_channel, uniform
 from .program import AUTO_PAD, D2S_MODE, MAX_EPILOGUE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step, Value
 
@@ -21,6 +23,10 @@ BINARY = {"Add": "Add", "Sub": "RSub", "Mul": "Mul", "Div": "RDiv", "Max": "Max"
 """Operator -> epilogue code with the operands exchanged."""
 
 PLAIN = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "HardSwish": "HardSwish", "Mish": "Mish", "Abs": "Abs", "Neg": "Neg"}
+
+
+WHY = {"GlobalAveragePool": "it takes the mean over the whole picture, which cannot be done tile by tile"}
+"""Operator that has no place in a Program -> why."""
 
 
 def lower(graph: Graph) -> Program:
@@ -33,6 +39,7 @@ def lower(graph: Graph) -> Program:
 
 def unsupported(node: Node, why: str = "") -> ModelError:
     """The error for a node that has no place in a Program."""
+    why = why or WHY.get(node.op, "")
     if not why:
         return ModelError(f"operator {node.op} (node '{node.name}') is not supported by fastsr yet")
     return ModelError(f"operator {node.op} (node '{node.name}') is not supported by fastsr yet in this form: {why}")
@@ -47,6 +54,8 @@ class _Lowering:
         self.alias: dict[str, str] = {}
         self.reads: dict[str, int] = {}
         self.outputs: set[str] = set()
+        self.zeros: dict[int, np.ndarray] = {}  # of quantised values, which are kept less these zero points: () or (channels,)
+        self.sums: set[int] = set()  # values made by ConvInteger
 
     # ---- values ------------------------------------------------------------------------------------------------------------------------------
 
@@ -54,6 +63,12 @@ class _Lowering:
         return self.alias.get(value, value)
 
     def value(self, node: Node, name: str) -> int:
+        v = self.any_value(node, name)
+        if v in self.zeros:
+            raise unsupported(node, f"it reads '{name}', which is quantised")
+        return v
+
+    def any_value(self, node: Node, name: str) -> int:
         name = self.name(name)
         if name in self.index:
             return self.index[name]
@@ -91,13 +106,15 @@ class _Lowering:
                 raise ModelError(f"graph output '{o}' is a constant: nothing is left to compute")
             if v in inputs:
                 v = self.copy(v, o)
+            if np.any(self.zeros.get(v, 0)):
+                v = self.copy(v, o, (_arithmetic("Add", self.zeros[v]),))
             outputs.append((o, v))
         return self.finish(inputs, outputs)
 
-    def copy(self, source: int, name: str) -> int:
-        """A value equal to a graph input: outputs are always made by a step."""
+    def copy(self, source: int, name: str, epilogue: tuple[Epilogue, ...] = ()) -> int:
+        """A value equal to a graph input, or an epilogue of one: outputs are always made by a step."""
         out = self.new_value(f"{name} (copy of {self.values[source].name})", self.channels(source))
-        self.steps.append(Step("Pointwise", (source,), out, {}, name=name))
+        self.steps.append(Step("Pointwise", (source,), out, {}, epilogue=epilogue, name=name))
         return out
 
     def finish(self, inputs: list[int], outputs: list[tuple[str, int]]) -> Program:
@@ -127,35 +144,36 @@ class _Lowering:
         entry = self._activation(node)
         if entry is None:
             raise unsupported(node)
+        self.value(node, node.inputs[0])
         self.fuse_or_point(node, node.inputs[0], entry)
 
     def step(self, node: Node, kind: str, inputs: list[int], channels: int, params: dict[str, int | float], **extra: np.ndarray | None) -> None:
         out = self.new_value(node.output, channels)
         self.steps.append(Step(kind, tuple(inputs), out, params, extra.get("weight"), extra.get("bias"), (), node.name or node.output))
 
-    def fusable(self, name: str) -> int | None:
-        """Position of the step that makes the value when only one reader wants it and its epilogue has room, else None."""
+    def fusable(self, name: str, entries: int = 1) -> int | None:
+        """Position of the step that makes the value when only one reader wants it and its epilogue has room for so many, else None."""
         name = self.name(name)
         if self.reads.get(name, 0) != 1 or name in self.outputs or name not in self.index:
             return None
         v = self.index[name]
         position = next((k for k in range(len(self.steps) - 1, -1, -1) if self.steps[k].output == v), None)
-        return position if position is None or len(self.steps[position].epilogue) < MAX_EPILOGUE else None
+        return position if position is None or len(self.steps[position].epilogue) + entries <= MAX_EPILOGUE else None
 
-    def fuse(self, node: Node, position: int, entry: Epilogue, channels: int) -> None:
-        """Append `entry` to the step's epilogue and move the step to the end."""
+    def fuse(self, node: Node, position: int, entries: tuple[Epilogue, ...], channels: int) -> None:
+        """Append `entries` to the step's epilogue and move the step to the end."""
         step = self.steps.pop(position)
-        self.steps.append(replace(step, epilogue=(*step.epilogue, entry), output=self.new_value(node.output, channels)))
+        self.steps.append(replace(step, epilogue=(*step.epilogue, *entries), output=self.new_value(node.output, channels)))
 
-    def fuse_or_point(self, node: Node, operand: str, entry: Epilogue) -> None:
-        v = self.value(node, operand)
+    def fuse_or_point(self, node: Node, operand: str, *entries: Epilogue) -> None:
+        v = self.any_value(node, operand)
         c = self.channels(v)
-        position = self.fusable(operand)
+        position = self.fusable(operand, len(entries))
         if position is not None:
-            self.fuse(node, position, entry, c)
+            self.fuse(node, position, entries, c)
             return
         out = self.new_value(node.output, c)
-        self.steps.append(Step("Pointwise", (v,), out, {}, None, None, (entry,), node.name or node.output))
+        self.steps.append(Step("Pointwise", (v,), out, {}, None, None, entries, node.name or node.output))
 
     # ---- element-wise ------------------------------------------------------------------------------------------------------------------------
 
@@ -212,6 +230,8 @@ class _Lowering:
         if any(constant):
             x, c, code = (right, left, BINARY[node.op]) if constant[0] else (left, right, node.op)
             v = self.vector(node, c, self.channels(self.value(node, x)))
+            if code == "Add" and self._integer_bias(node, x, v):
+                return
             flat = uniform(v)
             self.fuse_or_point(node, x, Epilogue(code, a=flat) if flat is not None else Epilogue(code, tensor=v.astype(np.float32)))
             return
@@ -236,12 +256,14 @@ class _Lowering:
     # ---- steps -------------------------------------------------------------------------------------------------------------------------------
 
     def _conv(self, node: Node) -> None:
-        x = self.value(node, node.inputs[0])
         w = self.graph.const(node.inputs[1])
         bias = node.inputs[2] if len(node.inputs) > 2 else ""
         b = self.graph.const(bias) if bias else None
         if w is None or (bias and b is None):
             raise unsupported(node, "its weights are not constant")
+        self._convolve(node, self.value(node, node.inputs[0]), w, b)
+
+    def _convolve(self, node: Node, x: int, w: np.ndarray, b: np.ndarray | None) -> None:
         if w.ndim != 4:
             raise unsupported(node, f"weights of shape {list(w.shape)}, only two-dimensional convolution is known")
         (sh, sw), (dh, dw), pads, group = conv_geometry(node)
@@ -257,8 +279,12 @@ class _Lowering:
     def _concat(self, node: Node) -> None:
         if node.attrs.get("axis", 1) not in (1, -3):
             raise unsupported(node, f"axis {node.attrs.get('axis')}, only channels can be joined")
-        xs = [self.value(node, i) for i in node.inputs]
+        xs = [self.any_value(node, i) for i in node.inputs]
+        zero = self.zeros.get(xs[0])
+        if any(v in self.zeros for v in xs) and (zero is None or zero.ndim or any(not np.array_equal(self.zeros.get(v, np.nan), zero) for v in xs)):
+            raise unsupported(node, "it joins quantised values with different zero points")
         self.step(node, "Concat", xs, sum(self.channels(v) for v in xs), {})
+        self._keep_zero(node, zero)
 
     def _resize(self, node: Node) -> None:
         x = self.value(node, node.inputs[0])
@@ -284,21 +310,101 @@ class _Lowering:
         self.step(node, "Pad", [x], self.channels(x), dict(pt=pt, pl=pl, pb=pb, pr=pr, mode=PAD_MODE[mode], value=fill))
 
     def _depthtospace(self, node: Node) -> None:
-        x = self.value(node, node.inputs[0])
+        x = self.any_value(node, node.inputs[0])
         block, mode = int(node.attrs["blocksize"]), D2S_MODE[node.attrs.get("mode", "DCR")]
         c = self.channels(x)
         if block < 1 or c % (block * block):
             raise ModelError(f"node '{node.name}' (DepthToSpace) cannot split {c} channels into blocks of {block}x{block}")
         position = self.fusable(node.inputs[0])
         if position is not None and self.steps[position].block == 1:
-            self.fuse(node, position, Epilogue("DepthToSpace", a=float(block), b=float(mode)), c // block**2)
+            self.fuse(node, position, (Epilogue("DepthToSpace", a=float(block), b=float(mode)),), c // block**2)
         else:
             self.step(node, "DepthToSpace", [x], c // block**2, dict(block=block, mode=mode))
+        self._keep_zero(node, self.zeros.get(x))
 
     def _spacetodepth(self, node: Node) -> None:
-        x = self.value(node, node.inputs[0])
+        x = self.any_value(node, node.inputs[0])
         block = int(node.attrs["blocksize"])
         self.step(node, "SpaceToDepth", [x], self.channels(x) * block**2, dict(block=block))
+        self._keep_zero(node, self.zeros.get(x))
+
+    # ---- quantised values --------------------------------------------------------------------------------------------------------------------
+
+    def _keep_zero(self, node: Node, zero: np.ndarray | None) -> None:
+        if zero is None:
+            return
+        if zero.ndim:
+            raise unsupported(node, "it moves channels with different zero points")
+        self.zeros[self.index[node.output]] = zero
+
+    def _integer_bias(self, node: Node, operand: str, bias: np.ndarray) -> bool:
+        """Give it to the ConvInteger that made the operand, if one did and has none yet."""
+        position = self.fusable(operand)
+        if position is None or self.index[self.name(operand)] not in self.sums:
+            return False
+        step = self.steps[position]
+        if step.epilogue or step.bias is not None:
+            return False
+        del self.steps[position]
+        channels = self.channels(step.output)
+        out = self.new_value(node.output, channels)
+        self.steps.append(replace(step, bias=np.broadcast_to(bias, channels).astype(np.float32), output=out))
+        return True
+
+    def _parameters(self, node: Node, channels: int) -> tuple[np.ndarray, np.ndarray, np.dtype[Any] | None]:
+        """Scale and zero point of a QuantizeLinear or DequantizeLinear, () or (channels,), and the zero point's type."""
+        scale = self.graph.const(node.inputs[1])
+        given = node.inputs[2] if len(node.inputs) > 2 else ""
+        zero = self.graph.const(given) if given else None
+        if scale is None or (given and zero is None):
+            raise unsupported(node, "its scale and zero point are not constant")
+        check_scale(node, scale, zero)
+        if scale.size != 1 and (node.attrs.get("axis", 1) not in (1, -3) or scale.size != channels):
+            raise unsupported(node, f"it has {scale.size} scales along axis {node.attrs.get('axis', 1)} for {channels} channels")
+        shape = () if scale.size == 1 else (channels,)
+        zeros = np.zeros(shape) if zero is None else zero.astype(np.float64).reshape(shape)
+        return scale.astype(np.float32).reshape(shape), zeros, None if zero is None else zero.dtype
+
+    def _quantizelinear(self, node: Node) -> None:
+        x = node.inputs[0]
+        scale, zero, _ = self._parameters(node, self.channels(self.value(node, x)))
+        given = node.inputs[2] if len(node.inputs) > 2 else ""
+        info = np.iinfo(quantised_type(node, self.graph.const(given) if given else None))
+        low, high = info.min - zero, info.max - zero
+        entries = [] if np.all(scale == 1) else [_arithmetic("Div", scale)]
+        if uniform(low) is not None:
+            entries.append(Epilogue("Quantize", a=float(low.flat[0]), b=float(high.flat[0])))
+            zero = zero.reshape(-1)[0].reshape(())
+        else:
+            entries += [Epilogue("Quantize", a=float(low.min()), b=float(high.max())), _arithmetic("Max", low), _arithmetic("Min", high)]
+        self.fuse_or_point(node, x, *entries)
+        self.zeros[self.index[node.output]] = zero
+
+    def _dequantizelinear(self, node: Node) -> None:
+        x = node.inputs[0]
+        v = self.any_value(node, x)
+        scale, zero, _ = self._parameters(node, self.channels(v))
+        shift = self.zeros.get(v, np.zeros(())) - zero
+        self.fuse_or_point(node, x, *([_arithmetic("Add", shift)] if shift.any() else []), _arithmetic("Mul", scale))
+
+    def _convinteger(self, node: Node) -> None:
+        x = self.any_value(node, node.inputs[0])
+        w = self.graph.const(node.inputs[1])
+        x_zero, w_zero = (self.graph.const(i) if i else np.zeros(()) for i in [*node.inputs[2:4], "", ""][:2])
+        if w is None or x_zero is None or w_zero is None:
+            raise unsupported(node, "its weights and zero points are not constant")
+        shift = self.zeros.get(x, np.zeros(())) - x_zero.reshape(())
+        if shift.any():
+            x = self.copy(x, node.output + "_shifted", (_arithmetic("Add", shift),))
+        if w_zero.size not in (1, w.shape[0]):
+            raise unsupported(node, f"it has {w_zero.size} zero points for {w.shape[0]} output channels")
+        self._convolve(node, x, w.astype(np.float64) - w_zero.astype(np.float64).reshape(-1, *[1] * (w.ndim - 1)), None)
+        self.sums.add(self.index[node.output])
 
 
-STEPS = frozenset({"Conv", "Concat", "Resize", "Pad", "DepthToSpace", "SpaceToDepth"})
+def _arithmetic(code: str, v: np.ndarray) -> Epilogue:
+    flat = uniform(v)
+    return Epilogue(code, a=float(np.float32(flat))) if flat is not None else Epilogue(code, tensor=v.astype(np.float32))
+
+
+STEPS = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "Conv", "Concat", "Resize", "Pad", "DepthToSpace", "SpaceToDepth"})

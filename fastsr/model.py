@@ -14,6 +14,7 @@ import numpy as np
 from . import fsr, knobs
 from .backends import Progress, pick_backend
 from .errors import ModelError, PictureError
+from .levels import is_quantised
 from .program import Program
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ def load(
 ) -> Model:
     """Load a trained network and make it ready to run on this machine.
 
-    path: a model file (TensorFlow frozen graph .pb, .fsr), recognised by its content; or the name of an interpolation filter
+    path: a model file (TensorFlow frozen graph .pb, ONNX .onnx, .fsr), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
-    precision: "f32", or "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's.
-        None for FASTSR_PRECISION or "f32".
+    precision: "f32"; "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's; "int8"
+        (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the model consists of, exactly. In f32 a
+        quantised model is computed in floats, rounded to integers where the file says so, so some may be one off.
+        None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given. A model file has its own scale; another number is an error.
@@ -74,6 +77,19 @@ def load(
     _check_number("threads", threads)
     _check_number("tile", tile)
     return Model(load_program(path, scale), backend, precision, threads, tile)
+
+
+def save_program(program: Program, path: str | os.PathLike[str]) -> None:
+    """Write a program as .fsr or .onnx, see `Model.save`."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        from . import onnx_export
+
+        onnx_export.save(program, path)
+    elif suffix == ".fsr":
+        fsr.save(program, path)
+    else:
+        raise ModelError(f"'{os.fspath(path)}': models are saved as .fsr or .onnx, choose a name ending in one of these")
 
 
 def _check_number(name: str, number: int | None) -> None:
@@ -91,9 +107,12 @@ class Model:
         if backend == "auto":
             backend = knobs.BACKEND.read() or "auto"
         if precision is None:
-            precision = knobs.PRECISION.read() or "f32"
+            precision = knobs.PRECISION.read()
+        module = pick_backend(backend)
+        if precision is None:
+            precision = "int8" if "int8" in module.PRECISIONS and is_quantised(program) else "f32"
         self.program = program
-        self._executable = pick_backend(backend).compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
+        self._executable = module.compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
         self.precision = precision
         if knobs.debug_level() >= 1:
             import sys
@@ -215,7 +234,8 @@ class Model:
         return results[0] if outputs is None else dict(zip(names, results, strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as .fsr (docs/fsr.md), atomically. Raises ModelError for another suffix, OSError when it cannot be written."""
-        if Path(path).suffix.lower() != ".fsr":
-            raise ModelError(f"'{os.fspath(path)}': models are saved as .fsr, choose a name ending in .fsr")
-        fsr.save(self.program, path)
+        """Write the network as .fsr (docs/fsr.md) or .onnx (docs/onnx.md), atomically.
+
+        Raises ModelError for another suffix or for what ONNX cannot say, OSError when the file cannot be written.
+        """
+        save_program(self.program, path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import ops_quantised
 from .errors import ModelError, PictureError
 from .graph import Graph, Node
 
@@ -112,6 +113,45 @@ def BatchNormalization(node: Node, x: Array, scale: Array, b: Array, mean: Array
     return (x * s.reshape(1, -1, 1, 1) + (b - mean * s).reshape(1, -1, 1, 1)).astype(x.dtype)
 
 
+@op
+def QuantizeLinear(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """saturate(round half to even(x / scale) + zero point); integers, of the zero point's type."""
+    return ops_quantised.quantize(node, x, scale, zero)
+
+
+@op
+def DequantizeLinear(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """(x - zero point) * scale, in the scale's type; x of any integer type."""
+    return ops_quantised.dequantize(node, x, scale, zero)
+
+
+@op
+def ConvInteger(node: Node, x: Array, w: Array, x_zero: Array | None = None, w_zero: Array | None = None) -> Array:
+    """The exact convolution of x - x_zero, padded with zeros, with w - w_zero; int32. w_zero: one number, or one for each output channel."""
+    return Conv(node, *ops_quantised.centred(node, x, w, x_zero, w_zero)).astype(np.int64).astype(np.int32)
+
+
+@op
+def QLinearConv(node: Node, x: Array, x_scale: Array, x_zero: Array, w: Array, w_scale: Array, w_zero: Array, y_scale: Array, y_zero: Array,
+                b: Array | None = None) -> Array:  # fmt: skip
+    """saturate(round half to even((ConvInteger(x, w) + b) * (x_scale * w_scale / y_scale)) + y_zero), see `ops_quantised`.
+
+    w_scale, w_zero: one number or one for each output channel; b: int32, one for each.
+    """
+    ops_quantised.check_linear_conv(node, x_scale, x_zero, w, w_scale, y_scale, y_zero, b)
+    sums = ConvInteger(node, x, w, x_zero, w_zero)
+    if b is not None:
+        sums = sums + b.reshape(-1, 1, 1).astype(np.int32)
+    factor = ops_quantised.factors(x_scale, w_scale, y_scale).reshape(-1, 1, 1)
+    return ops_quantised.saturate(sums.astype(y_scale.dtype) * factor, y_zero.reshape(()), ops_quantised.quantised_type(node, y_zero))
+
+
+@op
+def GlobalAveragePool(node: Node, x: Array) -> Array:
+    """The mean of each channel over the whole picture, (N, C, 1, 1)."""
+    return x.mean(axis=(2, 3), keepdims=True, dtype=np.float64).astype(x.dtype)
+
+
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +243,18 @@ def Pow(node: Node, x: Array, y: Array) -> Array:
 
 
 @op
+def Erf(node: Node, x: Array) -> Array:
+    """The error function."""
+    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype) if x.size else x
+
+
+@op
+def Softplus(node: Node, x: Array) -> Array:
+    """log(1 + exp(x)), computed without overflow."""
+    return np.logaddexp(0, x).astype(x.dtype)
+
+
+@op
 def Relu(node: Node, x: Array) -> Array:
     """max(x, 0)."""
     return np.maximum(x, 0)
@@ -264,8 +316,7 @@ def Gelu(node: Node, x: Array) -> Array:
     """x times the normal distribution function of x; attribute approximate "none" (erf) or "tanh"."""
     if node.attrs.get("approximate", "none") == "tanh":
         return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))).astype(x.dtype)
-    erf = np.vectorize(math.erf, otypes=[np.float64])
-    return (0.5 * x * (1 + erf(x / math.sqrt(2)))).astype(x.dtype) if x.size else x
+    return (0.5 * x * (1 + Erf(node, x.astype(np.float64) / math.sqrt(2)))).astype(x.dtype)
 
 
 @op

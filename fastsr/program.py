@@ -56,6 +56,7 @@ CODES = {
     "RSub": 20,
     "RDiv": 21,
     "DepthToSpace": 22,
+    "Quantize": 23,
 }
 
 AUTO_PAD = {"NOTSET": 0, "SAME_UPPER": 1, "SAME_LOWER": 2}
@@ -88,6 +89,9 @@ MAX_BLOCK = 256
 MAX_CHANNELS = MAX_STEPS = MAX_VALUES = MAX_TENSORS = 65536
 MAX_INPUTS, MAX_OUTPUTS, MAX_STEP_INPUTS, MAX_EPILOGUE = 16, 64, 1024, 64
 MAX_PRE_SCALE = 16
+
+MAX_LEVEL = 1 << 20
+"""Largest magnitude of a Quantize's bounds."""
 
 MAX_EXTENT = 1 << 28
 """Largest height and width of a value, in pixels."""
@@ -365,6 +369,8 @@ def _check_epilogue(step: Step, c: int, values: list[Value], where: str) -> int:
             raise ModelError(f"{where}: {e.op} has a tensor of shape {e.tensor.shape} for {c} channels")
         if e.op == "PRelu" and e.tensor is None:
             raise ModelError(f"{where}: PRelu without slopes")
+        if e.op == "Quantize" and not (-MAX_LEVEL <= e.a <= e.b <= MAX_LEVEL and e.a == int(e.a) and e.b == int(e.b)):
+            raise ModelError(f"{where}: Quantize to {e.a}..{e.b}, whole numbers of at most {MAX_LEVEL} are needed")
         if e.op == "DepthToSpace":
             b = int(e.a) if math.isfinite(e.a) else 0
             shuffles += 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,41 +21,15 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import fuzzing  # noqa: E402
 import tensorflow_cases_pixels  # noqa: E402, F401
-from limits import peak_megabytes, slowness  # noqa: E402
+from fuzzing import NUMBERS, mutate_bytes  # noqa: E402
 from tensorflow_cases import CASES  # noqa: E402
 from tensorflow_graphs import Frozen  # noqa: E402
 
-from fastsr import lower, passes  # noqa: E402
-from fastsr.errors import ModelError  # noqa: E402
-from fastsr.importers import looks_like, tensorflow  # noqa: E402
+from fastsr.importers import tensorflow  # noqa: E402
 from fastsr.importers.tensorflow_schema import messages  # noqa: E402
 
-MAX_SECONDS = 5.0
-MAX_MEGABYTES = 1024
-NUMBERS = [
-    0,
-    1,
-    -1,
-    2,
-    3,
-    4,
-    7,
-    64,
-    127,
-    128,
-    255,
-    256,
-    65535,
-    65536,
-    1 << 20,
-    1 << 28,
-    (1 << 31) - 1,
-    -(1 << 31),
-    1 << 40,
-    (1 << 63) - 1,
-    -(1 << 63),
-]
 TEXTS = [b"", b"NHWC", b"NCHW", b"SAME", b"VALID", b"EXPLICIT", b"x", b"y", b"^x", b"x:1", b"x:99999", b"\xff\xfe", b"SCALED", b"REFLECT", b"A" * 300]
 
 
@@ -88,36 +61,6 @@ def seeds(shared: Path | None) -> list[bytes]:
         if path and path.exists():
             out.append(shrink(path.read_bytes()))
     return out
-
-
-def mutate_bytes(rng: random.Random, data: bytes, other: bytes) -> bytes:
-    """A few random changes of bytes."""
-    b = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        n, kind = len(b), rng.choice((0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7))
-        if n < 4:
-            break
-        i, j = sorted(rng.randrange(n) for _ in range(2))
-        if kind == 0:
-            b[i] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            b[i] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
-        elif kind == 2:
-            del b[i : min(j, i + 64)]
-        elif kind == 3:
-            b[i:i] = b[i : min(j, i + 64)]
-        elif kind == 4:
-            k = rng.randrange(len(other))
-            b[i : i + 16] = other[k : k + 16]
-        elif kind == 5:
-            piece = b[i : i + 32]
-            b[i : i + 32] = b[j : j + 32]
-            b[j : j + 32] = piece
-        elif kind == 6:
-            b[i:i] = rng.choice((b"\xff" * 9 + b"\x01", b"\x80" * 20, bytes(8), b"\x0a\x00"))
-        elif rng.randrange(4) == 0:
-            del b[i:]
-    return bytes(b)
 
 
 def mutate_message(rng: random.Random, graph: Any, other: Any) -> None:
@@ -211,35 +154,8 @@ def mutated(rng: random.Random, files: list[bytes]) -> bytes:
 
 
 def run(count: int, seed: int, shared: Path | None, progress: bool = False) -> Counter[str]:
-    """Load `count` mutated files; returns how many were refused, loaded, lowered, or refused only by the importer's last net ("net: ...").
-
-    Raises AssertionError when one takes too long or too much memory, and whatever else comes out."""
-    rng, files, outcome = random.Random(seed), seeds(shared), Counter[str]()
-    slowest = 0.0
-    for k in range(count):
-        data = mutated(rng, files)
-        start = time.process_time()
-        try:
-            looks_like(data[:4096])
-            tensorflow.probe(data[:4096], "fuzz.pb")
-            graph = tensorflow.loads(data)
-            outcome["loaded"] += 1
-            lower.lower(passes.optimise(graph))
-            outcome["lowered"] += 1
-        except ModelError as e:
-            net = e.__cause__
-            outcome["refused" if net is None or "parse" in str(e) else f"net: {type(net).__name__}: {str(net)[:60]}"] += 1
-        except BaseException:
-            Path("fuzz_pb.crash").write_bytes(data)
-            print(f"file {k} of seed {seed} kept in fuzz_pb.crash", file=sys.stderr)
-            raise
-        seconds = time.process_time() - start
-        slowest = max(slowest, seconds)
-        assert seconds < MAX_SECONDS or seconds < MAX_SECONDS * slowness(), f"file {k} of seed {seed} took {seconds:.1f} s"
-        if progress and k % 5000 == 4999:
-            print(f"{k + 1} files, slowest {slowest * 1e3:.0f} ms, peak {peak_megabytes():.0f} MB, {dict(outcome.most_common(3))}", flush=True)
-    assert peak_megabytes() < MAX_MEGABYTES, f"{peak_megabytes():.0f} MB were needed"
-    return outcome
+    """`fuzzing.run` on files for this importer."""
+    return fuzzing.run(count, seed, seeds(shared), mutated, tensorflow, progress)
 
 
 if __name__ == "__main__":

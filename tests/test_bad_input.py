@@ -101,7 +101,7 @@ LOADS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "another scale": ({"scale": 4}, fastsr.ModelError, "enlarges by 2, not by 4"),
     "scale 0": ({"scale": 0}, fastsr.ModelError, "enlarges by 2, not by 0"),
     "backend": ({"backend": "gpu"}, fastsr.BackendError, "choose one of auto, cpu"),
-    "precision": ({"precision": "int4"}, fastsr.BackendError, "f32 or fast"),
+    "precision": ({"precision": "int4"}, fastsr.BackendError, "f32, fast or int8"),
 }
 
 

@@ -353,7 +353,7 @@ def test_signals_leave_whole_files_only(tmp_path: Path, number: int, code: int) 
         (["upscale", "a.png", "b.png", "-m", "bicubic", "--threads", "-1"], "whole number"),
         (["upscale", "a.png", "b.png", "-m", "bicubic", "-j", "1:2"], "neither a number nor LOAD:PROC:SAVE"),
         (["upscale", "a.png", "b.png", "-m", "bicubic", "-j", "1:2:0"], "at least 1"),
-        (["convert", "nearest", "out.onnx"], ".fsr"),
+        (["convert", "nearest", "out.pb"], ".fsr or .onnx"),
         (["bench", "nearest", "--size", "big"], "WIDTHxHEIGHT"),
         (["bench", "nearest", "--backend", "gpu"], "unknown backend"),
         (["frobnicate"], "invalid choice"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from limits import HANGS
 from programs import Builder
 
 from fastsr import fsr
 from fastsr.graph import Feed
-from fastsr.program import Epilogue
+from fastsr.program import Epilogue, Program
 
 ROOT = Path(__file__).resolve().parents[1]
 CPP = ROOT / "tests" / "cpp"
@@ -49,7 +51,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     b = Builder([1])
     b.conv(b.conv(b.conv(0, 32), 32, epilogue=[Epilogue("Relu")]), 1)
     (folder / "wide.fsr").write_bytes(fsr.dumps(b.program()))
+    (folder / "quantised.fsr").write_bytes(fsr.dumps(quantised()))
     return folder
+
+
+def quantised() -> Program:
+    """One channel to one, with values of bytes, sums and shuffles of them, a stride and a group."""
+    b = Builder([1])
+    x = b.step("Pointwise", [0], 1, {}, [Epilogue("Div", a=0.01), Epilogue("Quantize", a=-100.0, b=155.0)])
+    x = skip = b.conv(x, 8, sh=2, sw=2, epilogue=[Epilogue("Mul", a=0.02), Epilogue("Relu"), Epilogue("Quantize", a=0.0, b=255.0)])
+    x = b.conv(x, 8, group=2, epilogue=[Epilogue("Mul", a=0.02), Epilogue("Add", value=skip), Epilogue("Quantize", a=-128.0, b=127.0)])
+    b.conv(x, 4, epilogue=[Epilogue("Mul", a=0.001), Epilogue("DepthToSpace", a=2.0)])
+    program = b.program()
+    for i, step in enumerate(program.steps):
+        if step.weight is not None and step.bias is not None:
+            program.steps[i] = replace(step, weight=np.clip(np.rint(100 * step.weight), -128, 127), bias=np.rint(100 * step.bias))
+    return program
 
 
 def link(built: Path, name: str, source: Path) -> Path:
@@ -63,7 +80,7 @@ def test_c_interface(built: Path) -> None:
     unit = built / "c_abi_test.c.obj"
     call(cc, "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc' / 'include'}", "-c", CPP / "c_abi_test.c", "-o", unit)
     call(cxx, unit, *sorted(built.glob("*.o")), "-o", built / "c_abi_test", "-pthread", "-lm")
-    assert call(built / "c_abi_test", built / "y.fsr", built / "sevenths.fsr", built / "wide.fsr") == "ok\n"
+    assert call(built / "c_abi_test", built / "y.fsr", built / "sevenths.fsr", built / "wide.fsr", built / "quantised.fsr") == "ok\n"
     number = "=x: a whole number"
     for variable, message in {"FASTSR_ISA": "names the instruction set 'x'", "FASTSR_DEBUG": number, "FASTSR_TILE_SEED": number}.items():
         done = subprocess.run([built / "c_abi_test", built / "y.fsr"], capture_output=True, text=True, env={**os.environ, variable: "x"})
@@ -76,4 +93,4 @@ def test_threads(built: Path) -> None:
 
 
 def test_mutated_files(built: Path) -> None:
-    assert "no crash" in call(link(built, "fuzz_fsr", CPP / "fuzz_fsr.cpp"), "20000", "1", built / "y.fsr")
+    assert "no crash" in call(link(built, "fuzz_fsr", CPP / "fuzz_fsr.cpp"), "20000", "1", built / "y.fsr", built / "quantised.fsr")

@@ -45,6 +45,19 @@ def mixed() -> Program:
     return program
 
 
+def quantised() -> Program:
+    """Version 2: Quantize, with weights of int8 and of floats, and a shared tensor."""
+    b = Builder([3])
+    x = b.step("Pointwise", [0], 3, {}, [Epilogue("Div", a=0.02), Epilogue("Quantize", a=-128.0, b=127.0)])
+    x = b.conv(x, 5, epilogue=[Epilogue("Mul", tensor=b.normal(5)), Epilogue("Relu"), Epilogue("Quantize", a=0.0, b=255.0), Epilogue("Relu")])
+    x = b.conv(x, 4, bias=False, epilogue=[Epilogue("Quantize", a=-3.0, b=-3.0), Epilogue("Mul", a=0.5), Epilogue("DepthToSpace", a=2.0)])
+    program = b.program(x)
+    first = program.steps[1]
+    assert first.weight is not None
+    program.steps[1] = replace(first, weight=np.rint(first.weight * 90), bias=np.rint(b.normal(5) * 1000))
+    return program
+
+
 def sealed(data: bytes | bytearray) -> bytes:
     """The file with its size and checksum made right."""
     d = bytearray(data)
@@ -98,7 +111,7 @@ def fields(data: bytes, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]
     return found[1:]
 
 
-@pytest.mark.parametrize("make", [lambda: espcn(channels=(3, 3)), mixed], ids=["espcn", "mixed"])
+@pytest.mark.parametrize("make", [lambda: espcn(channels=(3, 3)), mixed, quantised], ids=["espcn", "mixed", "quantised"])
 def test_every_field_with_awkward_values(make: Callable[[], Program], monkeypatch: pytest.MonkeyPatch) -> None:
     data, compared = fsr.dumps(make()), Compared()
     for kind, at in fields(data, monkeypatch):
@@ -107,6 +120,18 @@ def test_every_field_with_awkward_values(make: Callable[[], Program], monkeypatc
             struct.pack_into(f"<{kind}", d, at, value)
             compared.file(sealed(d), (kind, at, value))
     assert compared.accepted > 200 and compared.refused > 1000
+
+
+def test_versions() -> None:
+    """Version 1 has no Quantize; version 2 need not have it."""
+    for make, accepted in ((mixed, (1, 2)), (quantised, (2,))):
+        data = bytearray(fsr.dumps(make()))
+        assert struct.unpack_from("<I", data, 8)[0] == accepted[0]
+        for version in (0, 1, 2, 3, 2**32 - 1):
+            struct.pack_into("<I", data, 8, version)
+            python, cpp = verdict(fsr.loads, sealed(data)), verdict(core.Model, sealed(data))
+            assert bool(python) == bool(cpp) == (version not in accepted)
+            assert not python or ("upgrade" in python and "upgrade" in cpp)
 
 
 def test_header_fields() -> None:
@@ -131,7 +156,7 @@ def test_header_fields() -> None:
 
 def test_random_bytes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, compared = np.random.default_rng(7), Compared()
-    for data in (fsr.dumps(espcn(channels=(3, 3))), fsr.dumps(mixed())):
+    for data in (fsr.dumps(espcn(channels=(3, 3))), fsr.dumps(mixed()), fsr.dumps(quantised())):
         end = 64 + struct.unpack_from("<Q", data, 40)[0]
         start = fields(data, monkeypatch)[0][1]
         for k in range(2000):
@@ -194,6 +219,12 @@ def broken() -> Iterator[tuple[str, Program]]:
     yield one("shuffle twice", entry(Epilogue("DepthToSpace", a=1.0), Epilogue("DepthToSpace", a=1.0)))
     yield one("shuffle by a huge block", entry(Epilogue("DepthToSpace", a=1e300)))
     yield one("shuffle by half", entry(Epilogue("DepthToSpace", a=0.5)))
+    yield one("quantised to a half", entry(Epilogue("Quantize", a=0.0, b=1.5)))
+    yield one("quantised from more to less", entry(Epilogue("Quantize", a=1.0, b=0.0)))
+    yield one("quantised to infinity", entry(Epilogue("Quantize", a=0.0, b=float("inf"))))
+    yield one("quantised to too much", entry(Epilogue("Quantize", a=0.0, b=float(2**20 + 1))))
+    yield one("quantised to a tensor", entry(Epilogue("Quantize", tensor=t)))
+    yield one("quantised to a value", entry(Epilogue("Quantize", value=0)))
     yield one("negative pad", params(auto_pad=0, pt=-1))
     yield one("pads beside auto_pad", params(pt=1))
     yield one("stride 0", params(sh=0))

@@ -12,12 +12,12 @@ import pytest
 
 from fastsr import ops
 from fastsr.baselines import BASELINES, baseline_graph
-from fastsr.cli.onnx_file import onnx_bytes
 from fastsr.cli.peers import difference
 from fastsr.cli.timing import interleaved, summary
 from fastsr.errors import ModelError
 from fastsr.graph import Graph, Input, Node
 from fastsr.importers import load_graph
+from fastsr.onnx_file import onnx_bytes
 from fastsr.passes import optimise
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,9 +14,9 @@ import pytest
 
 from fastsr.backends import available_backends, pick_backend
 from fastsr.backends.reference import run_program
-from fastsr.cli.onnx_file import onnx_bytes
 from fastsr.graph import Graph
 from fastsr.lower import lower
+from fastsr.onnx_file import onnx_bytes
 from fastsr.passes import optimise
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

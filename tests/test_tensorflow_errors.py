@@ -98,7 +98,6 @@ def test_content_counts_more_than_the_suffix(tmp_path: Path) -> None:
 
 def test_real_files_of_other_formats_are_named(shared: Path) -> None:
     for pattern, says in (
-        ("onnx/*.onnx", "ONNX"),
         ("keras/*.h5", "HDF5"),
         ("tflite/*.tflite", "Lite"),
         ("torch/*.safetensors", "safetensors"),

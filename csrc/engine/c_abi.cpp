@@ -30,7 +30,7 @@ struct LastError {
 };
 thread_local LastError last_error;
 
-std::atomic<Precision> precision{Precision::kF32};  // of models opened from now on
+std::atomic<Precision> precision{Precision::kAuto};  // of models opened from now on
 
 int failed(int code, const char* text) {
   std::snprintf(last_error.text, sizeof last_error.text, "%s", text);
@@ -210,9 +210,9 @@ int fastsr_set_isa(const char* name) {
 
 int fastsr_set_precision(const char* name) {
   return guarded([&] {
-    const std::string wanted = name && *name ? name : "f32";
-    if (wanted != "f32" && wanted != "fast") throw Error(ErrorKind::kBackend, "unknown precision '" + wanted + "': use f32 or fast");
-    precision = wanted == "fast" ? Precision::kFast : Precision::kF32;
+    const std::string wanted = name ? name : "";
+    if (!wanted.empty() && wanted != "f32" && wanted != "fast" && wanted != "int8") throw Error(ErrorKind::kBackend, "unknown precision '" + wanted + "': use f32, fast or int8");
+    precision = wanted.empty() ? Precision::kAuto : wanted == "fast" ? Precision::kFast : wanted == "int8" ? Precision::kInt8 : Precision::kF32;
   });
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/int8.h"
+
 namespace fastsr {
 namespace {
 
@@ -100,6 +102,7 @@ Pairs pairs_of(const Plan& plan, int v, const std::vector<InputRange>& ranges) {
 bool stores_elements(const StepPlan& s) {
   if (s.block > 1) return false;
   if (s.element == Element::kFloat) return true;
+  if (s.element == Element::kBytes) return s.algorithm == Algorithm::kConv8 && s.before.empty() && s.quantize && s.times == 1;
   if (!is_fast(s.algorithm) || !s.before.empty()) return false;
   return s.element == Element::kHalf || (s.act != Act::kClip && (tile16(s.algorithm) || s.residual < 0));
 }
@@ -142,6 +145,7 @@ void choose_elements(Plan& plan, const std::vector<InputRange>& ranges) {
       plan.pairs[v] = pairs_of(plan, static_cast<int>(v), ranges);
     }
   }
+  choose_bytes(plan);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     StepPlan& s = plan.steps[i];
     s.element = plan.elements[idx(p.steps[i].out)];

@@ -1,4 +1,4 @@
-// How the precision `fast` keeps values between steps: floats, half floats or pairs of 16-bit integers.
+// How the precision `fast` keeps values between steps: floats, half floats or pairs of 16-bit integers; or, in the precision `int8`, bytes.
 #pragma once
 #include <vector>
 

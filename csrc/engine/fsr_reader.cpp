@@ -279,6 +279,8 @@ int Reading::epilogue_channels(int c) {
         bad("an epilogue tensor does not have one number per channel");
     }
     if (e.code == kCodePRelu && e.tensor < 0) bad("PRelu without slopes");
+    if (e.code == kCodeQuantize && !(e.a >= -kMostLevel && e.a <= e.b && e.b <= kMostLevel && e.a == std::floor(e.a) && e.b == std::floor(e.b)))
+      bad("Quantize needs whole numbers of at most " + std::to_string(kMostLevel));
     if (e.code == kCodeDepthToSpace) {
       const int b = e.a >= 1 && e.a <= kMaxBlock ? static_cast<int>(e.a) : 0;
       if (++shuffles > 1 || b < 1 || e.a != b || (e.b != 0 && e.b != 1) || c % (b * b))
@@ -289,7 +291,7 @@ int Reading::epilogue_channels(int c) {
   return c;
 }
 
-Step read_step(Cursor& in, const Program& program, std::vector<char>& ready) {
+Step read_step(Cursor& in, const Program& program, uint32_t version, std::vector<char>& ready) {
   Step step;
   const uint32_t kind = in.u32();
   if (kind < 1 || kind > 7) fail("the .fsr file has an unknown step kind " + std::to_string(kind) + ": upgrade fastsr");
@@ -315,7 +317,7 @@ Step read_step(Cursor& in, const Program& program, std::vector<char>& ready) {
   for (int i = 0; i < n_epilogue; ++i) {
     Epilogue e;
     const uint32_t code = in.u32();
-    if (code < 1 || code > kCodeDepthToSpace) r.bad("unknown epilogue code " + std::to_string(code) + ": upgrade fastsr");
+    if (code < 1 || code > static_cast<uint32_t>(version > 1 ? kCodeQuantize : kCodeDepthToSpace)) r.bad("unknown epilogue code " + std::to_string(code) + ": upgrade fastsr");
     e.code = static_cast<int>(code);
     const uint32_t value = in.u32();
     if (value != kNone) e.value = r.value(value, ready);
@@ -386,8 +388,8 @@ Program read_fsr(const void* data, size_t bytes, bool verify) {
   if (bytes < 8 || std::memcmp(p, magic, 8) != 0) fail("not an .fsr file: its first bytes are not the .fsr signature");
   if (bytes < kHeader) fail("the .fsr file is truncated: it ends inside its header");
   const uint32_t version = load<uint32_t>(p + 8);
-  if (version != 1)
-    fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads version 1: upgrade fastsr or convert the model again");
+  if (version != 1 && version != 2)
+    fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads versions 1 and 2: upgrade fastsr or convert the model again");
   const uint64_t total = load<uint64_t>(p + 16), at = load<uint64_t>(p + 32), size = load<uint64_t>(p + 40), data_at = load<uint64_t>(p + 48),
                  data_size = load<uint64_t>(p + 56);
   if (total != bytes)
@@ -424,7 +426,7 @@ Program read_fsr(const void* data, size_t bytes, bool verify) {
     out.value = static_cast<int>(v);
     program.outputs.push_back(std::move(out));
   }
-  for (int n = in.count("steps", 0, 65536, 28); n > 0; --n) program.steps.push_back(read_step(in, program, ready));
+  for (int n = in.count("steps", 0, 65536, 28); n > 0; --n) program.steps.push_back(read_step(in, program, version, ready));
   if (in.left()) damaged("bytes are left over after the last step");
   for (size_t v = 0; v < ready.size(); ++v)
     if (!ready[v]) fail("value '" + program.values[v].name + "' is computed by nothing");

@@ -13,7 +13,7 @@ struct Ring {
   ptrdiff_t stride = 0;  // channel to channel
   ptrdiff_t row = 0;     // row to row
   int rows = 1, origin = 0, channels = 0;  // origin: column of a channel's first element
-  int lines = 0;                           // of a row: channels, or pairs of them
+  int lines = 0;                           // of a row: channels, or pairs or fours of them
   int before = 0, end = 0, gap = 0;        // zero margins: elements before the first channel, and from column `end` on to the next channel
 };
 

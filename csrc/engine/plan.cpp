@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "engine/elements.h"
+#include "engine/int8.h"
 #include "engine/phases.h"
 #include "targets/fast.h"
 
@@ -200,6 +201,7 @@ double StepPlan::cost_per_pixel() const {
     case Algorithm::kWinograd16x6: return flops_per_pixel * (0.1 + 2.5 * transforms);
     case Algorithm::kConv16: return flops_per_pixel * 0.5;
     case Algorithm::kConv16Rows: return flops_per_pixel * 0.4;
+    case Algorithm::kConv8: return flops_per_pixel * 0.25;
     default: return flops_per_pixel;
   }
 }
@@ -209,7 +211,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd6x6", " winograd16", " winograd16x6", " conv16", " conv16rows"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd6x6", " winograd16", " winograd16x6", " conv16", " conv16rows", " conv8"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -218,11 +220,12 @@ std::string StepPlan::kernel(const Step& step) const {
     if (residual >= 0 && residual_first) s += " +residual";
     s += acts[static_cast<int>(act)];
     if (residual >= 0 && !residual_first) s += " +residual";
+    if (quantize) s += " +quantize";
   }
   if (!before.empty()) s += ", " + std::to_string(before.size()) + " row passes";
   if (block > 1) s += ", shuffle " + std::to_string(block);
   if (!after.empty()) s += ", " + std::to_string(after.size()) + " row passes";
-  if (element != Element::kFloat) s += element == Element::kHalf ? ", half floats" : ", pairs";
+  if (element != Element::kFloat) s += element == Element::kHalf ? ", half floats" : element == Element::kPairs ? ", pairs" : ", bytes";
   return s;
 }
 
@@ -261,7 +264,8 @@ void pack_fast(const Plan& plan, size_t i, float* packed, const float* w, InputR
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges) {
   auto plan = std::make_unique<Plan>();
   plan->kernels = kernels;
-  if (!ranges.empty()) plan->fast = fast_kernels(*kernels);
+  const bool int8 = options.precision == Precision::kInt8;
+  if (!ranges.empty() || int8) plan->fast = fast_kernels(*kernels);
   plan->program = std::move(program);
   const Program& p = plan->program;
   plan->steps.resize(p.steps.size());
@@ -269,7 +273,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
   // Steps that share a weight tensor, grouping and algorithm share the packed weights, unless these depend on the step's inputs.
   const auto key = [&](size_t i) {
     const StepPlan& s = plan->steps[i];
-    return std::make_tuple(p.steps[i].weight, p.steps[i].conv.group, s.algorithm, is_fast(s.algorithm) ? i : 0);
+    return std::make_tuple(p.steps[i].weight, p.steps[i].conv.group, s.algorithm, is_fast(s.algorithm) || s.algorithm == Algorithm::kConv8 ? i : 0);
   };
   struct Place {
     size_t at;
@@ -277,6 +281,8 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
   };
   std::map<std::tuple<int, int, Algorithm, size_t>, Place> places;
   size_t total = 0;
+  std::vector<char> integers(p.steps.size(), 0);
+  if (int8) integers = integer_convs(p, value_levels(p));
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
     StepPlan& s = plan->steps[i];
@@ -294,9 +300,15 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     const Tensor& w = p.tensors[static_cast<size_t>(step.weight)];
     s.n_taps = step.conv.kh * step.conv.kw;
     s.cin = w.dims[1], s.cout = w.dims[0] / step.conv.group;
-    const bool fast = plan->fast && ranges[i].seen > 0;
-    set_algorithm(s, fast ? ranges[i].algorithm : choose_algorithm(step, s.cin, s.cout, options));
+    const bool fast = plan->fast && !ranges.empty() && ranges[i].seen > 0;
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
+    if (integers[i] && plan->fast && s.flops_per_pixel * step.conv.group < kMostConv8Bytes) {
+      set_algorithm(s, Algorithm::kConv8);
+      fuse_finish8(s, step.channels);
+      continue;
+    }
+    // Sums of integers are exact in floats too, up to 2^24, but not with Winograd's algorithms.
+    if (!integers[i]) set_algorithm(s, fast ? ranges[i].algorithm : choose_algorithm(step, s.cin, s.cout, options));
     fuse(s, p, step.channels);
   }
   if (!options.algorithm) spare_memory(*plan);
@@ -306,11 +318,12 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     StepPlan& s = plan->steps[i];
     if (step.kind != Kind::kConv) continue;
     if (reads_pairs(s.algorithm) && !pairs[static_cast<size_t>(step.in[0])]) set_algorithm(s, choose_algorithm(step, s.cin, s.cout, options));
-    if (options.groups > 1 && tile16(fast_algorithm(step, s, options))) set_algorithm(s, Algorithm::kWinograd2d);
+    if (options.groups > 1 && !integers[i] && tile16(fast_algorithm(step, s, options))) set_algorithm(s, Algorithm::kWinograd2d);
     if (s.algorithm == Algorithm::kWinograd2d) s.row_group = s.col_group = std::lcm(s.row_group, options.groups);
-    s.packed_group = (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;
+    const bool conv8 = s.algorithm == Algorithm::kConv8;
+    s.packed_group = conv8 ? conv8_bytes(*plan, i) / sizeof(float) : (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;
     const bool first = places.emplace(key(i), Place{total, false}).second;
-    if (first) total += s.packed_group * static_cast<size_t>(step.conv.group);
+    if (first) total += s.packed_group * static_cast<size_t>(conv8 ? 1 : step.conv.group);
   }
   choose_elements(*plan, ranges);
   set_phases(*plan);
@@ -327,6 +340,10 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     place.packed = true;
     const float* w = p.tensors[static_cast<size_t>(step.weight)].data.data();
     const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
+    if (s.algorithm == Algorithm::kConv8) {
+      pack_conv8(*plan, i, plan->weights.get() + place.at);
+      continue;
+    }
     if (is_fast(s.algorithm)) {
       pack_fast(*plan, i, plan->weights.get() + place.at, w, ranges[i]);
       continue;

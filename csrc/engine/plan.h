@@ -37,17 +37,19 @@ struct RowOp {
 };
 
 // How a convolution is computed. kWinograd2d and kWinograd6x6: the kernel winograd2d with tiles of 4x4 and 6x6.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6, kConv16, kConv16Rows };
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6, kConv16, kConv16Rows, kConv8 };
 
 // Whether it computes in 16-bit integers.
-inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16; }
+inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16 && a <= Algorithm::kConv16Rows; }
 // The edge of the tiles of winograd16; 0: it is none.
 inline int tile16(Algorithm a) { return a == Algorithm::kWinograd16 ? 4 : a == Algorithm::kWinograd16x6 ? 6 : 0; }
 // Whether it reads pairs and nothing else.
-inline bool reads_pairs(Algorithm a) { return a >= Algorithm::kConv16; }
+inline bool reads_pairs(Algorithm a) { return a == Algorithm::kConv16 || a == Algorithm::kConv16Rows; }
 
-// What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats or pairs of integers between the steps (kernels/fast.h).
-enum class Precision : int { kF32, kFast };
+// What is computed in: 32-bit floats, or where it is faster 16-bit integers with half floats or pairs of integers between the steps (kernels/fast.h), or
+// in the integers that a quantised network consists of (int8.h).
+// kAuto: these where the network is quantised, else floats.
+enum class Precision : int { kF32, kFast, kInt8, kAuto };
 
 // What a convolution's inputs were like when the network saw calibration pictures: of winograd16 as Winograd16Range has it, of the others the numbers
 // themselves, by channel. Nothing was seen: it stays in floats.
@@ -84,6 +86,10 @@ struct StepPlan {
   std::vector<float> slope;
   int residual = -1;
   bool residual_first = false;
+  // kConv8: Finish8 (kernels/int8.h) with act, a, b and slope.
+  std::vector<float> scale, shift;
+  bool quantize = false;
+  float low = 0, high = 0, times = 1;
   double flops_per_pixel = 0;  // of the result, as a direct convolution counts them
 
   int group(int axis) const { return axis == 0 ? row_group : col_group; }
@@ -109,6 +115,7 @@ struct Plan {
   std::vector<StepPlan> steps;        // one per program step
   std::vector<Element> elements;      // of each value's rows
   std::vector<Pairs> pairs;           // of each value that is kept so
+  std::vector<float> least;           // of each value that conv8 reads, the smallest number that it can hold
   AlignedFloats weights;
   size_t weight_bytes = 0;
 };

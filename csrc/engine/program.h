@@ -8,7 +8,8 @@ namespace fastsr {
 
 enum class Kind : int { kConv = 1, kPointwise, kConcat, kResize, kPad, kDepthToSpace, kSpaceToDepth };
 
-constexpr int kCodePRelu = 3, kCodeAdd = 14, kCodeLastScalar = 21, kCodeDepthToSpace = 22;
+constexpr int kCodeRelu = 1, kCodePRelu = 3, kCodeAdd = 14, kCodeLastScalar = 21, kCodeDepthToSpace = 22, kCodeQuantize = 23;
+constexpr int kMostLevel = 1 << 20;  // magnitude of a Quantize's bounds
 
 struct Tensor {
   std::vector<int> dims;

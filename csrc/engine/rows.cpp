@@ -116,18 +116,18 @@ void TileRunner::act(const Action& action, Share share, int unit) {
 }
 
 template <class T>
-void TileRunner::clear_margins(int v, int y, bool left, bool right) {
+void TileRunner::clear_margins(int v, int y, bool left, bool right, T zero) {
   const Ring& r = ring(v);
   if (left) {
     // Of the first channel. Of a value that lies behind another this is the other's right margin, of which the end is enough; other threads may be
     // reading it, but then it is zero already.
     const int n = std::min(r.before, r.gap);
     T* const before = element<T>(v, y, r.origin) - n;
-    if (std::any_of(before, before + n, [](T e) { return e != 0; })) std::fill_n(before, n, T{0});
-    for (int c = 0; r.origin < 0 && c < r.lines; ++c) std::fill_n(element<T>(v, y, r.origin) + c * r.stride, -r.origin, T{0});
+    if (std::any_of(before, before + n, [zero](T e) { return e != zero; })) std::fill_n(before, n, zero);
+    for (int c = 0; r.origin < 0 && c < r.lines; ++c) std::fill_n(element<T>(v, y, r.origin) + c * r.stride, -r.origin, zero);
   }
   T* const behind = element<T>(v, y, r.end);
-  for (int c = 0; right && c < r.lines; ++c) std::fill_n(behind + c * r.stride, r.gap, T{0});
+  for (int c = 0; right && c < r.lines; ++c) std::fill_n(behind + c * r.stride, r.gap, zero);
 }
 
 // Zeroes the margins of a row just made, which kernels may have overwritten. left, right: whether these ends of the row were made.
@@ -137,16 +137,26 @@ void TileRunner::close_row(int v, int y, bool left, bool right) {
     case Element::kFloat: return clear_margins<float>(v, y, left, right);
     case Element::kHalf: return clear_margins<uint16_t>(v, y, left, right);
     case Element::kPairs: return clear_margins<uint32_t>(v, y, left, right);
+    case Element::kBytes: return clear_margins<uint32_t>(v, y, left, right, static_cast<uint32_t>(-net_.plan.least[idx(v)]) * 0x01010101u);
   }
 }
 
-// Stores float rows of channels first .. first + channels - 1 into row y of a value of half floats or pairs. first: even.
+// Stores float rows of channels first .. first + channels - 1 into row y of a value of half floats, pairs or bytes. first: a multiple of 2, or of 4.
 void TileRunner::keep(int v, int y, Span cols, const float* src, ptrdiff_t stride, int first, int channels) {
   const FastKernels& fast = *net_.plan.fast;
   const ptrdiff_t to_stride = ring(v).stride;
   if (half(v)) {
     auto* const to = element<uint16_t>(v, y, cols.lo) + first * to_stride;
     for (int c = 0; c < channels; ++c) fast.float_to_half(to + c * to_stride, src + c * stride, cols.size());
+    return;
+  }
+  if (ring(v).element == Element::kBytes) {
+    auto* to = element<uint32_t>(v, y, cols.lo) + first / 4 * to_stride;
+    for (int c = 0; c < channels; c += 4, to += to_stride) {
+      const float* four[4];
+      for (int j = 0; j < 4; ++j) four[j] = c + j < channels ? src + (c + j) * stride : nullptr;
+      fast.int8.float_to_bytes(to, four, cols.size(), net_.plan.least[idx(v)]);
+    }
     return;
   }
   const Pairs& pairs = net_.plan.pairs[idx(v)];
@@ -159,8 +169,13 @@ void TileRunner::keep(int v, int y, Span cols, const float* src, ptrdiff_t strid
 }
 
 const float* TileRunner::floats(int v, int y, Span cols, int c) {
-  if (!half(v)) return at(v, y, cols.lo) + c * ring(v).stride;
+  const bool bytes = ring(v).element == Element::kBytes;
+  if (!half(v) && !bytes) return at(v, y, cols.lo) + c * ring(v).stride;
   line_.resize(idx(cols.size()) + kOverWrite);
+  if (bytes) {
+    net_.plan.fast->int8.bytes_to_float(line_.data(), element<uint32_t>(v, y, cols.lo) + c / 4 * ring(v).stride, c % 4, cols.size(), net_.plan.least[idx(v)]);
+    return line_.data();
+  }
   net_.plan.fast->half_to_float(line_.data(), element<uint16_t>(v, y, cols.lo) + c * ring(v).stride, cols.size());
   return line_.data();
 }
@@ -206,7 +221,9 @@ void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) 
     results_[idx(i)] = in_place ? row(step.out, y - above + i, cols.lo) : scratch;
     if (!in_place) scratch += stride * step.channels;
   }
-  if (reads_pairs(plan.algorithm)) {
+  if (plan.algorithm == Algorithm::kConv8) {
+    conv8(s, y, results_[0], stride, cols, scratch);
+  } else if (reads_pairs(plan.algorithm)) {
     conv16(s, y, n, results_.data() + above, stride, cols, scratch);
   } else if (plan.algorithm != Algorithm::kDirect) {
     winograd(s, y - above, above + n, results_.data(), in_place ? out.element : Element::kFloat, stride, cols, scratch);
@@ -251,7 +268,7 @@ void TileRunner::shuffle(size_t s, int y, const float* result, ptrdiff_t stride,
   const int block = plan.block, channels = step.channels / (block * block);
   const Span out_cols{cols.lo * block, cols.hi * block};
   const bool floats = out.element == Element::kFloat;
-  const int at_once = floats ? channels : 2;
+  const int at_once = floats ? channels : out.element == Element::kBytes ? 4 : 2;
   const ptrdiff_t out_stride = floats ? out.stride : row_stride(out_cols.size());
   const float* src[kMaxBlock];
   for (int by = 0; by < block; ++by) {

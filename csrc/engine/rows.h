@@ -67,7 +67,7 @@ class TileRunner {
   void keep(int v, int y, Span cols, const float* src, ptrdiff_t stride, int first, int channels);
   void close_row(int v, int y, bool left = true, bool right = true);
   template <class T>
-  void clear_margins(int v, int y, bool left, bool right);
+  void clear_margins(int v, int y, bool left, bool right, T zero = 0);
   // Columns cols of channel c of row y of value v as floats, in place or in line_.
   const float* floats(int v, int y, Span cols, int c);
   double make_part(size_t s, int from, int to, int part, int parts);
@@ -75,6 +75,8 @@ class TileRunner {
   void concat(size_t s, int y, Span cols);
   ConvCommon common(size_t s, ptrdiff_t out_stride, Span cols) const;
   void winograd(size_t s, int y, int n, void* const* dst, Element element, ptrdiff_t stride, Span cols, float* scratch);
+  void lines_of_bytes(int v, int iy, int first, int n, uint32_t* to, ptrdiff_t stride);
+  void conv8(size_t s, int y, void* dst, ptrdiff_t stride, Span cols, float* scratch);
   void conv16(size_t s, int y, int n, void* const* dst, ptrdiff_t stride, Span cols, float* scratch);
   void measure(size_t s, int y, Span cols);
   void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right, float* scratch);

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "engine/calibrate.h"
 #include "engine/fsr_reader.h"
+#include "engine/int8.h"
 #include "engine/job.h"
 #include "targets/cpu.h"
 
@@ -54,7 +55,11 @@ float* Workspace::room(size_t n, bool generous) {
 Model::Model(const void* fsr, size_t bytes, const PlanOptions& options, const Kernels* chosen, bool verify) {
   Program program = read_fsr(fsr, bytes, verify);
   if (!chosen) chosen = &kernels();
-  plan_ = options.precision == Precision::kFast ? make_fast_plan(program, chosen, options) : make_plan(std::move(program), chosen, options);
+  PlanOptions how = options;
+  if (how.precision == Precision::kAuto) how.precision = is_quantised(program) ? Precision::kInt8 : Precision::kF32;
+  if (how.precision == Precision::kInt8 && !is_quantised(program))
+    throw Error(ErrorKind::kModel, "this model is not quantised to 8 bits, so the precision int8 has no integers to compute with: use the precision fast or f32");
+  plan_ = how.precision == Precision::kFast ? make_fast_plan(program, chosen, how) : make_plan(std::move(program), chosen, how);
 }
 Model::~Model() = default;
 

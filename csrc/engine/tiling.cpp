@@ -221,7 +221,8 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
   const auto c = static_cast<size_t>(net.channels(st.in[0]));
   size_t floats = 0;
   if (!sp.in_place) floats = rows * static_cast<size_t>(st.channels) * static_cast<size_t>(row_stride(width));
-  if (sp.block > 1 && net.plan.elements[idx(st.out)] == Element::kPairs) floats += 2 * static_cast<size_t>(row_stride(width * sp.block));
+  const Element element = net.plan.elements[idx(st.out)];
+  if (sp.block > 1 && (element == Element::kPairs || element == Element::kBytes)) floats += 4 * static_cast<size_t>(row_stride(width * sp.block));
   if (sp.algorithm == Algorithm::kWinograd) floats += net.plan.kernels->winograd_scratch(sp.cin, sp.cout, st.conv.kh, width);
   if (sp.algorithm == Algorithm::kWinograd2d || sp.algorithm == Algorithm::kWinograd6x6)
     floats += net.plan.kernels->winograd2d_scratch(sp.row_group, sp.cin, sp.cout, width, strip.call_rows[s]);
@@ -229,6 +230,7 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
   if (sp.algorithm == Algorithm::kConv16) floats += net.plan.fast->conv16_scratch(sp.cin, st.conv.kh, st.conv.kw, width) / sizeof(float) + 1;
   if (sp.algorithm == Algorithm::kConv16Rows) floats += net.plan.fast->conv16_rows_scratch(sp.cin, st.conv.kh, width) / sizeof(float) + 1;
   if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(strip.values[idx(st.in[0])].cols.size()));
+  if (sp.algorithm == Algorithm::kConv8) return floats + conv8_lines(net, s, width, strip.values[idx(st.in[0])].stride).words;
   if (st.kind == Kind::kConv && st.conv.sw > 1) {
     const int phase = width + (st.conv.kw - 1) * st.conv.dw / st.conv.sw;
     floats += static_cast<size_t>(st.conv.kh) * static_cast<size_t>(st.conv.sw) * c * static_cast<size_t>(row_stride(phase));
@@ -237,6 +239,22 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
 }
 
 }  // namespace
+
+Conv8Lines conv8_lines(const Net& net, size_t s, int width, ptrdiff_t in_stride) {
+  const Step& st = net.step(s);
+  const ConvParams& p = st.conv;
+  const bool bytes = net.plan.elements[idx(st.in[0])] == Element::kBytes;
+  Conv8Lines l;
+  l.lines = (net.channels(st.in[0]) + 3) / 4;
+  l.columns = (width - 1) * p.sw + (p.kw - 1) * p.dw + 1;
+  l.strided = p.sw > 1;
+  l.source_stride = bytes ? in_stride : row_stride(l.columns);
+  l.row_words = l.lines * l.source_stride;
+  l.source_words = l.row_words * (l.strided ? 1 : p.kh);
+  l.stride = l.strided ? row_stride(width) : l.source_stride;
+  l.words = static_cast<size_t>(l.source_words) + (l.strided ? idx(p.kh) * idx(p.kw) * static_cast<size_t>(l.lines * l.stride) : 0) + kRowEnd;
+  return l;
+}
 
 Strip make_strip(const Net& net, Span base) {
   Strip strip;

@@ -31,8 +31,11 @@ struct Net {
   const Step& step(size_t s) const { return plan.program.steps[s]; }
   Size size(int v) const { return sizes[static_cast<size_t>(v)]; }
   int channels(int v) const { return plan.program.values[static_cast<size_t>(v)].channels; }
-  // Of a row of a value: its channels, or pairs of them.
-  int lines(int v) const { return plan.elements[static_cast<size_t>(v)] == Element::kPairs ? (channels(v) + 1) / 2 : channels(v); }
+  // Of a row of a value: its channels, or pairs or fours of them.
+  int lines(int v) const {
+    const Element e = plan.elements[static_cast<size_t>(v)];
+    return e == Element::kPairs ? (channels(v) + 1) / 2 : e == Element::kBytes ? (channels(v) + 3) / 4 : channels(v);
+  }
   Place place(int v) const { return places[static_cast<size_t>(v)]; }
   // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
   bool in_place(size_t s, size_t i, int channel) const;
@@ -121,6 +124,19 @@ Schedule make_schedule(const Net& net, const Band& band, int chunk);
 // Rows of its result that a step makes at a time when inputs advance by `chunk` rows: as many as go with that, but not so many that large rows take
 // much memory.
 int rows_at_a_time(const Net& net, size_t step, int chunk);
+
+// How a call of conv8 for `width` pixels reads its input. in_stride: of the ring.
+struct Conv8Lines {
+  int lines = 0;                // of four channels
+  int columns = 0;              // of the input under the kernel
+  bool strided = false;         // taps have lines of their own, made of every other or so pixel
+  ptrdiff_t source_stride = 0;  // words from line to line of a row of the input, in the ring or made of floats or zeros
+  ptrdiff_t row_words = 0;      // of such a row
+  ptrdiff_t source_words = 0;   // of all that are made at once
+  ptrdiff_t stride = 0;         // words from line to line as the kernel reads them
+  size_t words = 0;             // of scratch
+};
+Conv8Lines conv8_lines(const Net& net, size_t step, int width, ptrdiff_t in_stride);
 
 struct Tiling {
   std::vector<Band> bands;

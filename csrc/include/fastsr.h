@@ -85,8 +85,9 @@ FASTSR_API int fastsr_set_threads(int32_t n);
 /* Highest instruction set for models opened from now on: "scalar", "avx2", "avx512" or "neon"; null or "" for the best there is. */
 FASTSR_API int fastsr_set_isa(const char *name);
 
-/* What models opened from now on compute in: "f32", or "fast" for 16-bit integers in 3x3 convolutions wherever that keeps the result within 60 dB PSNR of
- * f32's; null or "" for "f32". Opening a model takes longer with "fast": the network sees a picture of the engine's first. */
+/* What models opened from now on compute in: "f32"; "fast" for 16-bit integers in 3x3 convolutions wherever that keeps the result within 60 dB PSNR of
+ * f32's; "int8" for the 8-bit integers of a quantised network, exactly (opening any other network is then FASTSR_ERROR_MODEL); null or "" for "int8" where
+ * the network is quantised and "f32" otherwise. Opening a model takes longer with "fast": the network sees a picture of the engine's first. */
 FASTSR_API int fastsr_set_precision(const char *name);
 
 #ifdef __cplusplus

@@ -9,11 +9,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "int8.h"
 #include "kernels.h"
 
 namespace fastsr {
 
-enum class Element : int32_t { kFloat, kHalf, kPairs };
+enum class Element : int32_t { kFloat, kHalf, kPairs, kBytes };  // kBytes: int8.h, only between convolutions of int8
 
 // How a value is kept as pairs: a property of the value, so that results do not depend on tiles.
 struct PairScales {
@@ -141,6 +142,8 @@ struct FastKernels {
   float (*conv16_rows_most)(const float* w, int cout, int cin, int kh, int kw, const float* limits, const double* powers);
   size_t (*conv16_rows_scratch)(int cin, int kh, int width);
   void (*conv16_rows)(const Conv16Rows& rows);
+
+  Int8Kernels int8;
 };
 
 inline const Winograd16& winograd16_of(const FastKernels& kernels, int tile) { return kernels.winograd16[tile == 6]; }

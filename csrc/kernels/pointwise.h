@@ -114,6 +114,9 @@ FASTSR_INLINE V apply1(V x, V a, V b) {
     return select(lt(x, set1(0.0f)), mul(x, a), x);
   } else if constexpr (OP == Pointwise::kClip) {
     return min(b, max(a, x));
+  } else if constexpr (OP == Pointwise::kQuantize) {
+    const V magic = set1(12582912.0f);  // 1.5 * 2^23 leaves no bits for a fraction
+    return sub(add(min(max(x, a), b), magic), magic);
   } else if constexpr (OP == Pointwise::kTanh) {
     return tanh(x);
   } else if constexpr (OP == Pointwise::kSigmoid) {
@@ -158,6 +161,7 @@ void unary(Pointwise op, float* x, int n, float a, float b) {
     case Pointwise::kLeakyRelu:
     case Pointwise::kPRelu: return unary_loop<Pointwise::kLeakyRelu>(x, n, a, b);
     case Pointwise::kClip: return unary_loop<Pointwise::kClip>(x, n, a, b);
+    case Pointwise::kQuantize: return unary_loop<Pointwise::kQuantize>(x, n, a, b);
     case Pointwise::kTanh: return unary_loop<Pointwise::kTanh>(x, n, a, b);
     case Pointwise::kSigmoid: return unary_loop<Pointwise::kSigmoid>(x, n, a, b);
     case Pointwise::kHardSigmoid: return unary_loop<Pointwise::kHardSigmoid>(x, n, a, b);

@@ -94,7 +94,7 @@ class Progress {
   std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
 };
 
-const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows"};
+const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows", "conv8"};
 
 // algorithm: for all convolutions that it can compute; "" for the fastest of each.
 PlanOptions plan_options(const std::string& precision, const std::string& algorithm) {
@@ -102,7 +102,8 @@ PlanOptions plan_options(const std::string& precision, const std::string& algori
                                       Algorithm::kConv16, Algorithm::kConv16Rows};
   PlanOptions options;
   if (precision == "fast") options.precision = Precision::kFast;
-  else if (precision != "f32") throw Error(ErrorKind::kArgument, "unknown precision '" + precision + "': use f32 or fast");
+  else if (precision == "int8") options.precision = Precision::kInt8;
+  else if (precision != "f32") throw Error(ErrorKind::kArgument, "unknown precision '" + precision + "': use f32, fast or int8");
   for (size_t i = 0; i < std::size(all); ++i)
     if (algorithm == kAlgorithms[i]) options.algorithm = &all[i];
   if (!options.algorithm && !algorithm.empty()) throw Error(ErrorKind::kArgument, "unknown algorithm '" + algorithm + "'");

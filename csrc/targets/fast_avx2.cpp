@@ -9,7 +9,7 @@
 #include "../kernels/kernels.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
-#include "../simd/avx2_int16.h"
+#include "../simd/avx2_int8.h"
 
 #include "fast_table.h"
 

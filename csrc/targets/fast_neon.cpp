@@ -9,7 +9,7 @@
 #include "../kernels/kernels.h"
 
 #if defined(__aarch64__) || defined(_M_ARM64)
-#include "../simd/neon_int16.h"
+#include "../simd/neon_int8.h"
 
 #include "fast_table.h"
 

@@ -8,7 +8,7 @@
 #include "../kernels/fast.h"
 #include "../kernels/kernels.h"
 
-#include "../simd/scalar_int16.h"
+#include "../simd/scalar_int8.h"
 
 #include "fast_table.h"
 

@@ -1,6 +1,6 @@
 """The backends: each takes the same `Program` and runs it on one kind of machine.
 
-A backend is a module with `NAME`, `unavailable() -> str | None` (None, or the reason and what to install) and
+A backend is a module with `NAME`, `PRECISIONS`, `unavailable() -> str | None` (None, or the reason and what to install) and
 `compile(program, *, precision, threads, tile) -> Executable`. Modules are imported only when they are asked for.
 """
 

@@ -19,6 +19,7 @@ except ImportError as e:
     _reason = f"the C++ extension fastsr._core cannot be imported ({e}): install a wheel, or a C++17 compiler and reinstall fastsr"
 
 NAME = "cpu"
+PRECISIONS = ("f32", "fast", "int8")
 
 
 def unavailable() -> str | None:
@@ -27,9 +28,9 @@ def unavailable() -> str | None:
 
 
 def compile(program: Program, *, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> Executable:
-    """Raises BackendError for a precision other than "f32" and "fast", ModelError for a program beyond the core's limits."""
-    if precision not in ("f32", "fast"):
-        raise BackendError(f"the cpu backend computes in f32 or fast, not '{precision}'")
+    """Raises BackendError for a precision other than `PRECISIONS`, ModelError for a program beyond the core's limits, or not quantised for int8."""
+    if precision not in PRECISIONS:
+        raise BackendError(f"the cpu backend computes in {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not '{precision}'")
     return Cpu(program, precision, threads, tile)
 
 
@@ -41,6 +42,7 @@ class Cpu(Executable):
     def __init__(self, program: Program, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> None:
         self.program = program
         self._threads = threads
+        self._precision = ", int8" if precision == "int8" else ""
         self._model = _core.Model(fsr.dumps(program, checksum=False), threads=threads or 0, tile=tile or 0, verify=False, precision=precision)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
@@ -64,4 +66,4 @@ class Cpu(Executable):
 
     def describe(self) -> str:
         """Backend, instruction set, threads and tiles."""
-        return f"{NAME}: {self._model.describe(self._threads or get_num_threads())}"
+        return f"{NAME}: {self._model.describe(self._threads or get_num_threads())}{self._precision}"

@@ -15,10 +15,12 @@ import numpy as np
 from .. import knobs, ops
 from ..errors import BackendError
 from ..graph import Node
+from ..levels import check_quantised, integer_convs
 from ..program import AUTO_PAD, D2S_MODE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step
 from . import Executable, Progress
 
 NAME = "reference"
+PRECISIONS = ("f32", "int8")
 
 
 def unavailable() -> str | None:
@@ -27,10 +29,12 @@ def unavailable() -> str | None:
 
 
 def compile(program: Program, *, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> Executable:
-    """Threads and tile have no effect here. Raises BackendError for a precision other than "f32"."""
-    if precision != "f32":
-        raise BackendError(f"the reference backend computes in f32 only, not '{precision}'")
-    return Reference(program)
+    """Threads and tile have no effect here. Raises BackendError for a precision other than `PRECISIONS`, ModelError for int8 without integers."""
+    if precision not in PRECISIONS:
+        raise BackendError(f"the reference backend computes in {' or '.join(PRECISIONS)}, not '{precision}'")
+    if precision == "int8":
+        check_quantised(program)
+    return Reference(program, precision)
 
 
 class Reference(Executable):
@@ -38,26 +42,39 @@ class Reference(Executable):
 
     backend = NAME
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, precision: str = "f32") -> None:
         self.program = program
+        self._integers = precision == "int8"
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`."""
-        return run_program(self.program, inputs, outputs, progress)
+        return run_program(self.program, inputs, outputs, progress, integers=self._integers)
 
 
 def run_program(
-    program: Program, inputs: Sequence[np.ndarray], outputs: Sequence[int] = (0,), progress: Progress | None = None, dtype: Any = np.float32
+    program: Program,
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[int] = (0,),
+    progress: Progress | None = None,
+    dtype: Any = np.float32,
+    integers: bool = False,
 ) -> list[np.ndarray]:
-    """Run the program on (N, C, H, W) arrays; returns arrays of `dtype`, one per requested output index."""
+    """Run the program on (N, C, H, W) arrays; returns arrays of `dtype`, one per requested output index.
+
+    integers: the sums of integer convolutions (docs/fsr.md) are exact before they become `dtype`.
+    """
     sizes = program.value_sizes(*inputs[0].shape[2:])
     values: dict[int, np.ndarray] = {v: np.asarray(x, dtype) for v, x in zip(program.inputs, inputs, strict=True)}
     timed = knobs.debug_level() >= 2
+    exact = integer_convs(program) if integers else [False] * len(program.steps)
     for done, step in enumerate(program.steps):
         if progress:
             progress(done, len(program.steps))
         start = time.perf_counter()
-        x = _kind(step, [values[i] for i in step.inputs], dtype)
+        if exact[done]:
+            x = _kind(step, [values[i].astype(np.float64) for i in step.inputs], np.float64).astype(dtype)  # whole numbers: exact
+        else:
+            x = _kind(step, [values[i] for i in step.inputs], dtype)
         flops = 0 if step.weight is None else 2 * step.weight.size * (x.size // x.shape[1])
         for e in step.epilogue:
             x = _epilogue(e, x, values, dtype)
@@ -130,6 +147,8 @@ def _epilogue(e: Epilogue, x: np.ndarray, values: dict[int, np.ndarray], dtype: 
         return ops.OPS[e.op](_node(e.op), x, operand)
     if e.op in ("RSub", "RDiv"):
         return ops.OPS[e.op[1:]](_node(e.op), operand, x)
+    if e.op == "Quantize":
+        return np.fmin(np.fmax(np.rint(x), a), b) + dtype(0)  # no -0
     if e.op == "Clip":
         return ops.Clip(_node("Clip"), x, a, b)
     if e.op == "Silu":

@@ -44,6 +44,9 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], in
     return parser
 
 
+PRECISIONS = "f32; fast: 16-bit integers where they keep 60 dB to f32; int8: quantised models, which it is the default for (else f32)"
+
+
 def add_engine_options(
     parser: argparse.ArgumentParser, threads: Callable[[str], Any] | None = None, metavar: str = "N", meaning: str = "threads (default: all cores)"
 ) -> None:
@@ -51,7 +54,7 @@ def add_engine_options(
     group = parser.add_argument_group("engine")
     what = "what computes; 'fastsr backends' lists them (default: the fastest here)"
     group.add_argument("--backend", choices=knobs.BACKEND.choices, default="auto", help=what)
-    group.add_argument("--precision", choices=knobs.PRECISION.choices, help="f32 (default), or fast: 16-bit integers where they keep 60 dB to f32")
+    group.add_argument("--precision", choices=knobs.PRECISION.choices, help=PRECISIONS)
     group.add_argument("-j", "--threads", type=threads or positive, metavar=metavar, help=meaning)
     group.add_argument("-t", "--tile", type=natural, metavar="N", help="tile edge in input pixels, 0 for automatic; the result does not depend on it")
 

@@ -1,4 +1,4 @@
-"""`fastsr convert`: any model that fastsr reads into .fsr, the portable file that the C++ core reads by itself."""
+"""`fastsr convert`: any model that fastsr reads into .fsr, the portable file that the C++ core reads by itself, or into .onnx for other runtimes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from .common import UsageError, add_command, binary, check_model_name, label_of,
 EXAMPLES = """\
   fastsr convert ESPCN_x2.pb espcn_x2.fsr
   fastsr convert bicubic bicubic_x3.fsr -s 3
+  fastsr convert espcn_x2.fsr espcn_x2.onnx
 """
 
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
-    p = add_command(commands, "convert", run, "write a model as .fsr, which loads fastest and needs no protobuf", EXAMPLES)
-    p.add_argument("model", metavar="IN", help="model file (.pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
-    p.add_argument("output", metavar="OUT.fsr", help="file to write")
+    purpose = "write a model as .fsr, which loads fastest and needs no protobuf, or as .onnx for other runtimes"
+    p = add_command(commands, "convert", run, purpose, EXAMPLES)
+    p.add_argument("model", metavar="IN", help="model file (.pb, .onnx, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("output", metavar="OUT", help="file to write: .fsr or .onnx")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, lower, write. The file appears whole or not at all."""
-    from .. import fsr
-    from ..model import load_program
+    from ..model import load_program, save_program
 
     out = Path(args.output)
-    if out.suffix.lower() != ".fsr":
-        raise UsageError(f"the output's name must end in .fsr, got '{args.output}'")
+    if out.suffix.lower() not in (".fsr", ".onnx"):
+        raise UsageError(f"the output's name must end in .fsr or .onnx, got '{args.output}'")
     check_model_name(args.model)
     program = load_program(args.model, args.scale)
-    fsr.save(program, out)
+    save_program(program, out)
     print(f"{label_of(args.model)} -> {out}  {len(program.steps)} steps, {binary(out.stat().st_size)}")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import knobs
 from ..errors import ModelError
+from ..levels import check_quantised, integer_convs, is_quantised
 from ..program import Program, Step
 from .common import add_command, binary, check_model_name, label_of, load_graph, positive, size, table, thousands
 
@@ -27,7 +28,7 @@ TILE = 256
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     p = add_command(commands, "info", run, "show what is in a model: layers, parameters, receptive field, arithmetic, memory", EXAMPLES)
-    p.add_argument("model", metavar="MODEL", help="model file (.pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
     p.add_argument("--size", type=size, default=(1080, 1920), metavar="WxH", help="picture for memory and arithmetic (default 1920x1080)")
     p.add_argument("--precision", choices=knobs.PRECISION.choices, help="of the engine whose memory is shown (default all)")
@@ -49,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     facts = describe(program, args.size)
     chosen = args.precision or knobs.PRECISION.read()
-    engines = [_engine(program, args.size, precision) for precision in ([chosen] if chosen else knobs.PRECISION.choices)]
+    if chosen == "int8":
+        check_quantised(program)
+    first = ["int8"] if is_quantised(program) else []
+    engines = [_engine(program, args.size, precision) for precision in ([chosen] if chosen else [*first, "f32", "fast"])]
     facts["memory"]["engine"], facts["memory"]["engines"] = engines[0], [e for e in engines if e]
     facts["model"] = label_of(args.model)
     if args.json:
@@ -89,7 +93,9 @@ def describe(program: Program, picture: tuple[int, int] = (1080, 1920)) -> dict[
     outputs = [
         {"name": name, "channels": program.values[v].channels, "scale": str(program.scale(k))} for k, (name, v) in enumerate(program.outputs)
     ]
+    quantised = sum(integer_convs(program)) if is_quantised(program) else 0
     return {
+        "quantised": {"integer_convolutions": quantised, "convolutions": sum(s.kind == "Conv" for s in program.steps)},
         "inputs": [{"name": program.values[v].name, "channels": program.values[v].channels} for v in program.inputs],
         "outputs": outputs,
         "feed": asdict(program.feed),
@@ -236,6 +242,7 @@ def as_text(facts: dict[str, Any]) -> str:
             ]
         )
     totals, memory, feed = facts["totals"], facts["memory"], facts["feed"]
+    quantised, convolutions = facts["quantised"].values()
     inputs = ", ".join(f"{i['name']} ({i['channels']} channel{'s' if i['channels'] > 1 else ''})" for i in facts["inputs"])
     outputs = ", ".join(f"{o['name']} x{o['scale']} ({o['channels']})" for o in facts["outputs"])
     fed = f"{feed['colour']}, 0..{feed['range']:g}" + (f", mean {tuple(feed['mean'])}" if feed["mean"] else "")
@@ -248,6 +255,7 @@ def as_text(facts: dict[str, Any]) -> str:
         f"  inputs: {inputs}",
         f"  outputs: {outputs}",
         f"  fed with: {fed}",
+        *([f"  quantised: {quantised} of {convolutions} convolutions in 8-bit integers"] if quantised else []),
         "",
         table(rows, left=3),
         "",

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Feed, Graph
+from ..onnx_file import onnx_bytes
 from .machine import package_version
-from .onnx_file import onnx_bytes
 
 Run = Callable[[np.ndarray], np.ndarray]
 

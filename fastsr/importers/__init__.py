@@ -14,13 +14,13 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import tensorflow
+from . import onnx, tensorflow
 
-FORMATS: tuple[ModuleType, ...] = (tensorflow,)
+FORMATS: tuple[ModuleType, ...] = (tensorflow, onnx)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
-READS = "fastsr reads TensorFlow frozen graphs (.pb) and .fsr"
+READS = "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx) and .fsr"
 
 
 def load_graph(path: str | os.PathLike[str]) -> Graph:
@@ -39,7 +39,7 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
     if not path.is_file():
         raise ModelError(f"'{path}': a model must be an ordinary file")
     if path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"'{path}': larger than 2 GiB, which no frozen graph is; {READS}")
+        raise ModelError(f"'{path}': larger than 2 GiB, which no frozen graph or ONNX file is; {READS}")
     with open(path, "rb") as f:
         head = f.read(HEAD_BYTES)
     for reader in FORMATS:
@@ -83,6 +83,8 @@ def looks_like(head: bytes) -> str:
             return what
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model (.tflite)"
+    if head[4:8] == b"ORTM":
+        return "a model in ONNX Runtime's own format (.ort): give the .onnx file that it was made from"
     if re.match(rb"\x80[\x02-\x05]", head):
         return "a Python pickle (an old PyTorch .pth)"
     if re.match(rb"[\s\S]{7}\x00\s*\{", head):
@@ -96,8 +98,6 @@ def looks_like(head: bytes) -> str:
         return "a Caffe .prototxt"
     if re.match(rb"\x08\x01\x12", head) and (b"serve" in head or b"MetaGraph" in head or b"\x0a" in head[3:10]):
         return "a TensorFlow SavedModel (saved_model.pb): its weights lie in other files, freeze it to one .pb first"
-    if re.match(rb"\x08[\x01-\x14](\x12|\x1a|\x22|\x28|\x32|\x3a|\x42)", head):
-        return "an ONNX model (.onnx)"
     if not head.strip(b"\x00"):
         return "a file of zeros: the download was not finished"
     return ""

@@ -17,10 +17,12 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Graph, Input
 from . import tensorflow_conv, tensorflow_ops, tensorflow_rearrange, tensorflow_shapes
+from .context import guarded, running_order
 from .tensorflow_context import Context, TfNode
 from .tensorflow_feed import guess_feed, leave_out_enlarged_inputs
 from .tensorflow_schema import FLOAT_TYPES, parse_graph, tensor_array, tensor_shape, type_name
-from .tensorflow_values import Array, Picture, Value, symbol
+from .tensorflow_values import Picture, Value
+from .values import Array, symbol
 
 NAME = "TensorFlow frozen graph"
 SUFFIXES = (".pb",)
@@ -69,7 +71,7 @@ def loads(data: bytes) -> Graph:
     nodes = read_nodes(parse_graph(data))
     ctx = Context(nodes, budget=8 * len(data) + (64 << 20))
     sinks = find_sinks(nodes)
-    order = running_order(nodes, sinks)
+    order = running_order({n.name: [s for s, _ in n.inputs] for n in nodes.values()}, sinks, lambda name: nodes[name].op)
     for name in order:
         op = nodes[name].op
         if op not in PICTURE_OPS and op not in tensorflow_shapes.OPS and op not in PLACEHOLDERS:
@@ -128,32 +130,6 @@ def find_sinks(nodes: dict[str, TfNode]) -> list[str]:
         raise ModelError("the graph has no output node: damaged, cyclic, or without a network")
     default = next((s for s in ("NCHW_output", "Identity") if s in sinks), sinks[-1])
     return [default, *(s for s in sinks if s != default)]
-
-
-def running_order(nodes: dict[str, TfNode], sinks: list[str]) -> list[str]:
-    """Names of all nodes that the sinks need, each after the nodes it reads. Raises ModelError on a cycle."""
-    order: list[str] = []
-    state: dict[str, int] = {}
-    for sink in sinks:
-        stack = [(sink, 0)]
-        while stack:
-            name, k = stack.pop()
-            if k == 0:
-                if state.get(name) == 2:
-                    continue
-                state[name] = 1
-            inputs = nodes[name].inputs
-            if k < len(inputs):
-                stack.append((name, k + 1))
-                source = inputs[k][0]
-                if state.get(source) == 1:
-                    raise ModelError(f"node '{source}' ({nodes[source].op}) depends on itself: loops cannot be run, export the graph for inference")
-                if source not in state:
-                    stack.append((source, 0))
-            else:
-                state[name] = 2
-                order.append(name)
-    return order
 
 
 # ---- evaluation --------------------------------------------------------------------------------------------------------------------------------
@@ -220,16 +196,6 @@ def note_channels(ctx: Context, name: str) -> None:
     for v in value if isinstance(value, list) else [value]:
         if isinstance(v, Picture):
             ctx.channels[v.name] = v.channels
-
-
-def guarded(ctx: Context, node: TfNode, function: Any) -> Any:
-    """`function(ctx, node)` with the node named in every error, and nothing but ModelError coming out."""
-    try:
-        return function(ctx, node)
-    except ModelError as e:
-        raise ModelError(f"node '{node.name}' ({node.op}): {e}") from e.__cause__
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as e:
-        raise ModelError(f"node '{node.name}' ({node.op}) has inputs or attributes that do not fit: damaged file, or not supported ({e})") from e
 
 
 # ---- inputs ------------------------------------------------------------------------------------------------------------------------------------

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ..errors import ModelError
-from ..graph import Graph, Node
-from .tensorflow_values import Array, Dim, Picture, Value
+from .context import BaseContext
+from .tensorflow_values import Picture, Value
+from .values import Dim
 
 
 @dataclass
@@ -85,32 +83,17 @@ class TfNode:
         return None
 
 
-def register(table: dict[str, Any], *names: str) -> Callable[[Any], Any]:
-    """A decorator that puts a function into `table` under these operator names."""
-
-    def put(function: Any) -> Any:
-        for name in names:
-            table[name] = function
-        return function
-
-    return put
-
-
-class Context:
-    """One import. `budget`: bytes that constants and folding may take; a damaged file must not ask for more."""
+class Context(BaseContext):
+    """One import of a TensorFlow graph."""
 
     def __init__(self, nodes: dict[str, TfNode], budget: int) -> None:
+        super().__init__(budget, set(nodes))
         self.nodes = nodes
-        self.graph = Graph()
         self.values: dict[str, Value | list[Value]] = {}
-        self.budget = budget
-        self.taken = set(nodes)
         self.channels: dict[str, int] = {}
         """Channels of each value that some node's result is."""
         self.enlarged: dict[str, str] = {}
         """Inputs that must be a multiple of another input's size -> that other one."""
-        self._numbers: dict[str, int] = {}
-        self._constants: dict[tuple[Any, ...], str] = {}
 
     def relate(self, p: Any, q: Any) -> None:
         """Note that two sizes must be equal: when they come from two inputs, one of these has to be a multiple of the other."""
@@ -120,43 +103,6 @@ class Context:
                 small, large = (one, other) if p.a > q.a else (other, one)
                 self.enlarged[large] = small
 
-    def spend(self, nbytes: int) -> None:
-        """Account for memory about to be used. Raises ModelError when the file asks for absurdly much."""
-        self.budget -= int(nbytes)
-        if self.budget < 0:
-            raise ModelError("asks for far more memory than its file suggests: damaged file")
-
-    def fresh(self, stem: str) -> str:
-        """A value name that is not in use."""
-        name, k = stem, self._numbers.get(stem, 0)
-        while name in self.taken:
-            k += 1
-            name = f"{stem}_{k}"
-        self.taken.add(name)
-        self._numbers[stem] = k
-        return name
-
-    def constant(self, value: Array | np.ndarray, data: np.ndarray, form: str, stem: str = "") -> str:
-        """Store `data`, made from `value` in a way called `form`; the same constant in the same form is stored once. Returns its name."""
-        origin = value.name if isinstance(value, Array) else ""
-        key = (origin, form)
-        if origin and key in self._constants:
-            return self._constants[key]
-        free = bool(origin) and origin not in self.graph.constants
-        name = origin if free else self.fresh(f"{origin or stem}/{form}" if form else origin or stem)
-        self.spend(data.nbytes)
-        if data.dtype.kind == "f" and not np.isfinite(data).all():
-            raise ModelError(f"has a constant '{origin or stem}' with infinite or undefined (NaN) numbers: damaged file, or training failed")
-        self.graph.constants[name] = np.ascontiguousarray(data).reshape(data.shape)
-        if origin:
-            self._constants[key] = name
-        return name
-
-    def emit(self, op: str, inputs: list[str], output: str, node: TfNode, **attrs: Any) -> str:
-        """Append a node that computes `output`; returns that name."""
-        self.graph.nodes.append(Node(op, inputs, [output], attrs, node.name))
-        return output
-
     def picture(self, node: TfNode, args: list[Value], k: int = 0) -> Picture:
         """Argument k as a picture with all four axes."""
         if k >= len(args):
@@ -165,26 +111,3 @@ class Context:
         if not isinstance(value, Picture):
             raise ModelError(f"input {k} is a constant, where a picture is expected")
         return value
-
-    def array(self, node: TfNode, args: list[Value], k: int) -> Array:
-        """Argument k as numbers known now (which may hold sizes)."""
-        if k >= len(args):
-            raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
-        value = args[k]
-        if not isinstance(value, Array):
-            raise ModelError(f"input {k} is computed from the picture, where a constant is expected: fastsr cannot run this")
-        return value
-
-    def numbers(self, node: TfNode, args: list[Value], k: int) -> np.ndarray:
-        """Argument k as plain numbers."""
-        value = self.array(node, args, k)
-        if value.symbolic:
-            raise ModelError(f"input {k} depends on the size of the picture, where a constant is expected: fastsr cannot run this")
-        return value.data
-
-    def ints(self, node: TfNode, args: list[Value], k: int) -> list[int]:
-        """Argument k as a list of integers."""
-        data = self.numbers(node, args, k)
-        if data.dtype.kind not in "iu" or data.size > 64:
-            raise ModelError(f"input {k} should be a few integers: damaged file")
-        return [int(i) for i in data.reshape(-1)]

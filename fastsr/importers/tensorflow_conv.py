@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from .tensorflow_context import Context, TfNode, register
+from .context import register
+from .tensorflow_context import Context, TfNode
 from .tensorflow_ops import Handler, data_format_of, formatted, spatial
-from .tensorflow_values import Array, Blocks, Dim, Picture, Value, ceil_div
+from .tensorflow_values import Blocks, Picture, Value
+from .values import Array, Dim, ceil_div
 
 OPS: dict[str, Handler] = {}
 op = partial(register, OPS)

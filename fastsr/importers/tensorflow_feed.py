@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..graph import Feed, Graph
+from ..graph import Feed
+from .feed import divides, multiplied
 from .tensorflow_context import Context
 
 EDSR_MEAN = (103.1545782, 111.561547, 114.35629928)
@@ -51,36 +50,6 @@ def guess_feed(ctx: Context) -> Feed:
     if source.channels == 3 and source.name == "IteratorGetNext" and graph.outputs[0] == "NCHW_output":
         return Feed(colour="bgr", range=255.0, mean=EDSR_MEAN, out_range=255.0, out_mean=EDSR_MEAN)
     whole = ctx.nodes[source.name].attr_type("dtype", 1) == 4
-    in_range = 255.0 if whole or _divides(graph, source.name) else 1.0
-    out_range = 255.0 if _multiplied(graph, graph.outputs[0]) else 1.0
+    in_range = 255.0 if whole or divides(graph, source.name) else 1.0
+    out_range = 255.0 if multiplied(graph, graph.outputs[0]) else 1.0
     return Feed(colour="y" if source.channels == 1 else "rgb", range=in_range, out_range=out_range)
-
-
-def _number(graph: Graph, name: str) -> float | None:
-    constant = graph.const(name)
-    return None if constant is None or constant.size != 1 else float(constant.reshape(()))
-
-
-def _divides(graph: Graph, name: str) -> bool:
-    """True when every reader of the input divides it by 255."""
-    readers = graph.consumers().get(name, [])
-    return bool(readers) and all(
-        (n.op == "Div" and n.inputs[0] == name and _number(graph, n.inputs[1]) == 255.0)
-        or (n.op == "Mul" and any(np.isclose(_number(graph, i) or 0.0, 1 / 255, rtol=1e-6) for i in n.inputs if i != name))
-        for n in readers
-    )
-
-
-def _multiplied(graph: Graph, name: str) -> bool:
-    """True when a value is something times 255, perhaps clipped."""
-    makers = graph.producers()
-    for _ in range(8):
-        node = makers.get(name)
-        if node is None:
-            return False
-        if node.op == "Mul" and any(_number(graph, i) == 255.0 for i in node.inputs):
-            return True
-        if node.op not in ("Identity", "Clip", "Max", "Min"):
-            return False
-        name = next((i for i in node.inputs if i not in graph.constants), "")
-    return False

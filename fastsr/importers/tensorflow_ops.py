@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from .tensorflow_context import Context, TfNode, register
+from .context import register
+from .tensorflow_context import Context, TfNode
 from .tensorflow_schema import FLOAT_TYPES, type_name
-from .tensorflow_values import Array, Dim, Filled, Picture, Value, differ
+from .tensorflow_values import Picture, Value
+from .values import Array, Dim, Filled, differ
 
 Handler = Callable[[Context, TfNode, list[Value]], Any]
 OPS: dict[str, Handler] = {}

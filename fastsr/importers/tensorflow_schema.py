@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from .protobuf import message_classes, parse
 
 MESSAGES: dict[str, str] = {
     "GraphDef": "node:1:*NodeDef library:2:FunctionDefLibrary",
@@ -32,52 +33,16 @@ MESSAGES: dict[str, str] = {
 ONE_OF = ("AttrValue",)
 """Messages of which one field at a time is set."""
 
-PACKAGE = "fastsr.tensorflow"
-
 
 @functools.lru_cache(maxsize=1)
 def messages() -> dict[str, Any]:
     """Message name -> class. The first call imports protobuf and builds the classes."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="fastsr/tensorflow.proto", package=PACKAGE, syntax="proto2")
-    for message, fields in MESSAGES.items():
-        m = file.message_type.add(name=message)
-        if message in ONE_OF:
-            m.oneof_decl.add(name="value")
-        for text in fields.split():
-            name, number, kind = text.split(":")
-            repeated, kind = kind.startswith("*"), kind.lstrip("*")
-            f = m.field.add(name=name, number=int(number), label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL)
-            if message in ONE_OF:
-                f.oneof_index = 0
-            if kind in MESSAGES:
-                f.type, f.type_name = field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
-            else:
-                f.type = getattr(field, f"TYPE_{kind.upper()}")
-                if repeated and kind != "bytes":
-                    f.options.packed = True
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    descriptors = {name: pool.FindMessageTypeByName(f"{PACKAGE}.{name}") for name in MESSAGES}
-    get = getattr(message_factory, "GetMessageClass", None)
-    if get is None:
-        factory = message_factory.MessageFactory(pool)
-        get = factory.GetPrototype
-    return {name: get(d) for name, d in descriptors.items()}
+    return message_classes("tensorflow", MESSAGES, ONE_OF)
 
 
 def parse_graph(data: bytes) -> Any:
     """A GraphDef message. Raises ModelError when the bytes are not one."""
-    from google.protobuf.message import DecodeError
-
-    graph = messages()["GraphDef"]()
-    try:
-        graph.ParseFromString(data)
-    except (DecodeError, RecursionError, ValueError, TypeError, IndexError, OverflowError, MemoryError) as e:
-        raise ModelError("not a TensorFlow graph, or damaged or cut short (its protobuf structure does not parse): download it again") from e
-    return graph
+    return parse(messages()["GraphDef"], data, "TensorFlow graph")
 
 
 # ---- tensors -----------------------------------------------------------------------------------------------------------------------------------

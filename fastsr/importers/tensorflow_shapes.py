@@ -5,108 +5,33 @@ Everything is evaluated with NumPy; arrays that hold a size (`Dim`) have dtype o
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..errors import ModelError
-from .tensorflow_context import Context, TfNode, register
+from . import folding
+from .context import register
+from .folding import bounded, floored, integer, integers, plain, truncated
+from .tensorflow_context import Context, TfNode
 from .tensorflow_dequantize import dequantize
 from .tensorflow_schema import NUMPY_TYPES, type_name
-from .tensorflow_values import Array, Blocks, Dim, Filled, Repeated, Value, pack_dims, settle
+from .tensorflow_values import Blocks, Repeated, Value
+from .values import Array, Dim, Filled, pack_dims
 
 Evaluator = Callable[..., Any]
 OPS: dict[str, Evaluator] = {"Const": lambda *_: None}
 op = partial(register, OPS)
-MAX_ITEMS = 1 << 26
-OVERHEAD = 256
-"""Bytes that an array takes besides its numbers."""
 
 
 def evaluate(ctx: Context, node: TfNode, args: list[Value]) -> Any:
     """The value of a node whose inputs are known: an Array, a list of them for several outputs, or Filled."""
-    least, most = arity(OPS[node.op])
-    if not least <= len(args) <= most:
-        raise ModelError(f"has {len(args)} inputs, needs {least}: damaged file")
-    try:
-        result = OPS[node.op](ctx, node, *args)
-    except (ArithmeticError, IndexError, TypeError, ValueError) as e:
-        if isinstance(e, ModelError):
-            raise
-        raise ModelError(f"has inputs that do not fit together ({str(e)[:200]}): damaged file") from None
-    results = result if isinstance(result, list) else [result]
-    out: list[Any] = []
-    ctx.spend(OVERHEAD * len(results))
-    for r in results:
-        if isinstance(r, np.ndarray | np.generic):
-            data = settle(np.asarray(r))
-            if not np.shares_memory(data, args[0].data if args and isinstance(args[0], Array) else np.zeros(0)):
-                ctx.spend(data.nbytes)
-            r = Array(data)
-        out.append(r)
-    return out if isinstance(result, list) else out[0]
-
-
-@cache
-def arity(function: Evaluator) -> tuple[int, float]:
-    """Fewest and most values that an evaluator takes."""
-    parameters = list(inspect.signature(function).parameters.values())[2:]
-    required = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters)
-    return required, math.inf if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
-
-
-def plain(value: Value) -> np.ndarray:
-    """Numbers without sizes in them."""
-    if not isinstance(value, Array) or value.symbolic:
-        raise ModelError("reads the size of the picture where a constant is expected: fastsr cannot follow this")
-    return value.data
-
-
-def integers(value: Value, limit: int = 64) -> list[int]:
-    """A short list of integers."""
-    data = plain(value)
-    if data.dtype.kind not in "iu" or data.size > limit:
-        raise ModelError("expects a few integers as input: damaged file")
-    return [int(i) for i in data.reshape(-1)]
-
-
-def integer(value: Value) -> int:
-    """One integer."""
-    items = integers(value, 1)
-    if len(items) != 1:
-        raise ModelError("expects one integer as input: damaged file")
-    return items[0]
-
-
-def bounded(ctx: Context, *shape: Any, itemsize: int = 8) -> None:
-    """Account for an array of that shape before it is made. Raises ModelError when it is absurdly large."""
-    items = math.prod(int(n) for n in shape)
-    if items > MAX_ITEMS or any(int(n) < 0 for n in shape):
-        raise ModelError(f"makes an array of shape {[int(n) for n in shape]}: damaged file")
-    ctx.spend(items * itemsize)
+    return folding.evaluate(OPS, ctx, node, args)
 
 
 # ---- arithmetic --------------------------------------------------------------------------------------------------------------------------------
-
-
-def _truncated(a: Any, b: Any) -> Any:
-    if a.dtype == object or b.dtype == object:
-        return a // b
-    if a.dtype.kind in "iu":
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype) if np.all(b != 0) else _zero()
-    return a / b
-
-
-def _floored(a: Any, b: Any) -> Any:
-    return a // b if a.dtype == object or b.dtype == object or a.dtype.kind == "f" or np.all(b != 0) else _zero()
-
-
-def _zero() -> Any:
-    raise ModelError("divides by zero: damaged file")
 
 
 ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -115,11 +40,11 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
     "RealDiv": lambda a, b: a / b,
-    "Div": _truncated,
-    "FloorDiv": _floored,
-    "TruncateDiv": _truncated,
-    "FloorMod": lambda a, b: a % b if a.dtype == object or b.dtype == object else a - _floored(a, b) * b,
-    "Mod": lambda a, b: a - _truncated(a, b) * b,
+    "Div": truncated,
+    "FloorDiv": floored,
+    "TruncateDiv": truncated,
+    "FloorMod": lambda a, b: a % b if a.dtype == object or b.dtype == object else a - floored(a, b) * b,
+    "Mod": lambda a, b: a - truncated(a, b) * b,
     "Maximum": np.maximum,
     "Minimum": np.minimum,
     "Pow": np.power,

@@ -32,11 +32,14 @@ from . import (
     piecewise_linear,
     pixel_shuffle,
     positive_factors,
+    quantised_conv,
     remove_noops,
+    spelled_out,
 )
 from .check import check
 
 PASSES: tuple[ModuleType, ...] = (
+    quantised_conv,
     fold_constants,
     remove_noops,
     explicit_pads,
@@ -46,6 +49,7 @@ PASSES: tuple[ModuleType, ...] = (
     pixel_shuffle,
     piecewise_linear,
     gates,
+    spelled_out,
     conv_transpose,
     cancel_shuffles,
     merge_pads,
@@ -56,7 +60,9 @@ PASSES: tuple[ModuleType, ...] = (
     hoist,
     common_subexpressions,
 )
-"""In running order. Recognition comes before folding: once a factor has gone into the weights, the pattern it belonged to is gone. Folding comes
+"""In running order. Quantised weights are recognised before they are folded into floats.
+
+Recognition comes before folding: once a factor has gone into the weights, the pattern it belonged to is gone. Folding comes
 before hoisting, which would carry arithmetic away from the convolution that follows it. A second hoisting takes what follows a joined shuffle in
 front of it at once, which spares LapSRN a round."""
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from ..errors import ModelError
 from ..graph import Graph, Node
-from .pattern import infer_channels
+from .pattern import WEIGHT, infer_channels
 
-TWO = ("Conv", "ConvTranspose", "PRelu", "Pad", "Add", "Sub", "Mul", "Div", "Reshape")
-INPUTS = {**dict.fromkeys(TWO, 2), "Slice": 3, "BatchNormalization": 5}
+TWO = ("Conv", "ConvTranspose", "ConvInteger", "QuantizeLinear", "DequantizeLinear", "PRelu", "Pad", "Add", "Sub", "Mul", "Div", "Reshape")
+INPUTS = {**dict.fromkeys(TWO, 2), "Slice": 3, "BatchNormalization": 5, "QLinearConv": 8}
 """Operator -> inputs that it cannot do without; one for all others."""
 
 
@@ -21,7 +21,7 @@ def check(graph: Graph) -> None:
             raise _error(node, f"it has the inputs {node.inputs}")
         if not node.outputs or (len(node.outputs) > 1 and node.op != "Split"):
             raise _error(node, f"it has {len(node.outputs)} outputs")
-        if node.op in ("Conv", "ConvTranspose"):
+        if node.op in WEIGHT:
             _convolution(graph, node)
         elif node.op in ("DepthToSpace", "SpaceToDepth"):
             block: Any = node.attrs.get("blocksize")
@@ -37,7 +37,7 @@ def _convolution(graph: Graph, node: Node) -> None:
         value = node.attrs.get(name)
         if value is not None and (len(value) != length or not all(_whole(v) and int(v) >= least for v in value)):
             raise _error(node, f"its {name} are {list(value)}")
-    weight = graph.const(node.inputs[1])
+    weight = graph.const(node.inputs[WEIGHT[node.op]])
     if weight is None:
         return
     group = node.attrs.get("group", 1)
@@ -45,8 +45,9 @@ def _convolution(graph: Graph, node: Node) -> None:
         raise _error(node, f"its weights have shape {list(weight.shape)}; only two-dimensional convolution is known")
     if weight.size == 0 or not _whole(group) or group < 1 or weight.shape[0] % group:
         raise _error(node, f"its weights have shape {list(weight.shape)}, in {group} groups")
-    bias = graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    channels = weight.shape[0] if node.op == "Conv" else weight.shape[1] * group
+    place = {"ConvInteger": 4, "QLinearConv": 8}.get(node.op, 2)
+    bias = graph.const(node.inputs[place]) if len(node.inputs) > place and node.inputs[place] else None
+    channels = weight.shape[1] * group if node.op == "ConvTranspose" else weight.shape[0]
     if bias is not None and bias.shape != (channels,):
         raise _error(node, f"its bias has shape {list(bias.shape)} for {channels} output channels")
 
@@ -55,11 +56,11 @@ def _channels(graph: Graph) -> None:
     known = infer_channels(graph)
     for node in graph.nodes:
         c = known.get(node.inputs[0])
-        weight = graph.const(node.inputs[1]) if node.op in ("Conv", "ConvTranspose") else None
+        weight = graph.const(node.inputs[WEIGHT[node.op]]) if node.op in WEIGHT else None
         if c is None:
             continue
         if weight is not None:
-            wanted = weight.shape[1] * int(node.attrs.get("group", 1)) if node.op == "Conv" else weight.shape[0]
+            wanted = weight.shape[0] if node.op == "ConvTranspose" else weight.shape[1] * int(node.attrs.get("group", 1))
             if c != wanted:
                 raise _error(node, f"its weights {list(weight.shape)} take {wanted} channels, but its input has {c}")
         if node.op == "DepthToSpace" and c % int(node.attrs["blocksize"]) ** 2:

@@ -15,11 +15,15 @@ from ..graph import Graph, Node
 Array = np.ndarray
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish"})
-UNARY = ACTIVATIONS | {"Abs", "Neg", "Exp", "Sqrt", "Reciprocal"}
+UNARY = ACTIVATIONS | {"Abs", "Neg", "Exp", "Sqrt", "Reciprocal", "Erf", "Softplus"}
 """Element-wise operators of one picture; their other inputs are parameters."""
 
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
 """Element-wise operators of two operands."""
+
+
+WEIGHT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Convolution -> which input its weights are."""
 
 
 class Uses:
@@ -170,18 +174,18 @@ def infer_channels(graph: Graph) -> dict[str, int]:
 
 
 def _channels(graph: Graph, node: Node, c: dict[str, int]) -> int | None:
-    if node.op in ("Conv", "ConvTranspose"):
-        w = graph.const(node.inputs[1])
+    if node.op in WEIGHT:
+        w = graph.const(node.inputs[WEIGHT[node.op]])
         if w is None:
             return None
-        return int(w.shape[0]) if node.op == "Conv" else int(w.shape[1]) * int(node.attrs.get("group", 1))
+        return int(w.shape[1]) * int(node.attrs.get("group", 1)) if node.op == "ConvTranspose" else int(w.shape[0])
     if node.op in BINARY or node.op == "Sum":
         known = [_const_channels(graph.constants[i]) if i in graph.constants else c.get(i) for i in node.inputs]
         return None if None in known else max(k for k in known if k is not None)
     first = c.get(node.inputs[0]) if node.inputs else None
     if first is None or len(node.outputs) != 1:
         return None
-    if node.op in UNARY or node.op in ("Identity", "BatchNormalization", "Resize"):
+    if node.op in UNARY or node.op in ("Identity", "BatchNormalization", "Resize", "QuantizeLinear", "DequantizeLinear"):
         return first
     if node.op == "Pad":
         return first if pad_amounts(graph, node) is not None else None

@@ -31,7 +31,7 @@ static int precisions(const char *sevenths, const char *wide, const float *in, f
   fastsr_model *first = NULL, *model = NULL, *other = NULL;
   double error = 0;
   CHECK(fastsr_open_file(wide, &first) == FASTSR_OK && fastsr_run(first, 0, in, height, width, exact, NULL, NULL) == FASTSR_OK);
-  CHECK(fastsr_set_precision("f16") == FASTSR_ERROR_BACKEND && strstr(fastsr_last_error(), "use f32 or fast"));
+  CHECK(fastsr_set_precision("f16") == FASTSR_ERROR_BACKEND && strstr(fastsr_last_error(), "use f32, fast or int8"));
   CHECK(fastsr_open_file(wide, &model) == FASTSR_OK && fastsr_run(model, 0, in, height, width, fast, NULL, NULL) == FASTSR_OK);
   CHECK(memcmp(exact, fast, sizeof(float) * n) == 0);
   fastsr_close(model);
@@ -52,6 +52,26 @@ static int precisions(const char *sevenths, const char *wide, const float *in, f
   return 0;
 }
 
+/* A quantised network runs in int8 unless told; no other network can. */
+static int quantised(const char *wide, const char *quantised, const float *in, float *first, float *second) {
+  enum { H = 20, W = 26 };
+  fastsr_model *model = NULL;
+  for (int i = 0; i < 2; ++i) {
+    CHECK(fastsr_set_precision(i ? "int8" : NULL) == FASTSR_OK && fastsr_open_file(quantised, &model) == FASTSR_OK);
+    CHECK(fastsr_run(model, 0, in, H, W, i ? second : first, NULL, NULL) == FASTSR_OK);
+    fastsr_close(model);
+  }
+  CHECK(memcmp(first, second, sizeof(float) * H * W) == 0);
+  model = NULL;
+  CHECK(fastsr_open_file(wide, &model) == FASTSR_ERROR_MODEL && model == NULL && strstr(fastsr_last_error(), "not quantised"));
+  CHECK(fastsr_set_precision("f32") == FASTSR_OK && fastsr_open_file(quantised, &model) == FASTSR_OK);
+  CHECK(fastsr_run(model, 0, in, H, W, second, NULL, NULL) == FASTSR_OK);
+  for (int i = 0; i < H * W; ++i) CHECK(fabsf(first[i] - second[i]) < 1.0f);
+  fastsr_close(model);
+  CHECK(fastsr_set_precision(NULL) == FASTSR_OK);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   enum { H = 37, W = 53 };
   int32_t abi = 0, h = 0, w = 0;
@@ -59,7 +79,7 @@ int main(int argc, char **argv) {
   int64_t share = 0;
   fastsr_model *model = NULL, *none = NULL;
   fastsr_info info;
-  CHECK(argc == 2 || argc == 4);
+  CHECK(argc == 2 || argc == 5);
   CHECK(strcmp(fastsr_version(&abi), FASTSR_VERSION_STRING) == 0 && abi == FASTSR_ABI_VERSION);
 
   CHECK(fastsr_open_file("/no/such/file.fsr", &none) == FASTSR_ERROR_FILE && none == NULL && strstr(fastsr_last_error(), "/no/such/file.fsr"));
@@ -104,11 +124,12 @@ int main(int argc, char **argv) {
   for (int i = 0; i < 4 * H * W; ++i) CHECK(fabsf(out[i] - again[i]) < 1e-4f);
   fastsr_close(none);
   CHECK(fastsr_set_isa(NULL) == FASTSR_OK);
-  if (argc == 4) {
+  if (argc == 5) {
     CHECK(fastsr_open_file(argv[2], &none) == FASTSR_OK && fastsr_get_info(none, &info) == FASTSR_OK && info.scale == 0);
     CHECK(fastsr_output_size(none, 0, 14, 21, &h, &w) == FASTSR_OK && h == 2 && w == 3);
     fastsr_close(none);
     CHECK(precisions(argv[2], argv[3], in, out, again, H, W) == 0);
+    CHECK(quantised(argv[3], argv[4], in, out, again) == 0);
   }
   fastsr_close(model);
   fastsr_close(NULL);

@@ -9,6 +9,7 @@
 // operation, so every result is compared bit for bit.
 #include "kernels_conv16.h"
 #include "kernels_conv16_rows.h"
+#include "kernels_conv8.h"
 #include "kernels_fast.h"
 #include "kernels_fast_bench.h"
 
@@ -19,6 +20,7 @@ int main(int argc, char** argv) {
     if (!std::strcmp(argv[i], "--bench")) {
       rng.seed(1);
       bench_fast(isas, i + 1 < argc ? argv[i + 1] : "");
+      bench_conv8s(isas, i + 1 < argc ? argv[i + 1] : "");
       return failures != 0;
     }
     if (!std::strcmp(argv[i], "--seed") && i + 1 < argc) seed = static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 10));
@@ -30,6 +32,7 @@ int main(int argc, char** argv) {
   test_fast(isas);
   test_conv16(isas);
   test_conv16_rows(isas);
+  test_conv8(isas);
   std::printf("digest %016llx\n", static_cast<unsigned long long>(digest_value));
   std::printf("%ld values checked, %d failures\n", checks, failures);
   return failures != 0;

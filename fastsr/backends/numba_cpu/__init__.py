@@ -11,6 +11,7 @@ from ...program import Program
 from .. import Executable
 
 NAME = "numba"
+PRECISIONS = ("f32",)
 
 
 def unavailable() -> str | None:
@@ -29,8 +30,8 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
 
     Raises BackendError for a precision other than "f32".
     """
-    if precision != "f32":
-        raise BackendError(f"the numba backend computes in f32 only, not '{precision}'")
+    if precision not in PRECISIONS:
+        raise BackendError(f"the numba backend computes in f32 only, not '{precision}': use the backend cpu for it")
     from .executable import NumbaExecutable
 
     return NumbaExecutable(program, threads, tile)

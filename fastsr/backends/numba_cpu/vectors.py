@@ -162,6 +162,12 @@ def hard_sigmoid(b: Any, x: Any, alpha: Any, beta: Any) -> Any:
     return clip(b, fma(b, x, alpha, beta), const(0), const(1))
 
 
+def quantize(b: Any, x: Any, low: Any, high: Any) -> Any:
+    """Cut off to low..high, low for NaN, and rounded half to even: 1.5 * 2^23 leaves no bits for a fraction."""
+    magic = const(12582912)
+    return b.fsub(b.fadd(minimum(b, maximum(b, low, x), high), magic), magic)
+
+
 def branch(b: Any, condition: Any, values: list[Any], change: Callable[[list[Any]], list[Any]]) -> list[Any]:
     """The values, changed when the condition holds."""
     before, then, after = b.block, b.append_basic_block("then"), b.append_basic_block("after")
@@ -209,6 +215,7 @@ UNARY: dict[int, Operation] = {
     11: mish,
     12: lambda b, x, *_: absolute(b, x),
     13: lambda b, x, *_: b.fneg(x),
+    23: quantize,
     **BINARY,
 }
 """Code of docs/fsr.md -> op(builder, x, a, b): the operand of a binary operation, or a PRelu's slope, is a."""

@@ -1,4 +1,4 @@
-"""A Graph as the bytes of an ONNX file, so that other runtimes can be given the very network that fastsr runs (`fastsr bench`, benchmarks/).
+"""A Graph as the bytes of an ONNX file: what `Model.save` writes, and how other runtimes are given the very network that fastsr runs.
 
 Graph uses ONNX names and semantics, so this only writes the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) of the messages
 of onnx.proto that a network needs; the `onnx` package is not used.
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelError
-from ..graph import Graph, Node
+from .errors import ModelError
+from .graph import Graph, Node
 
 OPSET = 20
 IR_VERSION = 9
@@ -21,10 +21,10 @@ _DTYPES = {np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int8): 3,
 _FLOAT, _INT, _STRING, _FLOATS, _INTS = 1, 2, 3, 6, 7
 
 
-def onnx_bytes(graph: Graph, shape: tuple[int, int, int, int] | None = None) -> bytes:
+def onnx_bytes(graph: Graph, shape: tuple[int, int, int, int] | None = None, metadata: dict[str, str] | None = None) -> bytes:
     """The network as an ONNX model with inputs and outputs of shape (N, C, H, W): every size but the channels free, or the inputs' fixed to `shape`.
 
-    Constants of float64 become float32. Raises ModelError for what ONNX cannot say: the Pad mode "symmetric".
+    metadata: metadata_props of the file. Constants of float64 become float32. Raises ModelError for what ONNX cannot say: the Pad mode "symmetric".
     """
     body = b"".join(_message(1, _node(n)) for n in graph.nodes)
     body += _text(2, str(graph.meta.get("name") or "network"))
@@ -32,7 +32,8 @@ def onnx_bytes(graph: Graph, shape: tuple[int, int, int, int] | None = None) -> 
     body += b"".join(_message(11, _value(i.name, i.channels, shape)) for i in graph.inputs)
     body += b"".join(_message(12, _value(name, None, None)) for name in graph.outputs)
     opset = _text(1, "") + _number(2, OPSET)
-    return _number(1, IR_VERSION) + _text(2, "fastsr") + _message(7, body) + _message(8, opset)
+    props = b"".join(_message(14, _text(1, key) + _text(2, value)) for key, value in (metadata or {}).items())
+    return _number(1, IR_VERSION) + _text(2, "fastsr") + _message(7, body) + _message(8, opset) + props
 
 
 def _node(node: Node) -> bytes:
