@@ -50,7 +50,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "sevenths.fsr").write_bytes(fsr.dumps(b.program()))
     b = Builder([1])
     b.conv(b.conv(b.conv(0, 32), 32, epilogue=[Epilogue("Relu")]), 1)
-    (folder / "wide.fsr").write_bytes(fsr.dumps(b.program()))
+    program = b.program()
+    program.feed = Feed("y")
+    (folder / "wide.fsr").write_bytes(fsr.dumps(program))
     (folder / "quantised.fsr").write_bytes(fsr.dumps(quantised()))
     return folder
 

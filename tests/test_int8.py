@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import fastsr
 from fastsr import fsr, levels, ops
 from fastsr.backends import numba_cpu
 from fastsr.backends.reference import run_program
+from fastsr.cli import main
 from fastsr.errors import BackendError, ModelError
 from fastsr.graph import Graph
 from fastsr.lower import lower
@@ -367,3 +370,20 @@ def test_a_quantised_output_is_the_integers_themselves() -> None:
     x = picture(2)
     want = ops.run_graph(graph, {"x": x})[graph.outputs[0]]
     np.testing.assert_array_equal(run_program(lower(optimise(graph)), [x])[0], want)
+
+
+def test_saved_and_loaded_and_described(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTSR_PRECISION", raising=False)
+    program = program_of(qdq)
+    path = tmp_path / "q.fsr"
+    fsr.save(program, path)
+    model = fastsr.load(path, "cpu")
+    x = picture()
+    assert model.precision == "int8"
+    np.testing.assert_array_equal(model.run(x), integers(program, x)[0])
+    assert main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "quantised: 3 of 3 convolutions" in told and "in int8" in told
+    assert main(["info", str(path), "--precision", "int8", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["quantised"] == {"integer_convolutions": 3, "convolutions": 3} and facts["memory"]["engine"]["precision"] == "int8"
