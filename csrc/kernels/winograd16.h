@@ -60,7 +60,7 @@ void winograd16(const Winograd16Rows& r) {
   const Blocks16 blocks = blocks16(r.cout);
   const int n_lines = l.groups * T + 2, together = r.out_type == Element::kPairs ? 2 : 1;
   alignas(64) uint32_t first_channel[T * kFirst<T>];
-  const int n_pairs = pairs_of(r.cin), per_pass = l.channels / blocks.most();
+  const int n_pairs = pairs_of(r.cin);
   for (int b = 0; b < l.count; b++) {
     const Block16 block(l, b);
     Fetch16 ahead(block, b == 0 ? r.in : nullptr, n_lines, T + 2, T, r.cin, r.in_type, r.in_stride);  // later blocks' are there
@@ -77,8 +77,8 @@ void winograd16(const Winograd16Rows& r) {
     Fetch16 residual(block, r.residual, r.rows, T, T, r.cout, r.residual_type, r.residual_stride);
     Fetch16 out(block, r.out, r.rows, T, T, r.cout, r.out_type, r.out_stride);
     const int calls = kPoints * kPoints * blocks.count, steps = (next.steps() + residual.steps() + out.steps() + calls - 1) / calls;
-    for (int b0 = 0, k0 = 0; b0 < blocks.count; b0 += per_pass) {
-      const int b1 = b0 + per_pass < blocks.count ? b0 + per_pass : blocks.count;
+    for (int b0 = 0, k0 = 0; b0 < blocks.count; b0 += l.blocks) {
+      const int b1 = b0 + l.blocks < blocks.count ? b0 + l.blocks : blocks.count;
       int k1 = k0;
       for (int x = 0; x < kPoints; x++) {
         for (int y = 0; y < kPoints; y++) {

@@ -21,7 +21,7 @@ FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 struct Layout16 {
   int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
   int count, most;                           // blocks, vectors of the largest one
-  int channels;                              // output channels that are made at once, a whole number of blocks
+  int blocks, channels;                      // of output channels: blocks that are made at once, and the most channels that these have
   // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels, floats of C's ones, each in a column.
   ptrdiff_t line, lines, v, m_vector, m, c_vector, c;
   int begin(int i) const { return static_cast<int>(static_cast<int64_t>(vectors) * i / count); }  // the first vector of block i
@@ -48,7 +48,8 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   l.c = l.most * l.c_vector + 16;
   const Blocks16 blocks = blocks16(cout);
   const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.c) * sizeof(float)) / blocks.most());
-  l.channels = (fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count) * blocks.most();
+  l.blocks = fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count;
+  l.channels = l.blocks * blocks.most() < cout ? l.blocks * blocks.most() : cout;
   return l;
 }
 
