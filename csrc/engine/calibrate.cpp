@@ -211,7 +211,7 @@ class Search {
   }
 
  private:
-  double range() const { return std::abs(program_.feed.range); }
+  double range() const { return std::abs(program_.feed.out_range); }
 
   // PSNR of the plan with the ranges as they are.
   double try_plan(double white) {
@@ -226,6 +226,7 @@ class Search {
     const auto error = [](double db) { return std::pow(10, -db / 10); };
     const double small = error(decibels(expected_, result_, range()));
     const double share = kShare * (error(kLargeDecibels) - small) / (error(large) - small);
+    if (!(share > 0)) return std::move(plan_);
     const auto n = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(small_.size()));
     if (n == 0) return std::move(plan_);
     std::unique_ptr<Plan> before = std::move(plan_);

@@ -24,7 +24,7 @@ bool is_quantised(const Program& program);
 size_t conv8_bytes(const Plan& plan, size_t step);
 void pack_conv8(const Plan& plan, size_t step, void* packed);
 
-constexpr double kMostConv8Bytes = 1 << 26;  // of a convolution's packed weights: more can only come of very many groups
+constexpr double kMostConv8Bytes = 1 << 26;  // of the packed weights of all convolutions in groups: more can only come of very many groups
 
 // Takes from the front of `before` what conv8 does itself.
 void fuse_finish8(StepPlan& step, int channels);

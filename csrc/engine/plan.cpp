@@ -291,6 +291,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
   };
   std::map<std::tuple<int, int, Algorithm, size_t>, Place> places;
   size_t total = 0;
+  double grouped = 0;  // bytes of the packed weights of 8-bit convolutions in groups
   std::vector<char> integers(p.steps.size(), 0);
   if (int8) integers = integer_convs(p, value_levels(p));
   for (size_t i = 0; i < p.steps.size(); ++i) {
@@ -312,7 +313,10 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     s.cin = w.dims[1], s.cout = w.dims[0] / step.conv.group;
     const bool fast = plan->fast && !ranges.empty() && ranges[i].seen > 0;
     s.flops_per_pixel = 2.0 * s.n_taps * s.cin * s.cout * step.conv.group;
-    if (integers[i] && plan->fast && s.flops_per_pixel * step.conv.group < kMostConv8Bytes) {
+    // Groups become one, full of zeros: that is only for few of them.
+    const double bytes = s.flops_per_pixel * step.conv.group;
+    if (integers[i] && plan->fast && (step.conv.group == 1 || grouped + bytes < kMostConv8Bytes)) {
+      if (step.conv.group > 1) grouped += bytes;
       set_algorithm(s, Algorithm::kConv8);
       fuse_finish8(s, step.channels);
       continue;

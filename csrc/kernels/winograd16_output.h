@@ -77,21 +77,18 @@ FASTSR_INLINE void finish_tiles(const Winograd16Rows& r, V (&y)[T], int k, int r
     if (r.residual_type == Element::kHalf) add_residual<T>(static_cast<const uint16_t*>(r.residual[row]) + at, y);
     else add_residual<T>(static_cast<const float*>(r.residual[row]) + at, y);
   }
-  const bool act = !r.residual || r.residual_first;
+  if (!r.residual || r.residual_first) activate(r, y, k);
   if (r.out_type == Element::kHalf) {
     uint16_t* const out = static_cast<uint16_t*>(r.out[row]) + k * r.out_stride + x;
+    FASTSR_UNROLL for (int i = 0; i < T; i++) y[i] = saturated(y[i]);
 #if FASTSR_STORE_TILES
-    const bool relu = act && r.act == Act::kRelu;
-    if (act && !relu) activate(r, y, k);
-    store_tiles<T>(out, y, relu);
+    store_tiles<T>(out, y);
 #else
-    if (act) activate(r, y, k);
     untile(y);
-    FASTSR_UNROLL for (int i = 0; i < T; i++) store(out + i * W, saturated(y[i]));
+    FASTSR_UNROLL for (int i = 0; i < T; i++) store(out + i * W, y[i]);
 #endif
     return;
   }
-  if (act) activate(r, y, k);
   if (r.out_type == Element::kFloat) {
     float* const out = static_cast<float*>(r.out[row]) + k * r.out_stride + x;
     untile(y);

@@ -115,14 +115,11 @@ FASTSR_INLINE void untile(V (&y)[6]) {
   }
 }
 
-// untile of half floats: one permutation instead of several of floats. The integers order as the half floats do, apart from their sign.
+// untile of numbers within the half floats' range, as half floats: one permutation instead of several of floats.
 #define FASTSR_STORE_TILES 1
-FASTSR_INLINE __m512i two_halves(V a, V b, bool relu) {
+FASTSR_INLINE __m512i two_halves(V a, V b) {
   const __m256i lo = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT), hi = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT);
-  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
-  const __m512i most = _mm512_set1_epi16(0x7bff), sign = _mm512_set1_epi16(static_cast<int16_t>(0x8000));
-  if (relu) return _mm512_min_epi16(_mm512_max_epi16(both, _mm512_setzero_si512()), most);
-  return _mm512_or_si512(_mm512_and_si512(sign, both), _mm512_min_epi16(_mm512_andnot_si512(sign, both), most));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
 }
 template <int T>
 struct TileOrder {
@@ -139,10 +136,10 @@ struct TileOrder {
   }
 };
 template <int T>
-FASTSR_INLINE void store_tiles(uint16_t* p, const V (&y)[T], bool relu) {
+FASTSR_INLINE void store_tiles(uint16_t* p, const V (&y)[T]) {
   alignas(64) static constexpr TileOrder<T> kOrder;
   __m512i halves[T / 2];
-  FASTSR_UNROLL for (int i = 0; i < T / 2; i++) halves[i] = two_halves(y[2 * i], y[2 * i + 1], relu);
+  FASTSR_UNROLL for (int i = 0; i < T / 2; i++) halves[i] = two_halves(y[2 * i], y[2 * i + 1]);
   FASTSR_UNROLL for (int i = 0; i < T / 2; i++) {
     __m512i out = _mm512_permutex2var_epi16(halves[0], _mm512_load_si512(kOrder.at[i]), halves[1]);
     if constexpr (T == 6) out = _mm512_mask_permutexvar_epi16(out, kOrder.mask[i], _mm512_load_si512(kOrder.third[i]), halves[2]);

@@ -19,7 +19,7 @@ from . import onnx_conv, onnx_ops, onnx_pixels, onnx_quantised, onnx_shapes
 from .context import guarded, running_order
 from .onnx_context import Context, OnnxNode, Value
 from .onnx_feed import guess_feed
-from .onnx_schema import FLOAT_TYPES, parse_model, tensor_array, type_name
+from .onnx_schema import FLOAT_TYPES, external_path, parse_model, tensor_array, type_name
 from .onnx_values import Picture, make
 from .values import Array, symbol
 
@@ -167,7 +167,9 @@ def read_constant(ctx: Context, name: str, message: Any) -> Array:
         data = tensor_array(message, ctx.folder)
     except ModelError as e:
         raise ModelError(f"constant '{name}': {e}") from e.__cause__
-    ctx.spend(0 if message.data_location else data.nbytes)
+    if message.data_location:
+        ctx.allow(external_path(message, ctx.folder))
+    ctx.spend(data.nbytes)
     return Array(data, name)
 
 

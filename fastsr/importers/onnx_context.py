@@ -94,6 +94,7 @@ class Context(BaseContext):
 
     def __init__(self, budget: int, opset: int, folder: Path | None, names: set[str]) -> None:
         super().__init__(budget, names)
+        self._files: set[Path] = set()
         self.opset = opset
         self.folder = folder
         self.settled: dict[tuple[Any, ...], Picture] = {}
@@ -104,6 +105,12 @@ class Context(BaseContext):
         """Values of integers -> their scale and zero point."""
         self.emitted: set[str] = set()
         """Those of `dequantised` that are nodes of the Graph already."""
+
+    def allow(self, path: Path) -> None:
+        """Constants lie in this file too: its size counts like that of the model file, once."""
+        if path not in self._files:
+            self._files.add(path)
+            self.budget += 8 * path.stat().st_size
 
     def picture(self, node: OnnxNode, args: list[Value | None], k: int = 0) -> Picture:
         """Argument k as a picture of any axes."""

@@ -110,16 +110,13 @@ def tensor_array(tensor: Any, folder: Path | None = None) -> np.ndarray:
     return array.reshape(shape)
 
 
-def external_bytes(tensor: Any, folder: Path | None, size: int) -> bytes:
-    """The bytes of a constant that lie in another file, which must be in the model's folder or below it. Raises ModelError."""
-    entries = {e.key.decode("utf-8", "replace"): e.value.decode("utf-8", "replace") for e in tensor.external_data}
-    location = entries.get("location", "")
+def external_path(tensor: Any, folder: Path | None) -> Path:
+    """The file in which a constant lies, in the model's folder or below it. Raises ModelError."""
+    location = external_entries(tensor).get("location", "")
     if folder is None:
         raise ModelError(f"its constants lie in another file, '{location[:200]}': give the path of the model file, beside which that file lies")
-    numbers = [entries.get(k, "0") for k in ("offset", "length")]
-    if not location or "\0" in location or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
-        raise ModelError("a constant in another file without a proper location, offset and length: damaged file")
-    offset, length = int(numbers[0]), int(numbers[1]) or size
+    if not location or "\0" in location:
+        raise ModelError("a constant in another file without a proper location: damaged file")
     root = folder.resolve()
     try:
         path = (root / location.replace("\\", "/")).resolve()
@@ -131,6 +128,22 @@ def external_bytes(tensor: Any, folder: Path | None, size: int) -> bytes:
         raise ModelError(f"a constant lies in '{location[:200]}', outside the model's folder: refused")
     if not found:
         raise ModelError(f"a constant lies in '{location[:200]}', which is missing: put it beside the model file")
+    return path
+
+
+def external_entries(tensor: Any) -> dict[str, str]:
+    """What a constant says of the other file that it lies in."""
+    return {e.key.decode("utf-8", "replace"): e.value.decode("utf-8", "replace") for e in tensor.external_data}
+
+
+def external_bytes(tensor: Any, folder: Path | None, size: int) -> bytes:
+    """The bytes of a constant that lie in another file. Raises ModelError."""
+    path = external_path(tensor, folder)
+    entries = external_entries(tensor)
+    location, numbers = entries["location"], [entries.get(k, "0") for k in ("offset", "length")]
+    if not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
+        raise ModelError("a constant in another file without a proper offset and length: damaged file")
+    offset, length = int(numbers[0]), int(numbers[1]) or size
     if length != size or offset + size > path.stat().st_size:
         raise ModelError(f"a constant of {size} bytes is said to have {length} at {offset} of '{location[:200]}', which is too short or damaged")
     with open(path, "rb") as f:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops, ops_quantised
+from ..errors import ModelError
 from ..graph import Graph, Node
 from .clip import bounds
 from .pattern import Uses, split_vector
@@ -121,6 +122,8 @@ def _sums(
             return nodes, False
     if b is None:
         return nodes, not bias
+    if not np.can_cast(b.dtype, np.int32):
+        raise ModelError(f"node '{node.name}' ({node.op}) has a bias of {b.dtype}: integer convolutions have int32")
     shifted = graph.fresh(node.output + "_biased")
     constant = graph.add_const(node.output + "_bias", b.astype(np.int32).reshape(1, -1, 1, 1))
     return [*nodes, Node("Add", [out, constant], [shifted], {}, node.name)], True

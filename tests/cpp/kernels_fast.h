@@ -239,7 +239,7 @@ void test_winograd16(const std::vector<const FastKernels*>& isas, int tile) {
               winograd16_of(*isa, tile).scratch(12, cout, width, rows + 4) < winograd16_of(*isa, tile).scratch(12, cout, width, rows))
             fail("%s winograd16: less scratch for more than width %d", isa->isa, width);
   int variant = 0;
-  const int channels[] = {1, 2, 3, 5, 8, 12, 17, 32, 64};
+  const int channels[] = {1, 2, 3, 5, 8, 10, 12, 17, 26, 32, 64};
   for (int cin : channels)
     for (int cout : channels) {
       const int work = cin * cout;
