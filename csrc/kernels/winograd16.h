@@ -10,11 +10,10 @@
 // and no pair's. A larger R makes V finer and U coarser; it is chosen for the least error of both together.
 //
 // One lane is one tile, that is T x T results; the tiles of a group of T rows lie side by side. Slots, W of which make a vector, are filled with the tiles of
-// one group after the other, either with an empty slot between two groups, so that narrow pictures fill the vectors too, or with each group from a new
-// vector on, where that takes no more vectors. The vectors are cut into nearly equal blocks of at most kDotVectors. The tiles that a block has of one
+// one group after the other, so that narrow pictures fill the vectors too, or with each group from a new vector on, where that takes no more vectors. The vectors are cut into nearly equal blocks of at most kDotVectors. The tiles that a block has of one
 // group are a run, those of a vector a piece.
 //   lines: [channel of two][point in y's direction][column of the tile][slot], B^T d. A tile's last two columns are the next slot's first ones, so a run
-//          has a slot more; where groups begin with vectors, the runs lie W slots apart for that
+//          has a slot more: the lines of runs lie W slots apart for that, or where groups have just a few tiles, an empty slot is between them everywhere
 //   V: [point][pair of input channels][vector][tile][2], an odd last channel is paired with itself and the weight 0
 //   U: [point][block of output channels][pair][channel in block][2]
 //   M: of a column of points, [output channel][vector][point in y's direction][tile]
@@ -38,7 +37,7 @@ namespace {
 template <int T>
 size_t winograd16_scratch(int cin, int cout, int width, int rows) {
   const Layout16 l = layout16<T>(cin, cout, width, rows);
-  const size_t channel = static_cast<size_t>(l.m + l.c) * sizeof(float), lines = 2 * T * (T + 2) * 2 * static_cast<size_t>(l.most) * W;
+  const size_t channel = static_cast<size_t>(l.m + l.c) * sizeof(float), lines = 2 * T * (T + 2) * 3 * static_cast<size_t>(l.most + 1) * W;
   const size_t most = channel * kDotChannels > kSumsBytes * 2 ? channel * kDotChannels : kSumsBytes * 2, all = channel * static_cast<size_t>(cout);
   return lines * sizeof(float) + points16(T) * static_cast<size_t>(l.v) * sizeof(int16_t) + (all < most ? all : most) + 64;
 }

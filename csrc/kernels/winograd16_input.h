@@ -64,13 +64,34 @@ FASTSR_NOINLINE void transform_run(const E* const (&in)[T + 2], int tiles, ptrdi
   }
 }
 
+template <int T>
+FASTSR_INLINE void load_rows(const float* lines, ptrdiff_t line, V (&d)[T + 2]) {
+  FASTSR_UNROLL for (int j = 0; j < T; j++) d[j] = load(lines + j * line);
+  d[T] = load(lines + 1);
+  d[T + 1] = load(lines + line + 1);
+}
+
 // B^T d along the rows of W tiles whose lines begin at `lines`.
 template <int T>
 FASTSR_INLINE void transform_rows(const float* lines, ptrdiff_t line, V (&t)[T + 2]) {
   V d[T + 2];
-  FASTSR_UNROLL for (int j = 0; j < T; j++) d[j] = load(lines + j * line);
-  d[T] = load(lines + 1);
-  d[T + 1] = load(lines + line + 1);
+  load_rows<T>(lines, line, d);
+  Points16<T>::input(d, t);
+}
+// The same of vector v of a block.
+template <int T>
+FASTSR_INLINE void transform_rows(const float* lines, ptrdiff_t line, const Block16& block, int v, V (&t)[T + 2]) {
+  int at;
+  if (block.together(v, at)) return transform_rows<T>(lines + at, line, t);
+  alignas(64) float slots[W];
+  for (int i = 0; i < W; i++) slots[i] = static_cast<float>(i);
+  V d[T + 2], e[T + 2];
+  load_rows<T>(lines + at, line, d);
+  for (int i = block.pieces[v] + 1; i < block.pieces[v + 1]; i++) {
+    const M before = lt(load(slots), set1(static_cast<float>(block.piece[i].slot)));
+    load_rows<T>(lines + block.piece[i].line, line, e);
+    FASTSR_UNROLL for (int j = 0; j < T + 2; j++) d[j] = select(before, d[j], e[j]);
+  }
   Points16<T>::input(d, t);
 }
 
@@ -81,9 +102,9 @@ FASTSR_NOINLINE void round_tiles(const float* lines, ptrdiff_t line, ptrdiff_t s
   FASTSR_NO_UNROLL for (int i = 0; i < block.vectors; i++, v += 2 * W) {
     V t[T + 2];
     I first[T + 2];
-    transform_rows<T>(lines + block.lines[i], line, t);
+    transform_rows<T>(lines, line, block, i, t);
     FASTSR_UNROLL for (int j = 0; j < T + 2; j++) first[j] = whole(mul(t[j], set1(scales[j])), most);
-    transform_rows<T>(lines + second + block.lines[i], line, t);
+    transform_rows<T>(lines + second, line, block, i, t);
     FASTSR_UNROLL for (int j = 0; j < T + 2; j++)
       store_pairs(v + j * point, pairs(first[j], whole(mul(t[j], set1(scales[(T + 2) * (T + 2) + j])), most)));
   }
@@ -142,7 +163,7 @@ void measure_block(const Winograd16Rows& r, const Layout16& l, const Block16& bl
       for (int j = 0; j < kPoints; j++) most[j] = squares[j] = set1(0.0f);
       for (int v = 0; v < block.vectors; v++) {
         const M here = lt(set1(0.0f), load(wanted[v]));
-        transform_rows<T>(lines + c % 2 * (l.lines / 2) + i * T * l.line + block.lines[v], l.line, t);
+        transform_rows<T>(lines + c % 2 * (l.lines / 2) + i * T * l.line, l.line, block, v, t);
         for (int j = 0; j < kPoints; j++) {
           const V value = select(here, abs(t[j]), set1(0.0f));
           most[j] = max(value, most[j]);

@@ -12,12 +12,13 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
+constexpr int kManyTiles = 8;              // of a group
 constexpr int kAll = 1 << 20;              // elements that may be read
 constexpr size_t kSumsBytes = 120 * 1024;  // of C, unless one block of channels takes more
 
 FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 
-// pitch: slots from a group to the next one. apart: more than that lies between the lines of two groups, see winograd16.h.
+// pitch: slots from a group to the next one. apart: so much more lies between the lines of two groups, see winograd16.h.
 struct Layout16 {
   int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
   int count, most;                           // blocks, vectors of the largest one
@@ -32,14 +33,13 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   Layout16 l;
   l.tiles = ceil_div(width, T);
   l.groups = ceil_div(rows, T);
-  const int aligned = l.groups * ceil_div(l.tiles, W), packed = ceil_div(l.groups * (l.tiles + 1) - 1, W);
-  l.apart = aligned <= packed ? W : 0;
-  l.pitch = l.apart ? ceil_div(l.tiles, W) * W : l.tiles + 1;
-  l.vectors = l.apart ? aligned : packed;
+  l.apart = l.tiles >= kManyTiles ? W : 0;
+  const int pitch = l.apart ? l.tiles : l.tiles + 1, aligned = l.groups * ceil_div(l.tiles, W), packed = ceil_div(l.groups * pitch, W);
+  l.pitch = l.apart && aligned <= packed ? ceil_div(l.tiles, W) * W : pitch;
+  l.vectors = l.apart && aligned <= packed ? aligned : packed;
   l.count = ceil_div(l.vectors, kDotVectors);
   l.most = l.vectors < kDotVectors ? l.vectors : kDotVectors;  // grows with the picture, unlike the largest block
-  const int in_group = l.apart ? l.pitch / W : l.most, runs = ceil_div(l.most - 1, in_group) + 1;  // of a block, where lines lie apart
-  l.line = (l.most + (runs < l.most ? runs : l.most)) * W;
+  l.line = (l.most + (l.apart ? (l.most * W - 2) / l.pitch + 2 : 1)) * W;  // the runs that a block can have
   l.lines = 2 * (T + 2) * T * l.line;
   l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
   l.m_vector = (T + 2) * W;
@@ -61,9 +61,9 @@ struct Run16 {
 // A block: its runs, and of each vector the pieces of runs that it has.
 struct Block16 {
   static constexpr int kMost = W * kDotVectors;
-  int vectors, runs, lines[kDotVectors];  // lines: of each vector, where its slots' lines begin
+  int vectors, runs;
   Run16 run[kMost];
-  Run16 piece[kMost + kDotVectors];  // slot: in the vector
+  Run16 piece[kMost + kDotVectors];  // slot: in the vector; line: where the lines of the vector's first slot would be
   int pieces[kDotVectors + 1];       // vector i has piece pieces[i] .. pieces[i + 1] - 1
 
   Block16(const Layout16& l, int i) : vectors(l.begin(i + 1) - l.begin(i)), runs(0) {
@@ -77,16 +77,19 @@ struct Block16 {
     int n = 0;
     for (int v = 0; v < vectors; v++) {
       pieces[v] = n;
-      lines[v] = v * W;
       for (int j = 0; j < runs; j++) {
         const Run16& r = run[j];
         const int from = r.slot > v * W ? r.slot : v * W, to = r.slot + r.tiles < (v + 1) * W ? r.slot + r.tiles : (v + 1) * W;
         if (from >= to) continue;
-        lines[v] = v * W + r.line - r.slot;
-        piece[n++] = {r.group, r.x + from - r.slot, to - from, from - v * W, 0};
+        piece[n++] = {r.group, r.x + from - r.slot, to - from, from - v * W, v * W + r.line - r.slot};
       }
     }
     pieces[vectors] = n;
+  }
+  // Whether the lines of a vector's slots lie one after the other; they begin at `line`.
+  bool together(int v, int& line) const {
+    line = pieces[v] < pieces[v + 1] ? piece[pieces[v]].line : 0;
+    return pieces[v] == pieces[v + 1] || piece[pieces[v + 1] - 1].line == line;
   }
   bool whole(int v) const { return pieces[v + 1] - pieces[v] == 1 && piece[pieces[v]].tiles == W; }
 };
