@@ -332,6 +332,16 @@ def test_the_core_says_so_too() -> None:
         _core.Model(fsr.dumps(lower(b.done(b.conv("x", 1, 4)))), precision="int8")
 
 
+def test_a_bias_wider_than_int32() -> None:
+    graph, _ = qdq()
+    wide = [name for name, value in graph.constants.items() if value.dtype == np.int32 and value.ndim == 1]
+    assert wide
+    for name in wide:
+        graph.constants[name] = graph.constants[name].astype(np.int64) + 2**33
+    with pytest.raises(ModelError, match="bias of int64"):
+        optimise(graph)
+
+
 def test_not_a_number_becomes_the_smallest_level() -> None:
     program = program_of(linear)
     x = picture()

@@ -195,6 +195,22 @@ def test_external_data_that_does_not_fit(tmp_path: Path, key: str, value: str, s
         fastsr.load(path)
 
 
+def test_external_data_that_is_named_very_often(tmp_path: Path) -> None:
+    """Sixty constants that are the same 4 MiB of one file."""
+    helper, channels = onnx_package.helper, 1024
+    (tmp_path / "weights.bin").write_bytes(bytes(4 * channels * channels))
+    nodes, constants = [], []
+    for i in range(60):
+        w = onnx_package.TensorProto(name=f"w{i}", data_type=onnx_package.TensorProto.FLOAT, dims=[channels, channels, 1, 1], data_location=1)
+        w.external_data.add(key="location", value="weights.bin")
+        constants.append(w)
+        nodes.append(helper.make_node("Conv", [f"v{i}", w.name], [f"v{i + 1}"]))
+    ends = [helper.make_tensor_value_info(name, 1, [1, channels, None, None]) for name in ("v0", "v60")]
+    saved(tmp_path, helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)))
+    with pytest.raises(ModelError, match="far more memory"):
+        fastsr.load(tmp_path / "net.onnx")
+
+
 # ---- inputs and outputs ------------------------------------------------------------------------------------------------------------------------
 
 
