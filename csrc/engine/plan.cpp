@@ -188,16 +188,6 @@ void spare_memory(Plan& plan) {
   if (columns() <= with) plan.steps = std::move(large);
 }
 
-// Tiles of 6x6 err about four times as much. Networks with many such layers have them only where these gain most, in layers of many channels.
-void spare_accuracy(Plan& plan) {
-  constexpr int kFew = 4;
-  constexpr int64_t kMany = 60;
-  const auto large = [](const StepPlan& s) { return s.algorithm == Algorithm::kWinograd6x6; };
-  if (std::count_if(plan.steps.begin(), plan.steps.end(), large) <= kFew) return;
-  for (StepPlan& s : plan.steps)
-    if (large(s) && int64_t{s.cin} * s.cout < kMany * (int64_t{s.cin} + s.cout)) set_algorithm(s, Algorithm::kWinograd2d);
-}
-
 }  // namespace
 
 double StepPlan::cost_per_pixel() const {
@@ -325,10 +315,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     if (!integers[i]) set_algorithm(s, fast ? ranges[i].algorithm : choose_algorithm(step, s.cin, s.cout, options));
     fuse(s, p, step.channels);
   }
-  if (!options.algorithm) {
-    spare_accuracy(*plan);
-    spare_memory(*plan);
-  }
+  if (!options.algorithm) spare_memory(*plan);
   const std::vector<char> pairs = possible_pairs(*plan);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
