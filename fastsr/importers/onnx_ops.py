@@ -15,7 +15,7 @@ from .onnx_context import Context, Handler, OnnxNode, Value
 from .onnx_schema import FLOAT_TYPES, type_name
 from .onnx_values import Picture, make
 from .onnx_views import choose_channels, settled
-from .values import Array, Dim, Filled, differ
+from .values import Array, Dim, Filled, differ, unfilled
 
 OPS: dict[str, Handler] = {}
 op = partial(register, OPS)
@@ -163,19 +163,8 @@ def _unfill(value: Filled, x: Picture) -> Array:
 
 
 def _fill(ctx: Context, node: OnnxNode, args: Args) -> Filled:
-    shape: tuple[Any, ...] = ()
-    plain: Args = []
-    for a in args:
-        if isinstance(a, Filled):
-            if shape and a.shape != shape:
-                raise ModelError("combines filled arrays of different shapes: not supported")
-            shape = a.shape
-            plain.append(Array(a.value))
-        elif isinstance(a, Array) and a.data.size == 1:
-            plain.append(a)
-        else:
-            raise ModelError("combines a filled array with a constant: not supported")
-    return Filled(shapes.evaluate(ctx, node, plain).data.reshape(()), shape)
+    plain, shape = unfilled(args)
+    return Filled(shapes.evaluate(ctx, node, [*plain]).data.reshape(()), shape)
 
 
 @op("Pow")

@@ -18,7 +18,7 @@ from .context import register
 from .tensorflow_context import Context, TfNode
 from .tensorflow_schema import FLOAT_TYPES, type_name
 from .tensorflow_values import Picture, Value
-from .values import Array, Dim, Filled, differ
+from .values import Array, Dim, Filled, differ, unfilled
 
 Handler = Callable[[Context, TfNode, list[Value]], Any]
 OPS: dict[str, Handler] = {}
@@ -199,19 +199,8 @@ def _unfill(value: Value, x: Picture) -> Array:
 def _fill_binary(ctx: Context, node: TfNode, args: list[Value]) -> Filled:
     from .tensorflow_shapes import evaluate
 
-    shape: tuple[Any, ...] = ()
-    plain: list[Value] = []
-    for a in args:
-        if isinstance(a, Filled):
-            if shape and a.shape != shape:
-                raise ModelError("combines filled arrays of different shapes: not supported")
-            shape = a.shape
-            plain.append(Array(a.value))
-        elif isinstance(a, Array) and a.data.size == 1:
-            plain.append(a)
-        else:
-            raise ModelError("combines a filled array with a constant: not supported")
-    return Filled(evaluate(ctx, node, plain).data.reshape(()), shape)
+    plain, shape = unfilled(args)
+    return Filled(evaluate(ctx, node, [*plain]).data.reshape(()), shape)
 
 
 @op("AddN")

@@ -7,6 +7,7 @@ own arithmetic evaluates them.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -169,3 +170,20 @@ def settle(data: np.ndarray, dtype: Any = np.int32) -> np.ndarray:
         return data
     kind = np.float32 if any(isinstance(i, float) for i in items) else dtype
     return np.array(items, dtype=kind).reshape(data.shape)
+
+
+def unfilled(args: Iterable[Any]) -> tuple[list[Array], tuple[Any, ...]]:
+    """Filled arrays and single numbers as single numbers, and the shape that the filled ones share. Raises ModelError."""
+    shape: tuple[Any, ...] = ()
+    plain: list[Array] = []
+    for a in args:
+        if isinstance(a, Filled):
+            if shape and a.shape != shape:
+                raise ModelError("combines filled arrays of different shapes: not supported")
+            shape = a.shape
+            plain.append(Array(a.value))
+        elif isinstance(a, Array) and a.data.size == 1:
+            plain.append(a)
+        else:
+            raise ModelError("combines a filled array with a constant: not supported")
+    return plain, shape
