@@ -37,8 +37,8 @@ namespace {
 template <int T>
 size_t winograd16_scratch(int cin, int cout, int width, int rows) {
   const Layout16 l = layout16<T>(cin, cout, width, rows);
-  const size_t channel = static_cast<size_t>(l.m + l.c) * sizeof(float), lines = 2 * T * (T + 2) * 3 * static_cast<size_t>(l.most + 1) * W;
-  const size_t most = channel * kDotChannels > kSumsBytes * 2 ? channel * kDotChannels : kSumsBytes * 2, all = channel * static_cast<size_t>(cout);
+  const size_t channel = static_cast<size_t>(l.m) * sizeof(float), lines = 2 * T * (T + 2) * 3 * static_cast<size_t>(l.most + 1) * W;
+  const size_t most = channel * kDotChannels > kSumsBytes ? channel * kDotChannels : kSumsBytes, all = channel * static_cast<size_t>(cout);
   return lines * sizeof(float) + points16(T) * static_cast<size_t>(l.v) * sizeof(int16_t) + (all < most ? all : most) + 64;
 }
 
@@ -52,7 +52,6 @@ void winograd16(const Winograd16Rows& r) {
   float* const lines = scratch16(r);
   int16_t* const v = reinterpret_cast<int16_t*>(lines + l.lines);
   int32_t* const m = reinterpret_cast<int32_t*>(v + kPoints * kPoints * l.v);
-  float* const c = reinterpret_cast<float*>(m + l.channels * l.m);
   const float* const coefs = static_cast<const float*>(r.weights) + scales_floats<T>(r.cin);
   const int16_t* const u = reinterpret_cast<const int16_t*>(coefs + coefs_floats<T>(r.cout));
   const size_t u_point = point_weights(r.cout, r.cin), weights = static_cast<size_t>(pairs_of(r.cin)) * 2;
@@ -62,7 +61,7 @@ void winograd16(const Winograd16Rows& r) {
   const int n_pairs = pairs_of(r.cin);
   for (int b = 0; b < l.count; b++) {
     const Block16 block(l, b);
-    Fetch16 ahead(block, b == 0 ? r.in : nullptr, n_lines, T + 2, T, r.cin, r.in_type, r.in_stride);  // later blocks' are there
+    Fetch16 ahead(block, r.in, n_lines, T + 2, T, r.cin, r.in_type, r.in_stride);  // later blocks' are there
     for (int i = 0; i < 4 * block.runs; i++) ahead.step();
     if (r.in_type == Element::kPairs) {
       winograd16_input<T, uint32_t>(r, l, block, lines, v, ahead);
@@ -79,29 +78,22 @@ void winograd16(const Winograd16Rows& r) {
     for (int b0 = 0, k0 = 0; b0 < blocks.count; b0 += l.blocks) {
       const int b1 = b0 + l.blocks < blocks.count ? b0 + l.blocks : blocks.count;
       int k1 = k0;
-      for (int x = 0; x < kPoints; x++) {
-        for (int y = 0; y < kPoints; y++) {
-          const int p = y * kPoints + x, after = y + 1 < kPoints ? p + kPoints : x + 1 < kPoints ? x + 1 : 0;  // the next point, or the next pass's first one
-          k1 = k0;
-          for (int i = b0; i < b1; i++) {
-            const int kb = blocks.size(i);
-            const int16_t* const here = u + static_cast<size_t>(k1) * weights;
-            kBlocks.block[kb][block.vectors](v + p * l.v, here + p * u_point, n_pairs, m + (k1 - k0) * l.m + y * W, l.m, l.m_vector, here + after * u_point);
-            k1 += kb;
-            for (int s = 0; s < steps && (out.step() || residual.step() || next.step()); s++) {
-            }
+      for (int p = 0; p < kPoints * kPoints; p++) {
+        const int after = p + 1 < kPoints * kPoints ? p + 1 : 0;  // the next point, or the next pass's first one
+        k1 = k0;
+        for (int i = b0; i < b1; i++) {
+          const int kb = blocks.size(i);
+          const int16_t* const here = u + static_cast<size_t>(k1) * weights;
+          kBlocks.block[kb][block.vectors](v + p * l.v, here + p * u_point, n_pairs, m + (k1 - k0) * l.m + p * W, l.m, l.m_vector, here + after * u_point);
+          k1 += kb;
+          for (int s = 0; s < steps && (out.step() || residual.step() || next.step()); s++) {
           }
-        }
-        for (int k = k0; k < k1; k++) {
-          const V start = set1(x == 1 && r.bias ? r.bias[k] : 0.0f);  // every result has the point (1, 1) once
-          for (int i = 0; i < block.vectors; i++)
-            output_column<T>(m + (k - k0) * l.m + i * l.m_vector, coefs + (static_cast<ptrdiff_t>(k) * kPoints + x) * kCoefs, start,
-                             c + (k - k0) * l.c + i * l.c_vector + x * W);
         }
       }
       for (int k = k0; k < k1; k += together)
         for (int i = 0; i < block.vectors; i++)
-          for (int j = k; j < k + together && j < k1; j++) output_rows<T>(r, c + (j - k0) * l.c + i * l.c_vector, j, block, i, first_channel);
+          for (int j = k; j < k + together && j < k1; j++)
+            output_tiles<T>(r, m + (j - k0) * l.m + i * l.m_vector, coefs + static_cast<ptrdiff_t>(j) * kPoints * kCoefs, j, block, i, first_channel);
       k0 = k1;
     }
   }

@@ -26,11 +26,11 @@ FASTSR_INLINE void transform_column(const V (&d)[T + 2], float* lines, ptrdiff_t
 // The columns J and J + 1 of W tiles, of pairs those of both channels. second: floats from the first channel's lines to the second one's. line: floats from
 // line to line.
 template <int T, int J, class E>
-FASTSR_INLINE void transform_columns(const E* const (&in)[T + 2], ptrdiff_t at, ptrdiff_t second, int n, float* lines, ptrdiff_t line) {
+FASTSR_INLINE void transform_columns(const Tiles<T, E> (&in)[T + 2], ptrdiff_t second, float* lines, ptrdiff_t line) {
   V d[T + 2];
   if constexpr (std::is_same_v<E, uint32_t>) {
     I both[2][T + 2];
-    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<T, J>(in[i] + at, n, both[0][i], both[1][i]);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<J>(in[i], both[0][i], both[1][i]);
     FASTSR_UNROLL for (int j = 0; j < 2; j++) {
       FASTSR_UNROLL for (int i = 0; i < T + 2; i++) d[i] = low_half(both[j][i]);
       transform_column<T>(d, lines + (J + j) * line, line);
@@ -39,7 +39,7 @@ FASTSR_INLINE void transform_columns(const E* const (&in)[T + 2], ptrdiff_t at, 
     }
   } else {
     V e[T + 2];
-    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<T, J>(in[i] + at, n, d[i], e[i]);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<J>(in[i], d[i], e[i]);
     transform_column<T>(d, lines + J * line, line);
     transform_column<T>(e, lines + (J + 1) * line, line);
   }
@@ -47,9 +47,34 @@ FASTSR_INLINE void transform_columns(const E* const (&in)[T + 2], ptrdiff_t at, 
 
 template <int T, class E>
 FASTSR_INLINE void transform_tiles(const E* const (&in)[T + 2], ptrdiff_t at, ptrdiff_t second, int n, float* lines, ptrdiff_t line) {
-  transform_columns<T, 0>(in, at, second, n, lines, line);
-  transform_columns<T, 2>(in, at, second, n, lines, line);
-  if constexpr (T == 6) transform_columns<T, 4>(in, at, second, n, lines, line);
+  Tiles<T, E> tiles[T + 2];
+  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) tiles[i] = load_tiles<T>(in[i] + at, n);
+  transform_columns<T, 0>(tiles, second, lines, line);
+  transform_columns<T, 2>(tiles, second, lines, line);
+  if constexpr (T == 6) transform_columns<T, 4>(tiles, second, lines, line);
+}
+
+// The first two columns of one tile.
+template <int T>
+FASTSR_INLINE void transform_two(const V (&d)[T + 2], float* lines, ptrdiff_t line) {
+  V t[T + 2];
+  Points16<T>::input(d, t);
+  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) store_two(t[i], lines + i * T * line, lines + (i * T + 1) * line);
+}
+template <int T, class E>
+FASTSR_INLINE void transform_two(const E* const (&in)[T + 2], ptrdiff_t at, ptrdiff_t second, float* lines, ptrdiff_t line) {
+  V d[T + 2];
+  if constexpr (std::is_same_v<E, uint32_t>) {
+    I both[T + 2];
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) both[i] = load_two(in[i] + at);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) d[i] = low_half(both[i]);
+    transform_two<T>(d, lines, line);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) d[i] = high_half(both[i]);
+    transform_two<T>(d, lines + second, line);
+  } else {
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) d[i] = load_two(in[i] + at);
+    transform_two<T>(d, lines, line);
+  }
 }
 
 // The lines of a run; of the tile behind it the first two columns too. in: its rows at its first pixel.
@@ -60,7 +85,7 @@ FASTSR_NOINLINE void transform_run(const E* const (&in)[T + 2], int tiles, ptrdi
   if (i < tiles) {
     transform_tiles<T>(in, ptrdiff_t{T} * i, second, T * (tiles - i) + 2, lines, line);
   } else if (i == tiles) {
-    transform_columns<T, 0>(in, ptrdiff_t{T} * i, second, 2, lines, line);
+    transform_two<T>(in, ptrdiff_t{T} * i, second, lines, line);
   }
 }
 

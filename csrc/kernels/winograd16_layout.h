@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kManyTiles = 8;              // of a group
 constexpr int kAll = 1 << 20;              // elements that may be read
-constexpr size_t kSumsBytes = 120 * 1024;  // of C, unless one block of channels takes more
+constexpr size_t kSumsBytes = 480 * 1024;  // of M, unless one block of channels takes more
 
 FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 
@@ -23,8 +23,8 @@ struct Layout16 {
   int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
   int count, most;                           // blocks, vectors of the largest one
   int blocks, channels;                      // of output channels: blocks that are made at once, and the most channels that these have
-  // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels, floats of C's ones, each in a column.
-  ptrdiff_t line, lines, v, m_vector, m, c_vector, c;
+  // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels.
+  ptrdiff_t line, lines, v, m_vector, m;
   int begin(int i) const { return static_cast<int>(static_cast<int64_t>(vectors) * i / count); }  // the first vector of block i
 };
 
@@ -42,12 +42,10 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   l.line = (l.most + (l.apart ? (l.most * W - 2) / l.pitch + 2 : 1)) * W;  // the runs that a block can have
   l.lines = 2 * (T + 2) * T * l.line;
   l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
-  l.m_vector = (T + 2) * W;
+  l.m_vector = (T + 2) * (T + 2) * W;
   l.m = l.most * l.m_vector + 16;
-  l.c_vector = T * (T + 2) * W;
-  l.c = l.most * l.c_vector + 16;
   const Blocks16 blocks = blocks16(cout);
-  const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.c) * sizeof(float)) / blocks.most());
+  const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.m) * sizeof(float)) / blocks.most());
   l.blocks = fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count;
   l.channels = l.blocks * blocks.most() < cout ? l.blocks * blocks.most() : cout;
   return l;

@@ -54,15 +54,16 @@ FASTSR_INLINE void finish_pixels(const Winograd16Rows& r, V pixels, int k, int r
 
 template <int T, class E>
 FASTSR_INLINE void add_residual(const E* p, V (&y)[T]) {
+  const Tiles<T, E> tiles = load_tiles<T>(p, kAll);
   V a, b;
-  residues<T, 0>(p, kAll, a, b);
+  residues<0>(tiles, a, b);
   y[0] = add(y[0], a);
   y[1] = add(y[1], b);
-  residues<T, 2>(p, kAll, a, b);
+  residues<2>(tiles, a, b);
   y[2] = add(y[2], a);
   y[3] = add(y[3], b);
   if constexpr (T == 6) {
-    residues<T, 4>(p, kAll, a, b);
+    residues<4>(tiles, a, b);
     y[4] = add(y[4], a);
     y[5] = add(y[5], b);
   }
@@ -120,22 +121,22 @@ FASTSR_NOINLINE void finish_pieces(const Winograd16Rows& r, const float* pixels,
   }
 }
 
-// C of a column of points of one vector of tiles, from its M.
-template <int T>
-FASTSR_INLINE void output_column(const int32_t* m, const float* coefs, V start, float* c) {
-  V p[T + 2], y[T];
-  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) p[i] = load_sums(m + i * W);
-  Points16<T>::scaled(p, coefs, start, y);
-  FASTSR_UNROLL for (int i = 0; i < T; i++) store(c + i * (T + 2) * W, y[i]);
-}
-
 template <int T>
 constexpr int kFirst = (T + 1) * W;
 
-// y of one vector of tiles of output channel k from its C. first: T rows of kFirst words.
+// y of one vector of tiles of output channel k from its M. first: T rows of kFirst words.
 template <int T>
-FASTSR_NOINLINE void output_rows(const Winograd16Rows& r, const float* columns, int k, const Block16& block, int vector, uint32_t* first) {
+FASTSR_NOINLINE void output_tiles(const Winograd16Rows& r, const int32_t* m, const float* coefs, int k, const Block16& block, int vector, uint32_t* first) {
   constexpr int kPoints = T + 2;
+  alignas(64) float columns[T * kPoints * W];  // A^T of each column of points
+  V start = set1(0.0f);
+  FASTSR_NO_UNROLL for (int j = 0; j < kPoints; j++, m += W, coefs += Points16<T>::kCoefs) {
+    V p[kPoints], y[T];
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + i * kPoints * W);
+    Points16<T>::scaled(p, coefs, start, y);
+    FASTSR_UNROLL for (int i = 0; i < T; i++) store(columns + (i * kPoints + j) * W, y[i]);
+    start = set1(j == 0 && r.bias ? r.bias[k] : 0.0f);  // every result has the point (1, 1) once
+  }
   const Run16 *const piece = block.piece + block.pieces[vector], *const end = block.piece + block.pieces[vector + 1];
   const bool whole = block.whole(vector);
   FASTSR_NO_UNROLL for (int i = 0; i < T; i++) {

@@ -42,11 +42,18 @@ constexpr int kRowsChannels = 2;  // most channels of a block of conv16_rows, an
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
-  const auto two = [p](int group) {
+// The elements of W groups of T; a load for each group where there are no wide permutations.
+template <int T, class E>
+struct Tiles {
+  const E* p;
+};
+template <int T, class E>
+FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int) { return {p}; }
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
+  const auto two = [&t](int group) {
     int32_t both;
-    std::memcpy(&both, p + T * group + J, 4);
+    std::memcpy(&both, t.p + T * group + J, 4);
     return both;
   };
   const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
@@ -55,22 +62,37 @@ FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
   a = _mm256_cvtph_ps(_mm_unpacklo_epi64(lo, hi));
   b = _mm256_cvtph_ps(_mm_unpackhi_epi64(lo, hi));
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const float* p, int, V& a, V& b) {
-  const auto four = [p](int group) {
-    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + T * group + J)));
-    return _mm_loadh_pi(two, reinterpret_cast<const __m64*>(p + T * (group + 1) + J));
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+  const auto four = [&t](int group) {
+    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(t.p + T * group + J)));
+    return _mm_loadh_pi(two, reinterpret_cast<const __m64*>(t.p + T * (group + 1) + J));
   };
   const V x = _mm256_set_m128(four(4), four(0)), y = _mm256_set_m128(four(6), four(2));
   a = _mm256_shuffle_ps(x, y, 0x88);
   b = _mm256_shuffle_ps(x, y, 0xdd);
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint32_t* p, int n, I& a, I& b) {
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
   V x, y;
-  residues<T, J>(reinterpret_cast<const float*>(p), n, x, y);
+  residues<J>(Tiles<T, float>{reinterpret_cast<const float*>(t.p)}, x, y);
   a = _mm256_castps_si256(x);
   b = _mm256_castps_si256(y);
+}
+
+FASTSR_INLINE V load_two(const float* p) {
+  return _mm256_castsi256_ps(_mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+FASTSR_INLINE V load_two(const uint16_t* p) {
+  int32_t both;
+  std::memcpy(&both, p, 4);
+  return _mm256_cvtph_ps(_mm_cvtsi32_si128(both));
+}
+FASTSR_INLINE I load_two(const uint32_t* p) { return _mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+FASTSR_INLINE void store_two(V a, float* p, float* q) {
+  const __m128 low = _mm256_castps256_ps128(a);
+  _mm_store_ss(p, low);
+  _mm_store_ss(q, _mm_movehdup_ps(low));
 }
 
 FASTSR_INLINE void untile(V (&y)[4]) { interleave4(y); }

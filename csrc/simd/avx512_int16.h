@@ -64,35 +64,59 @@ FASTSR_INLINE __m512i load_some(const E* p, int n) {
   return _mm512_maskz_loadu_epi32(static_cast<__mmask16>(n >= 16 ? 0xffff : n > 0 ? (1 << n) - 1 : 0), p);
 }
 
-template <int T, int J>
-FASTSR_INLINE void residues(const uint16_t* p, int n, V& a, V& b) {
+template <int T, class E>
+struct Tiles {
+  __m512i part[T * sizeof(E) / 4];
+};
+template <int T, class E>
+FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int n) {
+  constexpr int kPart = 64 / sizeof(E);
+  Tiles<T, E> t;
+  FASTSR_UNROLL for (int i = 0; i < T * W / kPart; i++) t.part[i] = load_some(p + i * kPart, n - i * kPart);
+  return t;
+}
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   static_assert(T == 4 || T == 6, "");
   alignas(64) static constexpr ResidueIndex<int16_t, 32, T> kIndex(J);
-  const __m512i v0 = load_some(p, n), v1 = load_some(p + 32, n - 32);
-  __m512i both = _mm512_permutex2var_epi16(v0, _mm512_load_si512(kIndex.at), v1);
-  if constexpr (T == 6) both = _mm512_mask_permutexvar_epi16(both, kIndex.mask, _mm512_load_si512(kIndex.third), load_some(p + 64, n - 64));
+  __m512i both = _mm512_permutex2var_epi16(t.part[0], _mm512_load_si512(kIndex.at), t.part[1]);
+  if constexpr (T == 6) both = _mm512_mask_permutexvar_epi16(both, kIndex.mask, _mm512_load_si512(kIndex.third), t.part[2]);
   a = _mm512_cvtph_ps(_mm512_castsi512_si256(both));
   b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both, 1));
 }
-template <int T, int J>
-FASTSR_INLINE __m512i wide_residue(const float* p, int n) {  // of 8 groups
+template <int J, int T, class E>
+FASTSR_INLINE __m512i wide_residue(const Tiles<T, E>& t, int half) {  // of 8 groups
   alignas(64) static constexpr WideIndex<T / 2> kIndex(J / 2);
-  const __m512i v0 = load_some(p, n), v1 = load_some(p + 16, n - 16);
-  const __m512i both = _mm512_permutex2var_epi64(v0, _mm512_load_si512(kIndex.at), v1);
+  const __m512i* const part = t.part + half * (T / 2);
+  const __m512i both = _mm512_permutex2var_epi64(part[0], _mm512_load_si512(kIndex.at), part[1]);
   if constexpr (T == 4) return both;
-  else return _mm512_mask_permutexvar_epi64(both, kIndex.mask, _mm512_load_si512(kIndex.third), load_some(p + 32, n - 32));
+  else return _mm512_mask_permutexvar_epi64(both, kIndex.mask, _mm512_load_si512(kIndex.third), part[2]);
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const float* p, int n, V& a, V& b) {
-  const __m512i lo = wide_residue<T, J>(p, n), hi = wide_residue<T, J>(p + T * W / 2, n - T * W / 2);
-  deinterleave2(_mm512_castsi512_ps(lo), _mm512_castsi512_ps(hi), a, b);
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+  deinterleave2(_mm512_castsi512_ps(wide_residue<J>(t, 0)), _mm512_castsi512_ps(wide_residue<J>(t, 1)), a, b);
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint32_t* p, int n, I& a, I& b) {
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
   V x, y;
-  residues<T, J>(reinterpret_cast<const float*>(p), n, x, y);
+  deinterleave2(_mm512_castsi512_ps(wide_residue<J>(t, 0)), _mm512_castsi512_ps(wide_residue<J>(t, 1)), x, y);
   a = _mm512_castps_si512(x);
   b = _mm512_castps_si512(y);
+}
+
+FASTSR_INLINE V load_two(const float* p) {
+  return _mm512_castsi512_ps(_mm512_zextsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+FASTSR_INLINE V load_two(const uint16_t* p) {
+  int32_t both;
+  std::memcpy(&both, p, 4);
+  return _mm512_cvtph_ps(_mm256_zextsi128_si256(_mm_cvtsi32_si128(both)));
+}
+FASTSR_INLINE I load_two(const uint32_t* p) { return _mm512_zextsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+FASTSR_INLINE void store_two(V a, float* p, float* q) {
+  const __m128 low = _mm512_castps512_ps128(a);
+  _mm_store_ss(p, low);
+  _mm_store_ss(q, _mm_movehdup_ps(low));
 }
 
 FASTSR_INLINE __m512d zip64(V a, V b, V c, __m512i ab, __mmask8 of_c, __m512i at_c) {

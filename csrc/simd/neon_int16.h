@@ -21,28 +21,46 @@ constexpr int kRowsChannels = 4;
 
 FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
+// The elements of W groups of T; a load for each group where there are no wide permutations.
+template <int T, class E>
+struct Tiles {
+  const E* p;
+};
+template <int T, class E>
+FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int) { return {p}; }
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   uint16_t even[4], odd[4];
   for (int i = 0; i < 4; i++) {
-    even[i] = p[T * i + J];
-    odd[i] = p[T * i + J + 1];
+    even[i] = t.p[T * i + J];
+    odd[i] = t.p[T * i + J + 1];
   }
   a = load(even);
   b = load(odd);
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const float* p, int, V& a, V& b) {
-  const V x = vcombine_f32(vld1_f32(p + J), vld1_f32(p + T + J)), y = vcombine_f32(vld1_f32(p + 2 * T + J), vld1_f32(p + 3 * T + J));
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+  const V x = vcombine_f32(vld1_f32(t.p + J), vld1_f32(t.p + T + J)), y = vcombine_f32(vld1_f32(t.p + 2 * T + J), vld1_f32(t.p + 3 * T + J));
   a = vuzp1q_f32(x, y);
   b = vuzp2q_f32(x, y);
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint32_t* p, int n, I& a, I& b) {
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
   V x, y;
-  residues<T, J>(reinterpret_cast<const float*>(p), n, x, y);
+  residues<J>(Tiles<T, float>{reinterpret_cast<const float*>(t.p)}, x, y);
   a = vreinterpretq_s32_f32(x);
   b = vreinterpretq_s32_f32(y);
+}
+
+FASTSR_INLINE V load_two(const float* p) { return vcombine_f32(vld1_f32(p), vdup_n_f32(0.0f)); }
+FASTSR_INLINE V load_two(const uint16_t* p) {
+  const uint16_t four[4] = {p[0], p[1], 0, 0};
+  return load(four);
+}
+FASTSR_INLINE I load_two(const uint32_t* p) { return vreinterpretq_s32_u32(vcombine_u32(vld1_u32(p), vdup_n_u32(0))); }
+FASTSR_INLINE void store_two(V a, float* p, float* q) {
+  vst1q_lane_f32(p, a, 0);
+  vst1q_lane_f32(q, a, 1);
 }
 
 FASTSR_INLINE void untile(V (&y)[4]) { interleave4(y); }

@@ -40,27 +40,46 @@ FASTSR_INLINE V load(const uint16_t* p) { return V{{half_value(p[0]), half_value
 FASTSR_INLINE void store(uint16_t* p, V a) {
   for (int i = 0; i < W; i++) p[i] = half_bits(a.v[i]);
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint16_t* p, int, V& a, V& b) {
+// The elements of W groups of T; a load for each group where there are no wide permutations.
+template <int T, class E>
+struct Tiles {
+  const E* p;
+};
+template <int T, class E>
+FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int) { return {p}; }
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   for (int i = 0; i < W; i++) {
-    a.v[i] = half_value(p[T * i + J]);
-    b.v[i] = half_value(p[T * i + J + 1]);
+    a.v[i] = half_value(t.p[T * i + J]);
+    b.v[i] = half_value(t.p[T * i + J + 1]);
   }
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const float* p, int, V& a, V& b) {
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
   for (int i = 0; i < W; i++) {
-    a.v[i] = p[T * i + J];
-    b.v[i] = p[T * i + J + 1];
+    a.v[i] = t.p[T * i + J];
+    b.v[i] = t.p[T * i + J + 1];
   }
 }
-template <int T, int J>
-FASTSR_INLINE void residues(const uint32_t* p, int, I& a, I& b) {
+template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
   for (int i = 0; i < W; i++) {
-    std::memcpy(&a.v[i], p + T * i + J, 4);
-    std::memcpy(&b.v[i], p + T * i + J + 1, 4);
+    std::memcpy(&a.v[i], t.p + T * i + J, 4);
+    std::memcpy(&b.v[i], t.p + T * i + J + 1, 4);
   }
 }
+FASTSR_INLINE V load_two(const float* p) { return V{{p[0], p[1], 0, 0}}; }
+FASTSR_INLINE V load_two(const uint16_t* p) { return V{{half_value(p[0]), half_value(p[1]), 0, 0}}; }
+FASTSR_INLINE I load_two(const uint32_t* p) {
+  I r{};
+  std::memcpy(r.v, p, 8);
+  return r;
+}
+FASTSR_INLINE void store_two(V a, float* p, float* q) {
+  *p = a.v[0];
+  *q = a.v[1];
+}
+
 template <int T>
 FASTSR_INLINE void untile(V (&y)[T]) {
   float all[T * W];
