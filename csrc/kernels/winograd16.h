@@ -12,8 +12,9 @@
 // One lane is one tile, that is T x T results; the tiles of a group of T rows lie side by side. Slots, W of which make a vector, are filled with the tiles of
 // one group after the other, so that narrow pictures fill the vectors too, or with each group from a new vector on, where that takes no more vectors. The vectors are cut into nearly equal blocks of at most kDotVectors. The tiles that a block has of one
 // group are a run, those of a vector a piece.
-//   lines: [channel of two][point in y's direction][column of the tile][slot], B^T d. A tile's last two columns are the next slot's first ones, so a run
-//          has a slot more: the lines of runs lie W slots apart for that, or where groups have just a few tiles, an empty slot is between them everywhere
+//   lines: [channel of two][point in y's direction][column of the tile][slot], B^T d. A tile's last two columns are the next slot's first ones. So the tile
+//          behind a run is made too, in the next slot: an empty one, where groups have just a few tiles, or where each begins a vector, which takes W slots
+//          more for that. Otherwise the next run is there and these columns are kept elsewhere.
 //   V: [point][pair of input channels][vector][tile][2], an odd last channel is paired with itself and the weight 0
 //   U: [point][block of output channels][pair][channel in block][2]
 //   M: of a column of points, [output channel][vector][point in y's direction][tile]
@@ -37,7 +38,7 @@ namespace {
 template <int T>
 size_t winograd16_scratch(int cin, int cout, int width, int rows) {
   const Layout16 l = layout16<T>(cin, cout, width, rows);
-  const size_t channel = static_cast<size_t>(l.m) * sizeof(float), lines = 2 * T * (T + 2) * 3 * static_cast<size_t>(l.most + 1) * W;
+  const size_t channel = static_cast<size_t>(l.m) * sizeof(float), lines = 2 * (T + 2) * (T * 3 * static_cast<size_t>(l.most + 1) + kKeptColumns * static_cast<size_t>(l.most)) * W;
   const size_t most = channel * kDotChannels > kSumsBytes ? channel * kDotChannels : kSumsBytes, all = channel * static_cast<size_t>(cout);
   return lines * sizeof(float) + points16(T) * static_cast<size_t>(l.v) * sizeof(int16_t) + (all < most ? all : most) + 64;
 }

@@ -77,61 +77,101 @@ FASTSR_INLINE void transform_two(const E* const (&in)[T + 2], ptrdiff_t at, ptrd
   }
 }
 
+#if FASTSR_HALF_TILES
+// W / 2 tiles.
+template <int T>
+FASTSR_INLINE void transform_half(const uint16_t* const (&in)[T + 2], ptrdiff_t at, int n, float* lines, ptrdiff_t line) {
+  V d[T + 2][T / 2], e[T + 2], t[T + 2];
+  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) half_tiles<T>(in[i] + at, n, d[i]);
+  FASTSR_UNROLL for (int j = 0; j < T / 2; j++, lines += 2 * line) {
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) e[i] = d[i][j];
+    Points16<T>::input(e, t);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) store_halves(t[i], lines + i * T * line, lines + (i * T + 1) * line);
+  }
+}
+#endif
+
 // The lines of a run; of the tile behind it the first two columns too. in: its rows at its first pixel.
 template <int T, class E>
 FASTSR_NOINLINE void transform_run(const E* const (&in)[T + 2], int tiles, ptrdiff_t second, float* lines, ptrdiff_t line) {
+#if FASTSR_HALF_TILES
+  constexpr int kHalf = std::is_same_v<E, uint16_t> ? W / 2 : 0;
+#else
+  constexpr int kHalf = 0;
+#endif
   int i = 0;
-  for (; T * (i + W) <= T * tiles + 2 + kOverRead && i < tiles; i += W, lines += W) transform_tiles<T>(in, ptrdiff_t{T} * i, second, kAll, lines, line);
-  if (i < tiles) {
+  for (; T * (i + W) <= T * tiles + 2 + kOverRead && tiles - i > kHalf; i += W, lines += W)
+    transform_tiles<T>(in, ptrdiff_t{T} * i, second, kAll, lines, line);
+  if (tiles - i > kHalf) {
     transform_tiles<T>(in, ptrdiff_t{T} * i, second, T * (tiles - i) + 2, lines, line);
-  } else if (i == tiles) {
-    transform_two<T>(in, ptrdiff_t{T} * i, second, lines, line);
+    i += W;
   }
+#if FASTSR_HALF_TILES
+  if constexpr (kHalf > 0) {
+    if (i < tiles) {
+      transform_half<T>(in, ptrdiff_t{T} * i, T * (tiles - i) + 2, lines, line);
+      i += kHalf;
+      lines += kHalf;
+    }
+  }
+#endif
+  if (i == tiles) transform_two<T>(in, ptrdiff_t{T} * i, second, lines, line);
 }
 
+// What is kept of a channel, from its lines: [vector][point in y's direction][column][tile].
 template <int T>
-FASTSR_INLINE void load_rows(const float* lines, ptrdiff_t line, V (&d)[T + 2]) {
+FASTSR_INLINE float* kept_columns(float* lines, ptrdiff_t line) { return lines + (T + 2) * T * line; }
+template <int T>
+constexpr ptrdiff_t kept_at(int vector, int point) { return (ptrdiff_t{vector} * (T + 2) + point) * kKeptColumns * W; }
+
+// Keeps the columns behind a run, which the lines of the next one will overwrite.
+template <int T>
+FASTSR_INLINE void keep_columns(float* lines, ptrdiff_t line, const Run16& run) {
+  const int end = run.line + run.tiles, vector = (end - 1) / W, tile = (end - 1) % W;
+  for (int i = 0; i < T + 2; i++)
+    for (int j = 0; j < kKeptColumns; j++) kept_columns<T>(lines, line)[kept_at<T>(vector, i) + j * W + tile] = lines[(i * T + j) * line + end];
+}
+
+// B^T d along the rows of W tiles whose lines begin at `lines`. end, kept: null, or those of the vector of tiles.
+template <int T>
+FASTSR_INLINE void transform_rows(const float* lines, ptrdiff_t line, const float* end, const float* kept, V (&t)[T + 2]) {
+  V d[T + 2];
   FASTSR_UNROLL for (int j = 0; j < T; j++) d[j] = load(lines + j * line);
   d[T] = load(lines + 1);
   d[T + 1] = load(lines + line + 1);
-}
-
-// B^T d along the rows of W tiles whose lines begin at `lines`.
-template <int T>
-FASTSR_INLINE void transform_rows(const float* lines, ptrdiff_t line, V (&t)[T + 2]) {
-  V d[T + 2];
-  load_rows<T>(lines, line, d);
-  Points16<T>::input(d, t);
-}
-// The same of vector v of a block.
-template <int T>
-FASTSR_INLINE void transform_rows(const float* lines, ptrdiff_t line, const Block16& block, int v, V (&t)[T + 2]) {
-  int at;
-  if (block.together(v, at)) return transform_rows<T>(lines + at, line, t);
-  alignas(64) float slots[W];
-  for (int i = 0; i < W; i++) slots[i] = static_cast<float>(i);
-  V d[T + 2], e[T + 2];
-  load_rows<T>(lines + at, line, d);
-  for (int i = block.pieces[v] + 1; i < block.pieces[v + 1]; i++) {
-    const M before = lt(load(slots), set1(static_cast<float>(block.piece[i].slot)));
-    load_rows<T>(lines + block.piece[i].line, line, e);
-    FASTSR_UNROLL for (int j = 0; j < T + 2; j++) d[j] = select(before, d[j], e[j]);
+  if (end) {
+    const M here = lt(set1(0.5f), load(end));
+    d[T] = select(here, load(kept), d[T]);
+    d[T + 1] = select(here, load(kept + W), d[T + 1]);
   }
   Points16<T>::input(d, t);
 }
 
-// V of the points of a row of them, from the lines of two channels; `v`: the pair of channels there, `scales`: its s[p].
+// V of one vector of tiles and two channels, whose lines are `second` floats apart; `v`: their place there, `scales`: their s[p].
 template <int T>
-FASTSR_NOINLINE void round_tiles(const float* lines, ptrdiff_t line, ptrdiff_t second, const Block16& block, const float* scales, V most, int16_t* v,
+FASTSR_INLINE void round_rows(const float* lines, ptrdiff_t line, ptrdiff_t second, const float* end, const float* kept, const float* scales, V most,
+                              int16_t* v, ptrdiff_t point) {
+  constexpr int kPoints = T + 2;
+  FASTSR_NO_UNROLL for (int i = 0; i < kPoints; i++, lines += T * line, kept += kKeptColumns * W, scales += kPoints, v += kPoints * point) {
+    V t[kPoints];
+    I first[kPoints];
+    transform_rows<T>(lines, line, end, kept, t);
+    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) first[j] = whole(mul(t[j], set1(scales[j])), most);
+    transform_rows<T>(lines + second, line, end, kept + second, t);
+    FASTSR_UNROLL for (int j = 0; j < kPoints; j++)
+      store_pairs(v + j * point, pairs(first[j], whole(mul(t[j], set1(scales[kPoints * kPoints + j])), most)));
+  }
+}
+template <int T>
+FASTSR_NOINLINE void round_tiles(float* lines, ptrdiff_t line, ptrdiff_t second, const Block16& block, const float* scales, V most, int16_t* v,
                                  ptrdiff_t point) {
   FASTSR_NO_UNROLL for (int i = 0; i < block.vectors; i++, v += 2 * W) {
-    V t[T + 2];
-    I first[T + 2];
-    transform_rows<T>(lines, line, block, i, t);
-    FASTSR_UNROLL for (int j = 0; j < T + 2; j++) first[j] = whole(mul(t[j], set1(scales[j])), most);
-    transform_rows<T>(lines + second, line, block, i, t);
-    FASTSR_UNROLL for (int j = 0; j < T + 2; j++)
-      store_pairs(v + j * point, pairs(first[j], whole(mul(t[j], set1(scales[(T + 2) * (T + 2) + j])), most)));
+    const float *const at = lines + block.line(i), *const kept = kept_columns<T>(lines, line) + kept_at<T>(i, 0);
+    if (block.ends[i]) {
+      round_rows<T>(at, line, second, block.ending[i], kept, scales, most, v, point);
+    } else {
+      round_rows<T>(at, line, second, nullptr, kept, scales, most, v, point);
+    }
   }
 }
 
@@ -148,12 +188,16 @@ struct Lines16 {
 template <int T, class E>
 FASTSR_INLINE void transform_lines(const Winograd16Rows& r, const Layout16& l, const Block16& block, int c, float* lines) {
   const ptrdiff_t second = l.lines / 2;
+  const bool two = c + 1 < r.cin;
   for (int i = 0; i < block.runs; i++) {
     const Run16& run = block.run[i];
     const ptrdiff_t channel = (r.in_type == Element::kPairs ? c / 2 : c) * r.in_stride;
     transform_run<T>(Lines16<T, E>(r, run.group, run.x, channel).in, run.tiles, second, lines + run.line, l.line);
-    if (r.in_type != Element::kPairs && c + 1 < r.cin)
+    if (r.in_type != Element::kPairs && two)
       transform_run<T>(Lines16<T, E>(r, run.group, run.x, channel + r.in_stride).in, run.tiles, second, lines + second + run.line, l.line);
+    if (!l.kept || i + 1 == block.runs) continue;
+    keep_columns<T>(lines, l.line, run);
+    if (two) keep_columns<T>(lines + second, l.line, run);
   }
 }
 
@@ -168,8 +212,7 @@ void winograd16_input(const Winograd16Rows& r, const Layout16& l, const Block16&
     for (int i = 0; i < 2 * block.runs; i++) fetch.step();
     transform_lines<T, E>(r, l, block, c, lines);
     const ptrdiff_t other = c + 1 < r.cin ? second : 0;
-    for (int i = 0; i < kPoints; i++)
-      round_tiles<T>(lines + i * T * l.line, l.line, other, block, scales + i * kPoints, most, v + i * kPoints * l.v, l.v);
+    round_tiles<T>(lines, l.line, other, block, scales, most, v, l.v);
   }
 }
 
@@ -188,7 +231,9 @@ void measure_block(const Winograd16Rows& r, const Layout16& l, const Block16& bl
       for (int j = 0; j < kPoints; j++) most[j] = squares[j] = set1(0.0f);
       for (int v = 0; v < block.vectors; v++) {
         const M here = lt(set1(0.0f), load(wanted[v]));
-        transform_rows<T>(lines + c % 2 * (l.lines / 2) + i * T * l.line, l.line, block, v, t);
+        float* const of = lines + c % 2 * (l.lines / 2);
+        transform_rows<T>(of + block.line(v) + i * T * l.line, l.line, block.ends[v] ? block.ending[v] : nullptr,
+                          kept_columns<T>(of, l.line) + kept_at<T>(v, i), t);
         for (int j = 0; j < kPoints; j++) {
           const V value = select(here, abs(t[j]), set1(0.0f));
           most[j] = max(value, most[j]);

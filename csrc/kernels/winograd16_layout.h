@@ -13,14 +13,17 @@ namespace FASTSR_TARGET {
 namespace {
 
 constexpr int kManyTiles = 8;              // of a group
+constexpr int kKeptColumns = 2;           // of the tile behind a run, see winograd16.h
 constexpr int kAll = 1 << 20;              // elements that may be read
 constexpr size_t kSumsBytes = 480 * 1024;  // of M, unless one block of channels takes more
 
 FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 
-// pitch: slots from a group to the next one. apart: so much more lies between the lines of two groups, see winograd16.h.
+// pitch: slots from a group to the next one. apart: so much more lies between the lines of two groups, see winograd16.h. kept: whether the columns behind a
+// run are.
 struct Layout16 {
   int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
+  bool kept;
   int count, most;                           // blocks, vectors of the largest one
   int blocks, channels;                      // of output channels: blocks that are made at once, and the most channels that these have
   // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels.
@@ -33,14 +36,16 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   Layout16 l;
   l.tiles = ceil_div(width, T);
   l.groups = ceil_div(rows, T);
-  l.apart = l.tiles >= kManyTiles ? W : 0;
-  const int pitch = l.apart ? l.tiles : l.tiles + 1, aligned = l.groups * ceil_div(l.tiles, W), packed = ceil_div(l.groups * pitch, W);
-  l.pitch = l.apart && aligned <= packed ? ceil_div(l.tiles, W) * W : pitch;
-  l.vectors = l.apart && aligned <= packed ? aligned : packed;
+  const int gap = l.tiles < kManyTiles, packed = ceil_div(l.groups * (l.tiles + gap), W), aligned = l.groups * ceil_div(l.tiles, W);
+  const bool align = !gap && aligned <= packed;
+  l.apart = align ? W : 0;
+  l.kept = !align && !gap;
+  l.pitch = align ? ceil_div(l.tiles, W) * W : l.tiles + gap;
+  l.vectors = align ? aligned : packed;
   l.count = ceil_div(l.vectors, kDotVectors);
   l.most = l.vectors < kDotVectors ? l.vectors : kDotVectors;  // grows with the picture, unlike the largest block
-  l.line = (l.most + (l.apart ? (l.most * W - 2) / l.pitch + 2 : 1)) * W;  // the runs that a block can have
-  l.lines = 2 * (T + 2) * T * l.line;
+  l.line = (l.most + (align ? (l.most * W - 2) / l.pitch + 2 : 1)) * W;  // the runs that a block can have
+  l.lines = 2 * (T * l.line + kKeptColumns * l.most * W) * (T + 2);
   l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
   l.m_vector = (T + 2) * (T + 2) * W;
   l.m = l.most * l.m_vector + 16;
@@ -63,6 +68,8 @@ struct Block16 {
   Run16 run[kMost];
   Run16 piece[kMost + kDotVectors];  // slot: in the vector; line: where the lines of the vector's first slot would be
   int pieces[kDotVectors + 1];       // vector i has piece pieces[i] .. pieces[i + 1] - 1
+  bool ends[kDotVectors];            // whether the columns behind some of its tiles are kept
+  alignas(64) float ending[kDotVectors][W];  // 1 at these tiles, else 0
 
   Block16(const Layout16& l, int i) : vectors(l.begin(i + 1) - l.begin(i)), runs(0) {
     const int begin = l.begin(i) * W, end = begin + vectors * W;
@@ -83,12 +90,18 @@ struct Block16 {
       }
     }
     pieces[vectors] = n;
+    for (int v = 0; v < vectors; v++) {
+      ends[v] = false;
+      for (int i = 0; i < W; i++) ending[v][i] = 0;
+    }
+    for (int j = 0; l.kept && j + 1 < runs; j++) {
+      const int last = run[j].slot + run[j].tiles - 1;
+      ends[last / W] = true;
+      ending[last / W][last % W] = 1;
+    }
   }
-  // Whether the lines of a vector's slots lie one after the other; they begin at `line`.
-  bool together(int v, int& line) const {
-    line = pieces[v] < pieces[v + 1] ? piece[pieces[v]].line : 0;
-    return pieces[v] == pieces[v + 1] || piece[pieces[v + 1] - 1].line == line;
-  }
+  // Where the lines of a vector's slots begin.
+  int line(int v) const { return pieces[v] < pieces[v + 1] ? piece[pieces[v]].line : 0; }
   bool whole(int v) const { return pieces[v + 1] - pieces[v] == 1 && piece[pieces[v]].tiles == W; }
 };
 

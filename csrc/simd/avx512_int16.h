@@ -104,6 +104,29 @@ FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
   b = _mm512_castps_si512(y);
 }
 
+// Of W / 2 groups of T elements elements 2 i in the lower half of c[i] and 2 i + 1 in the upper one. The first n elements may be read.
+#define FASTSR_HALF_TILES 1
+template <int T>
+struct HalfIndex {
+  int16_t at[2][32];
+  constexpr HalfIndex() : at{} {
+    for (int i = 0; i < 64; i++) at[i / 32][i % 32] = static_cast<int16_t>((i % 8 * T + i / 8) % 64);
+  }
+};
+template <int T>
+FASTSR_INLINE void half_tiles(const uint16_t* p, int n, V (&c)[T / 2]) {
+  alignas(64) static constexpr HalfIndex<T> kIndex;
+  const __m512i v0 = load_some(p, n), v1 = T == 4 ? v0 : load_some(p + 32, n - 32);
+  const __m512i first = _mm512_permutex2var_epi16(v0, _mm512_load_si512(kIndex.at[0]), v1);
+  c[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(first));
+  c[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(first, 1));
+  if constexpr (T == 6) c[2] = _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutex2var_epi16(v0, _mm512_load_si512(kIndex.at[1]), v1)));
+}
+FASTSR_INLINE void store_halves(V a, float* lower, float* upper) {
+  _mm256_storeu_ps(lower, _mm512_castps512_ps256(a));
+  _mm256_storeu_ps(upper, _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)));
+}
+
 FASTSR_INLINE V load_two(const float* p) {
   return _mm512_castsi512_ps(_mm512_zextsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
