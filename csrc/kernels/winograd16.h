@@ -10,15 +10,14 @@
 // and no pair's. A larger R makes V finer and U coarser; it is chosen for the least error of both together.
 //
 // One lane is one tile, that is T x T results; the tiles of a group of T rows lie side by side. Slots, W of which make a vector, are filled with the tiles of
-// one group after the other, so that narrow pictures fill the vectors too, or with each group from a new vector on, where that takes no more vectors. The vectors are cut into nearly equal blocks of at most kDotVectors. The tiles that a block has of one
-// group are a run, those of a vector a piece.
+// one group after the other, so that narrow pictures fill the vectors too, or with each group from a new vector on, where that takes no more vectors. The
+// vectors are cut into nearly equal blocks of at most kDotVectors. The tiles that a block has of one group are a run, those of a vector a piece.
 //   lines: [channel of two][point in y's direction][column of the tile][slot], B^T d. A tile's last two columns are the next slot's first ones. So the tile
 //          behind a run is made too, in the next slot: an empty one, where groups have just a few tiles, or where each begins a vector, which takes W slots
 //          more for that. Otherwise the next run is there and these columns are kept elsewhere.
 //   V: [point][pair of input channels][vector][tile][2], an odd last channel is paired with itself and the weight 0
 //   U: [point][block of output channels][pair][channel in block][2]
-//   M: of a column of points, [output channel][vector][point in y's direction][tile]
-//   C: A^T (scale M), [output channel][vector][row of the tile][point in x's direction][tile]
+//   M: [output channel][vector][point][tile], of as many output channels as kSumsBytes hold
 //
 // Every element is one fixed sequence of operations, the same for all instruction sets but scalar, where a multiply-add rounds twice.
 //
@@ -38,8 +37,9 @@ namespace {
 template <int T>
 size_t winograd16_scratch(int cin, int cout, int width, int rows) {
   const Layout16 l = layout16<T>(cin, cout, width, rows);
-  const size_t channel = static_cast<size_t>(l.m) * sizeof(float), lines = 2 * (T + 2) * (T * 3 * static_cast<size_t>(l.most + 1) + kKeptColumns * static_cast<size_t>(l.most)) * W;
-  const size_t most = channel * kDotChannels > kSumsBytes ? channel * kDotChannels : kSumsBytes, all = channel * static_cast<size_t>(cout);
+  const size_t channel = static_cast<size_t>(l.m) * sizeof(float), all = channel * static_cast<size_t>(cout), vectors = static_cast<size_t>(l.most);
+  const size_t lines = 2 * (T + 2) * (T * 3 * (vectors + 1) + kKeptColumns * vectors) * W;  // grows with the picture, unlike l.lines
+  const size_t most = channel * kDotChannels > kSumsBytes ? channel * kDotChannels : kSumsBytes;
   return lines * sizeof(float) + points16(T) * static_cast<size_t>(l.v) * sizeof(int16_t) + (all < most ? all : most) + 64;
 }
 

@@ -148,7 +148,8 @@ FASTSR_NOINLINE void winograd2d_input_mixed(const float* const* lines, const Mix
   }
 }
 
-// V of a block. far: its pixels have not been prefetched.
+// V of a block. far: what the channels after the next one are made from is fetched, also where the last block's products did so: since then it has left
+// the first cache level.
 template <int T>
 FASTSR_NOINLINE void winograd2d_input(const WinogradRows& r, const TileBlocks& b, float* v, const Segments<T>& segments, bool far) {
   constexpr int P = T + 2;
@@ -342,7 +343,7 @@ void winograd2d_tiles(const WinogradRows& r) {
   for (int i = 0; i < b.count; i++) {
     const int v0 = b.begin(i), v1 = b.begin(i + 1), v2 = i + 1 < b.count ? b.begin(i + 2) : v1;
     const Segments<T> segments(b, v0, v1);
-    winograd2d_input(r, b, v, segments, i == 0 && far);
+    winograd2d_input(r, b, v, segments, far);
     Prefetch<T> next(far ? r.in : nullptr, b.lines, P, 2, r.in_stride, r.cin, Segments<T>(b, v1, v2));
     Prefetch<T> residual(far ? r.residual : nullptr, r.rows, T, 0, r.residual_stride, r.cout, segments);
     Prefetch<T> out(far ? r.out : nullptr, r.rows, T, 0, r.out_stride, r.cout, segments);
