@@ -342,6 +342,15 @@ def test_a_bias_wider_than_int32() -> None:
         optimise(graph)
 
 
+def test_a_scale_too_small_to_divide_by() -> None:
+    b = Quantised(3)
+    y = b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(1e-42, 0, np.uint8), act=relu)
+    program = lower(optimise(b.done(b.real(y))))
+    held = [a for s in program.steps for a in (s.weight, s.bias, *(e.tensor for e in s.epilogue)) if a is not None]
+    assert all(np.isfinite(a).all() for a in held)
+    assert_same_everywhere(program, picture())
+
+
 def test_not_a_number_becomes_the_smallest_level() -> None:
     program = program_of(linear)
     x = picture()

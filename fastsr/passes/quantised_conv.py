@@ -159,8 +159,12 @@ def _move_scales(graph: Graph) -> bool:
         if chain is None:
             continue
         factor = scale.astype(np.float32).reshape(())
-        for member in chain:
-            _divide(graph, member, factor)
+        constants = [(member, _divided(graph, member, factor)) for member in chain]
+        if any(found is None for _, found in constants):
+            continue
+        for member, found in constants:
+            for k, constant in (found or {}).items():
+                member.inputs[k] = graph.add_const(member.output + "_part", constant)
         node.inputs[1] = graph.add_const(node.output + "_one", np.array(1, np.float32))
         changed = True
     return changed
@@ -198,11 +202,15 @@ def _is_sum(graph: Graph, uses: Uses, name: str) -> bool:
     return maker is not None and maker.op == "ConvInteger"
 
 
-def _divide(graph: Graph, node: Node, factor: Array) -> None:
-    """Let the node compute what it did, divided by the factor, of an input divided by it."""
-    if node.op in HOMOGENEOUS:
-        return
-    for k, name in enumerate(node.inputs):
+def _divided(graph: Graph, node: Node, factor: Array) -> dict[int, Array] | None:
+    """By input: the constants with which the node computes what it did, divided by the factor, of an input divided by it. None: one leaves float32."""
+    found = {}
+    for k, name in enumerate(node.inputs if node.op not in HOMOGENEOUS else ()):
         constant = graph.const(name) if name else None
-        if constant is not None and not (node.op == "DequantizeLinear" and k != 1):
-            node.inputs[k] = graph.add_const(node.output + "_part", constant.astype(np.float32) / factor)
+        if constant is None or (node.op == "DequantizeLinear" and k != 1):
+            continue
+        with np.errstate(over="ignore"):
+            found[k] = constant.astype(np.float32) / factor
+        if (np.isinf(found[k]) & np.isfinite(constant)).any():
+            return None
+    return found
