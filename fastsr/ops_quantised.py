@@ -31,10 +31,10 @@ def quantised_type(node: Node, zero: Array | None) -> np.dtype[Any]:
 
 
 def check_scale(node: Node, scale: Array, zero: Array | None) -> None:
-    """Raise ModelError for scales that are not positive numbers, for blocks of scales, and for zero points that do not go with them."""
+    """Raise ModelError for scales that are not positive or have no float32 reciprocal, for blocks of scales, and for zero points that do not fit."""
     if node.attrs.get("block_size"):
         raise ModelError(f"node '{node.name}' ({node.op}) has scales for blocks: only one, or one per channel, is known")
-    if scale.ndim > 1 or scale.dtype.kind != "f" or not np.all(np.isfinite(scale) & (scale > 0)):
+    if scale.ndim > 1 or scale.dtype.kind != "f" or not np.all(np.isfinite(scale) & (scale >= np.finfo(np.float32).tiny)):
         raise ModelError(f"node '{node.name}' ({node.op}) has scales that are not positive numbers, or of shape {list(scale.shape)}")
     if zero is not None and (zero.size != scale.size or zero.dtype.kind not in "iu"):
         raise ModelError(f"node '{node.name}' ({node.op}) has {zero.size} zero points of type {zero.dtype} for {scale.size} scales")

@@ -344,11 +344,16 @@ def test_a_bias_wider_than_int32() -> None:
 
 def test_a_scale_too_small_to_divide_by() -> None:
     b = Quantised(3)
-    y = b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(1e-42, 0, np.uint8), act=relu)
-    program = lower(optimise(b.done(b.real(y))))
-    held = [a for s in program.steps for a in (s.weight, s.bias, *(e.tensor for e in s.epilogue)) if a is not None]
-    assert all(np.isfinite(a).all() for a in held)
-    assert_same_everywhere(program, picture())
+    y = b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(2e-38, 0, np.uint8), act=lambda b, y: b.op("Clip", y, b.const(0), b.const(8)))
+    graph = optimise(b.done(b.real(y)))
+    assert all(np.isfinite(c).all() for c in graph.constants.values())
+    assert any(n.op == "QuantizeLinear" and graph.const(n.inputs[1]) == np.float32(2e-38) for n in graph.nodes)
+
+
+def test_a_scale_with_no_reciprocal() -> None:
+    b = Quantised(3)
+    with pytest.raises(ModelError, match="scales that are not positive"):
+        optimise(b.done(b.real(b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(1e-42, 0, np.uint8)))))
 
 
 def test_not_a_number_becomes_the_smallest_level() -> None:

@@ -203,7 +203,7 @@ def _is_sum(graph: Graph, uses: Uses, name: str) -> bool:
 
 
 def _divided(graph: Graph, node: Node, factor: Array) -> dict[int, Array] | None:
-    """By input: the constants with which the node computes what it did, divided by the factor, of an input divided by it. None: one leaves float32."""
+    """By input: constants with which the node computes what it did, divided by the factor, of an input divided by it. None: one leaves float32."""
     found = {}
     for k, name in enumerate(node.inputs if node.op not in HOMOGENEOUS else ()):
         constant = graph.const(name) if name else None
