@@ -358,7 +358,7 @@ class _Lowering:
         zero = self.graph.const(given) if given else None
         if scale is None or (given and zero is None):
             raise unsupported(node, "its scale and zero point are not constant")
-        check_scale(node, scale, zero)
+        check_scale(node, scale, zero, divides=node.op == "QuantizeLinear")
         if scale.size != 1 and (node.attrs.get("axis", 1) not in (1, -3) or scale.size != channels):
             raise unsupported(node, f"it has {scale.size} scales along axis {node.attrs.get('axis', 1)} for {channels} channels")
         shape = () if scale.size == 1 else (channels,)

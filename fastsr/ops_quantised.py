@@ -30,11 +30,15 @@ def quantised_type(node: Node, zero: Array | None) -> np.dtype[Any]:
     return dtype
 
 
-def check_scale(node: Node, scale: Array, zero: Array | None) -> None:
-    """Raise ModelError for scales that are not positive or have no float32 reciprocal, for blocks of scales, and for zero points that do not fit."""
+def check_scale(node: Node, scale: Array, zero: Array | None, divides: bool = False) -> None:
+    """Raise ModelError for scales that are not positive, for blocks of scales, and for zero points that do not go with them.
+
+    divides: numbers are divided by the scales, which then need a float32 reciprocal.
+    """
     if node.attrs.get("block_size"):
         raise ModelError(f"node '{node.name}' ({node.op}) has scales for blocks: only one, or one per channel, is known")
-    if scale.ndim > 1 or scale.dtype.kind != "f" or not np.all(np.isfinite(scale) & (scale >= np.finfo(np.float32).tiny)):
+    least = np.finfo(np.float32).tiny
+    if scale.ndim > 1 or scale.dtype.kind != "f" or not np.all(np.isfinite(scale) & (scale >= least if divides else scale > 0)):
         raise ModelError(f"node '{node.name}' ({node.op}) has scales that are not positive numbers, or of shape {list(scale.shape)}")
     if zero is not None and (zero.size != scale.size or zero.dtype.kind not in "iu"):
         raise ModelError(f"node '{node.name}' ({node.op}) has {zero.size} zero points of type {zero.dtype} for {scale.size} scales")
@@ -60,7 +64,7 @@ def saturate(x: Array, zero: Array, dtype: np.dtype[Any]) -> Array:
 
 def quantize(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """saturate(round half to even(x / scale) + zero point); integers, of the zero point's type."""
-    check_scale(node, scale, zero)
+    check_scale(node, scale, zero, divides=True)
     dtype = quantised_type(node, zero)
     x = x if x.dtype.kind == "f" else x.astype(scale.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -89,7 +93,7 @@ def check_linear_conv(node: Node, x_scale: Array, x_zero: Array, w: Array, w_sca
     """Raise ModelError for parameters of a QLinearConv that do not go with each other."""
     check_scale(node, x_scale, x_zero)
     check_scale(node, w_scale, None)
-    check_scale(node, y_scale, y_zero)
+    check_scale(node, y_scale, y_zero, divides=True)
     if x_scale.size != 1 or y_scale.size != 1 or w_scale.size not in (1, w.shape[0]):
         raise ModelError(f"node '{node.name}' ({node.op}) has {x_scale.size}, {w_scale.size} and {y_scale.size} scales")
     if b is not None and (b.dtype.kind not in "iu" or b.shape != (w.shape[0],)):

@@ -356,6 +356,16 @@ def test_a_scale_with_no_reciprocal() -> None:
         optimise(b.done(b.real(b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(1e-42, 0, np.uint8)))))
 
 
+def test_a_channel_of_weights_that_are_nearly_zero() -> None:
+    b = Quantised(3)
+    y = b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(0.02, 128, np.uint8))
+    graph = b.done(b.real(y))
+    (scale,) = [name for name, value in graph.constants.items() if value.dtype == np.float32 and value.size == 4 and value.max() > 1e-4]
+    graph.constants[scale][2] = 1e-42
+    program = lower(optimise(graph))
+    assert_same_everywhere(program, picture())
+
+
 def test_not_a_number_becomes_the_smallest_level() -> None:
     program = program_of(linear)
     x = picture()

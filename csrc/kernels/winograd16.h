@@ -62,7 +62,7 @@ void winograd16(const Winograd16Rows& r) {
   const int n_pairs = pairs_of(r.cin);
   for (int b = 0; b < l.count; b++) {
     const Block16 block(l, b);
-    Fetch16 ahead(block, r.in, n_lines, T + 2, T, r.cin, r.in_type, r.in_stride);  // later blocks' are there
+    Fetch16 ahead(block, r.in, n_lines, T + 2, T, r.cin, r.in_type, r.in_stride);  // again, where the last block's products did: much was read since
     for (int i = 0; i < 4 * block.runs; i++) ahead.step();
     if (r.in_type == Element::kPairs) {
       winograd16_input<T, uint32_t>(r, l, block, lines, v, ahead);

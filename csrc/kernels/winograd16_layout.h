@@ -13,9 +13,9 @@ namespace FASTSR_TARGET {
 namespace {
 
 constexpr int kManyTiles = 8;              // of a group
-constexpr int kKeptColumns = 2;           // of the tile behind a run, see winograd16.h
+constexpr int kKeptColumns = 2;            // of the tile behind a run, see winograd16.h
 constexpr int kAll = 1 << 20;              // elements that may be read
-constexpr size_t kSumsBytes = 480 * 1024;  // of M, unless one block of channels takes more
+constexpr size_t kSumsBytes = 192 * 1024;  // of M, unless one block of channels takes more
 
 FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 
@@ -25,7 +25,7 @@ struct Layout16 {
   int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
   bool kept;
   int count, most;                           // blocks, vectors of the largest one
-  int blocks, channels;                      // of output channels: blocks that are made at once, and the most channels that these have
+  int blocks;                                // of output channels, that are made at once
   // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels.
   ptrdiff_t line, lines, v, m_vector, m;
   int begin(int i) const { return static_cast<int>(static_cast<int64_t>(vectors) * i / count); }  // the first vector of block i
@@ -52,7 +52,6 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   const Blocks16 blocks = blocks16(cout);
   const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.m) * sizeof(float)) / blocks.most());
   l.blocks = fits < 1 ? 1 : fits < blocks.count ? fits : blocks.count;
-  l.channels = l.blocks * blocks.most() < cout ? l.blocks * blocks.most() : cout;
   return l;
 }
 

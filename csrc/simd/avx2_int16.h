@@ -1,7 +1,8 @@
 // Half floats and 16-bit integers for avx2.h, whose region this closes; it opens another one with F16C, which every processor with AVX2 has so far.
 //
 // load, store of uint16_t: W half floats, rounded to the nearest, half to even.
-// residues<T, J>(p, n, a, b): of W groups of T elements elements J and J + 1, an even J; T is 4 or 6. The first n elements may be read.
+// load_tiles<T>(p, n): W groups of T elements, T is 4 or 6, the first n of which may be read. residues<J>(tiles, a, b): of each group elements J and J + 1,
+// an even J. load_two: the first two elements, then zeros. store_two(a, p, q): a's first element to p, the second one to q.
 // untile: from the T elements of W groups, one vector each, the groups one after the other.
 // whole(a, most): the nearest whole numbers, half to even, of a cut off to -most..most; either end for NaN.
 // pairs(lo, hi): the pairs (lo[i], hi[i]) of numbers within 16 bits. How they lie in a register and, by store_pairs and load_pairs, in memory is the
@@ -28,6 +29,8 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
+#include "tiles.h"
+
 namespace fastsr {
 namespace avx2 {
 namespace {
@@ -42,13 +45,6 @@ constexpr int kRowsChannels = 2;  // most channels of a block of conv16_rows, an
 
 FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
-// The elements of W groups of T; a load for each group where there are no wide permutations.
-template <int T, class E>
-struct Tiles {
-  const E* p;
-};
-template <int T, class E>
-FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int) { return {p}; }
 template <int J, int T>
 FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   const auto two = [&t](int group) {

@@ -92,14 +92,16 @@ FASTSR_INLINE __m512i wide_residue(const Tiles<T, E>& t, int half) {  // of 8 gr
   if constexpr (T == 4) return both;
   else return _mm512_mask_permutexvar_epi64(both, kIndex.mask, _mm512_load_si512(kIndex.third), part[2]);
 }
-template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+template <int J, int T, class E>
+FASTSR_INLINE void wide_residues(const Tiles<T, E>& t, V& a, V& b) {
   deinterleave2(_mm512_castsi512_ps(wide_residue<J>(t, 0)), _mm512_castsi512_ps(wide_residue<J>(t, 1)), a, b);
 }
 template <int J, int T>
+FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) { wide_residues<J>(t, a, b); }
+template <int J, int T>
 FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
   V x, y;
-  deinterleave2(_mm512_castsi512_ps(wide_residue<J>(t, 0)), _mm512_castsi512_ps(wide_residue<J>(t, 1)), x, y);
+  wide_residues<J>(t, x, y);
   a = _mm512_castps_si512(x);
   b = _mm512_castps_si512(y);
 }

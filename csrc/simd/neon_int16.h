@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "neon.h"
+#include "tiles.h"
 
 namespace fastsr {
 namespace neon {
@@ -21,13 +22,6 @@ constexpr int kRowsChannels = 4;
 
 FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
-// The elements of W groups of T; a load for each group where there are no wide permutations.
-template <int T, class E>
-struct Tiles {
-  const E* p;
-};
-template <int T, class E>
-FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int) { return {p}; }
 template <int J, int T>
 FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   uint16_t even[4], odd[4];

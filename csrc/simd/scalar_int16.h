@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "scalar.h"
+#include "tiles.h"
 
 namespace fastsr {
 namespace scalar {
@@ -40,13 +41,6 @@ FASTSR_INLINE V load(const uint16_t* p) { return V{{half_value(p[0]), half_value
 FASTSR_INLINE void store(uint16_t* p, V a) {
   for (int i = 0; i < W; i++) p[i] = half_bits(a.v[i]);
 }
-// The elements of W groups of T; a load for each group where there are no wide permutations.
-template <int T, class E>
-struct Tiles {
-  const E* p;
-};
-template <int T, class E>
-FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int) { return {p}; }
 template <int J, int T>
 FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   for (int i = 0; i < W; i++) {
@@ -68,6 +62,7 @@ FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
     std::memcpy(&b.v[i], t.p + T * i + J + 1, 4);
   }
 }
+
 FASTSR_INLINE V load_two(const float* p) { return V{{p[0], p[1], 0, 0}}; }
 FASTSR_INLINE V load_two(const uint16_t* p) { return V{{half_value(p[0]), half_value(p[1]), 0, 0}}; }
 FASTSR_INLINE I load_two(const uint32_t* p) {

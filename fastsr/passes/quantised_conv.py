@@ -154,17 +154,16 @@ def _move_scales(graph: Graph) -> bool:
         scale = graph.const(node.inputs[1]) if node.op == "QuantizeLinear" and len(node.inputs) > 1 else None
         if scale is None or scale.size != 1 or scale == 1:
             continue
-        ops_quantised.check_scale(node, scale, None)
+        ops_quantised.check_scale(node, scale, None, divides=True)
         chain = _chain(graph, uses, node.inputs[0])
         if chain is None:
             continue
         factor = scale.astype(np.float32).reshape(())
-        constants = [(member, _divided(graph, member, factor)) for member in chain]
-        if any(found is None for _, found in constants):
+        divided = _divided(graph, chain, factor)
+        if divided is None:
             continue
-        for member, found in constants:
-            for k, constant in (found or {}).items():
-                member.inputs[k] = graph.add_const(member.output + "_part", constant)
+        for member, k, constant in divided:
+            member.inputs[k] = graph.add_const(member.output + "_part", constant)
         node.inputs[1] = graph.add_const(node.output + "_one", np.array(1, np.float32))
         changed = True
     return changed
@@ -202,15 +201,17 @@ def _is_sum(graph: Graph, uses: Uses, name: str) -> bool:
     return maker is not None and maker.op == "ConvInteger"
 
 
-def _divided(graph: Graph, node: Node, factor: Array) -> dict[int, Array] | None:
-    """By input: constants with which the node computes what it did, divided by the factor, of an input divided by it. None: one leaves float32."""
-    found = {}
-    for k, name in enumerate(node.inputs if node.op not in HOMOGENEOUS else ()):
-        constant = graph.const(name) if name else None
-        if constant is None or (node.op == "DequantizeLinear" and k != 1):
-            continue
-        with np.errstate(over="ignore"):
-            found[k] = constant.astype(np.float32) / factor
-        if (np.isinf(found[k]) & np.isfinite(constant)).any():
-            return None
+def _divided(graph: Graph, chain: list[Node], factor: Array) -> list[tuple[Node, int, Array]] | None:
+    """Constants, by node and input, with which the chain computes what it did, divided by the factor. None: one of them would leave float32."""
+    found = []
+    for node in chain:
+        for k, name in enumerate(node.inputs if node.op not in HOMOGENEOUS else ()):
+            constant = graph.const(name) if name else None
+            if constant is None or (node.op == "DequantizeLinear" and k != 1):
+                continue
+            with np.errstate(over="ignore"):
+                quotient = constant.astype(np.float32) / factor
+            if (np.isinf(quotient) & np.isfinite(constant)).any():
+                return None
+            found.append((node, k, quotient))
     return found
