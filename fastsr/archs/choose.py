@@ -16,8 +16,8 @@ from .. import ops
 from ..errors import FastsrError, ModelError
 from ..graph import Graph
 
-EDGE = 24
-"""Pixels of the small picture."""
+EDGES = {1: 24, 2: 24, 3: 20, 4: 16}
+"""Scale -> pixels of the small picture's edge; 12 for larger scales."""
 
 NOISE = 15 / 255
 BORDER = 4
@@ -52,7 +52,7 @@ def gain(graph: Graph) -> float:
     feed = graph.feed
     try:
         scale = feed.pre_scale * int(graph.meta["scale"]) if graph.meta.get("task") != "denoise" else 1
-        whole = drawing(EDGE * scale, channels)
+        whole = drawing(EDGES.get(scale, 12) * scale, channels)
         if graph.meta.get("task") == "denoise":
             plain = given = whole + NOISE * _noise(whole.shape)
         else:
