@@ -65,8 +65,9 @@ def layers(w: Weights) -> list[Layer] | None:
 def _sorted(modules: list[Module]) -> list[Module]:
     """The convolution that reads a picture first, the one that makes one last, for classes that define their inner layers before these."""
     convs = [m for m in modules if m.kind == "conv"]
-    heads = [m for m in convs if m.shape[1] in (1, 3) and m.shape[0] > 3]
-    tails = [m for m in convs if m.shape[0] in (1, 3) and m.shape[1] > 3]
+    transposed = [m for m in convs if m.shape[1] in (1, 3) and m.bias == m.shape[1] < m.shape[0]]
+    heads = [m for m in convs if m.shape[1] in (1, 3) and m.shape[0] > 3 and m not in transposed]
+    tails = transposed or [m for m in convs if m.shape[0] in (1, 3) and m.shape[1] > 3]
     if len(heads) != 1 or len(tails) != 1:
         return []
     parts: list[list[Module]] = [[]]

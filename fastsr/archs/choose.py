@@ -24,6 +24,12 @@ BORDER = 4
 CLEAR = 0.3
 """dB by which a reading must be better than an earlier one: the order says what is usual."""
 
+OTHER_TASK = 2.0
+"""The same where one enlarges and the other denoises: sharpening with the wrong sign removes noise too."""
+
+LEAST = -3.0
+"""dB that a reading must gain to be taken for another: less is the result of weights that were not trained, or not understood."""
+
 
 def best(graphs: Sequence[Graph]) -> Graph:
     """The reading that gains most PSNR over the interpolated (or noisy) picture; an earlier one unless a later one is clearly better.
@@ -38,8 +44,9 @@ def best(graphs: Sequence[Graph]) -> Graph:
     found = graphs[0]
     top = gain(found)
     for graph in graphs[1:]:
+        same = graph.meta.get("task", "") == found.meta.get("task", "")
         g = gain(graph)
-        if g > top + CLEAR:
+        if g > LEAST and g > top + (CLEAR if same else OTHER_TASK):
             found, top = graph, g
     return found
 

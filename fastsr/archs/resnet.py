@@ -93,7 +93,8 @@ def parts(w: Weights) -> Parts | None:
     convs = [m for m in modules if m.kind == "conv"]
     if any(m.kind in ("linear", "other") for m in modules) or len(convs) < 4:
         return None
-    shifts = [m for m in convs if m.shape[2:] == (1, 1) and m.shape[0] == m.shape[1] == 3]
+    shifts = [m for m in convs if m.shape[2:] == (1, 1) and m.shape[0] == m.shape[1] == 3 and m.bias]
+    shifts.sort(key=lambda m: float(np.sum(w.tensors[f"{m.name}.bias"])))  # the mean is taken away first
     convs = [m for m in convs if m not in shifts]
     heads = [m for m in convs if m.shape[1] in (1, 3) and m.shape[0] > 3]
     skips = [m for m in heads if len(heads) > 1 and m.shape[0] % m.shape[1] == 0 and _root(m.shape[0] // m.shape[1]) and "skip" in m.name.lower()]
@@ -125,8 +126,8 @@ def parts(w: Weights) -> Parts | None:
             found.ups.append(m)
         else:
             return None
-    if len(found.middle) > 1:
-        found.hr = next((m for m in found.middle if "hr" in m.name.lower()), found.middle[-1])
+    found.hr = next((m for m in found.middle if "hr" in m.name.lower()), found.middle[-1] if len(found.middle) > 1 else None)
+    if found.hr is not None:
         found.middle.remove(found.hr)
     if len(found.middle) > 1 or len(shifts) not in (0, 2):
         return None
