@@ -120,7 +120,7 @@ def read_weights(layers: list[Layer], data: bytes) -> None:
 
 def find_outputs(layers: list[Layer], read: set[str]) -> list[str]:
     """Values that no layer reads, the default output first: the one called "output" or "out0", else the last."""
-    sinks = [out for layer in layers for out in layer.outputs if out not in read and layer.op not in ("Input", "MemoryData", "Noop", "Split")]
+    sinks = [out for layer in layers for out in layer.outputs if out not in read and layer.op not in ("Input", "MemoryData", "Split")]
     if not sinks:
         raise ModelError("the network has no output: damaged, cyclic, or without layers")
     default = next((name for name in DEFAULT_OUTPUTS if name in sinks), sinks[-1])

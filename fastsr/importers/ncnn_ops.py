@@ -218,8 +218,11 @@ def _with_constant(ctx: Context, layer: Layer, x: Picture, data: np.ndarray, op_
         raise ModelError(f"combines {x.channels} channels with {data.size} numbers: damaged file")
     if op_name == "Div" and not left and not np.all(data):
         raise ModelError("divides by zero: damaged file")
+    if data.size > x.channels:
+        ones = ctx.number(layer, np.ones((data.size, 1, 1, 1)), "ones")
+        x = x.like(ctx.add(layer, "Conv", [x.name, ones], kernel_shape=[1, 1]), channels=data.size)
     names = [x.name, ctx.channel_numbers(layer, data, "constant")]
-    return x.like(ctx.add(layer, op_name, names[::-1] if left else names), channels=max(x.channels, data.size))
+    return x.like(ctx.add(layer, op_name, names[::-1] if left else names))
 
 
 def combined(ctx: Context, layer: Layer, a: Picture, b: Picture, op_name: str) -> Picture:
