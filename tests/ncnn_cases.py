@@ -76,6 +76,7 @@ for label, p in {
     "output pads differ": {3: 3, 18: 1, 19: 2},
     "dilation": {2: 2},
     "activation": {3: 2, 9: 1},
+    "cut by more than the kernel": {3: 2, 4: 5, 16: 6},
 }.items():
     case(f"Deconvolution {label}", lambda n, p=p: n.layer("Deconvolution", n.input(), p={0: 5, 1: 4, 4: 1, 5: 1, 6: 240, **p},
                                                          w=(marked(n.random(5, 3, 4, 4)), plain(n.random(5)))))  # fmt: skip
@@ -158,8 +159,9 @@ for keep in (0, 1):
          p={0: 3, 1: 0, 3: [1, 2], 4: keep, 5: 1}), p={0: 1}), needs=MEAN)  # fmt: skip
 case("Reduction mean of negative axes", lambda n: n.layer("BinaryOp", n.input(3), n.layer("Reduction", "data", p={0: 3, 1: 0, 3: [-1, -2], 4: 1, 5: 1,
      2: 0.5}), p={0: 1}), needs=MEAN)  # fmt: skip
-case("Reduction mean of channels", lambda n: n.layer("BinaryOp", n.input(3), n.layer("Reduction", "data", p={0: 3, 1: 0, 3: [0], 4: 1, 5: 1}), p={0: 1}))
-case("Reduction sum of channels", lambda n: n.layer("BinaryOp", n.input(3), n.layer("Reduction", "data", p={0: 0, 1: 0, 3: [-3], 4: 1, 5: 1}), p={0: 1}))
+for name, code, axis in (("mean", 3, 0), ("sum", 0, -3)):
+    case(f"Reduction {name} of channels", lambda n, c=code, a=axis: n.layer("BinaryOp", n.input(3), n.layer("Reduction", "data",
+         p={0: c, 1: 0, 3: [a], 4: 1, 5: 1}), p={0: 1}))  # fmt: skip
 
 
 def attention(n: Net, dense: str, vector: bool, reshape: bool) -> Any:
@@ -179,8 +181,8 @@ case("attention Convolution", lambda n: attention(n, "Convolution", False, False
 case("attention InnerProduct", lambda n: attention(n, "InnerProduct", True, False), needs=MEAN)
 case("attention InnerProduct of pixels", lambda n: attention(n, "InnerProduct", False, False), needs=MEAN)
 case("attention InnerProduct Reshape", lambda n: attention(n, "InnerProduct", True, True), needs=MEAN)
-case("attention Scale", lambda n: n.layer("Scale", n.conv(n.input(), 3, 4), n.layer("Sigmoid", n.layer("Pooling", "b1", p={0: 1, 4: 1})), p={0: -233}),
-     needs=MEAN)  # fmt: skip
+case("attention Scale", lambda n: n.layer("Scale", n.conv(n.input(), 3, 4), n.layer("Sigmoid", n.layer("Pooling", "b1", p={0: 1, 4: 1})),
+     p={0: -233}), needs=MEAN)  # fmt: skip
 case("attention ExpandDims", lambda n: n.layer("BinaryOp", n.conv(n.input(), 3, 4), n.layer("ExpandDims", n.layer("Pooling", "b1", p={0: 1, 4: 1}),
      p={3: [1, 2]}), p={0: 2}), needs=MEAN)  # fmt: skip
 case("attention Squeeze", lambda n: n.layer("BinaryOp", n.conv(n.input(), 3, 4), n.layer("Squeeze", n.layer("Pooling", "b1", p={0: 1, 7: 1, 8: 1}),

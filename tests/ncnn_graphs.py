@@ -156,7 +156,8 @@ def run_ncnn(param: Path, weights: Path, x: np.ndarray, output: str | int, sourc
     assert load(str(param)) == 0
     assert net.load_model(str(weights)) == 0
     run = net.create_extractor()
-    run.input(source, ncnn.Mat(np.ascontiguousarray(x[0])).clone())  # layers may work in place
+    array = np.ascontiguousarray(x[0])
+    run.input(source, ncnn.Mat(array).clone())  # a Mat borrows the array's memory, and layers may work in place
     code, out = run.extract(output)
     assert code == 0
     result = np.array(out)

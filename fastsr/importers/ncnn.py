@@ -116,6 +116,8 @@ def read_weights(layers: list[Layer], data: bytes) -> None:
                 ncnn_weights.READERS[layer.op](layer, weights)
             except ModelError as e:
                 raise ModelError(f"layer '{layer.name}' ({layer.op}): {e}") from None
+    if weights.left:
+        raise ModelError(f"the .bin file has {weights.left} bytes too many: it belongs to another .param file, or is damaged")
 
 
 def find_outputs(layers: list[Layer], read: set[str]) -> list[str]:

@@ -121,11 +121,14 @@ def deconvolution(ctx: Context, layer: Layer, args: Args) -> Picture:
         raise ModelError("makes a picture of constant size, whatever the input: not supported")
     if not all(0 <= p <= FAR for p in (*pads, *more)):
         raise ModelError(f"cuts off {pads} pixels and adds {more}: damaged file, or not supported")
-    size = [(m - 1) * s + ((k - 1) * d + 1 + e - p - q)
-            for m, s, k, d, e, p, q in zip((x.height, x.width), strides, kernel, dilations, more, pads[:2], pads[2:], strict=True)]  # fmt: skip
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    ctx.spend(4 * w.size // (kh * kw) * math.prod(r + 2 * s for r, s in zip(reach, strides, strict=True)))
+    cut = [min(p, r - 1) for p, r in zip(pads, reach * 2, strict=True)]
+    size = [(m - 1) * s + (r + e - p - q) for m, s, r, e, p, q in zip((x.height, x.width), strides, reach, more, cut[:2], cut[2:], strict=True)]
     name = ctx.add(layer, "ConvTranspose", [x.name, ctx.number(layer, w, "weight"), *bias_name(ctx, layer)], strides=strides, dilations=dilations,
-                   group=group, kernel_shape=kernel, pads=pads, output_padding=more)  # fmt: skip
-    return activated(ctx, layer, x.like(name, channels=n, height=size[0], width=size[1]))
+                   group=group, kernel_shape=kernel, pads=cut, output_padding=more)  # fmt: skip
+    y = x.like(name, channels=n, height=size[0], width=size[1])
+    return activated(ctx, layer, ctx.pads(layer, y, [c - p for c, p in zip(cut, pads, strict=True)]))
 
 
 @op("InnerProduct")

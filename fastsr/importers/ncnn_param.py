@@ -208,7 +208,7 @@ def _text_value(layer: Layer, text: str, listed: bool) -> Any:
 def _text_number(layer: Layer, text: str) -> int | float:
     if re.fullmatch(r"[+-]?\d{1,10}", text) and -(1 << 31) <= int(text) < 1 << 31:
         return int(text)
-    if re.fullmatch(r"[+-]?\d{0,60}(\.\d{0,60})?([eE][+-]?\d{1,3})?", text) and re.search(r"\d", text.lower().partition("e")[0]):
+    if re.fullmatch(r"[+-]?(\d{1,60}\.\d{0,60}|\d{0,60}\.\d{1,60}|\d{1,60}(?=[eE]))([eE][+-]?\d{1,3})?", text):
         return float(text)
     raise ModelError(f"layer '{layer.name}' ({layer.op}) has the parameter '{text[:40]}', which is not a number: damaged ncnn model")
 

@@ -23,6 +23,11 @@ class Weights:
         self.data = data
         self.at = 0
 
+    @property
+    def left(self) -> int:
+        """Bytes that nothing has read yet."""
+        return len(self.data) - self.at
+
     def floats(self, n: int, what: str) -> np.ndarray:
         """n 32-bit floats without a mark. Raises ModelError when so many are not left."""
         return np.frombuffer(self._take(4 * n, what), "<f4")
@@ -43,9 +48,8 @@ class Weights:
 
     def _take(self, n: int, what: str, padded: bool = False) -> bytes:
         n = -(-n // 4) * 4 if padded else n
-        if n < 0 or n > len(self.data) - self.at:
-            left = len(self.data) - self.at
-            raise ModelError(f"its {what} take {n} bytes, but the .bin file has {left} left: it is cut short, or belongs to another .param file")
+        if n < 0 or n > self.left:
+            raise ModelError(f"its {what} take {n} bytes, but the .bin file has {self.left} left: it is cut short, or belongs to another .param file")
         self.at += n
         return self.data[self.at - n : self.at]
 
