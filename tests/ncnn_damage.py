@@ -79,7 +79,7 @@ refused("deconvolution to a constant size", lambda n: n.layer("Deconvolution", n
 refused("border of each channel", lambda n: n.layer("Padding", n.input(3), p={0: 1, 6: 3}, w=(plain(n.random(3)),)), "own number")
 refused("bytes without scales", lambda n: n.conv(n.input(), 3, 4, kind="int8"), "no scales")
 refused("unknown channels", lambda n: n.layer("ReLU", n.input()), "how many channels")
-refused("cast to integers", lambda n: n.layer("Cast", n.input(3), p={0: 1, 1: 3}), "integers")
+refused("cast to integers", lambda n: n.layer("Cast", n.input(3), p={0: 1, 1: 3}), "than floats")
 
 # ---- damage ------------------------------------------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
         found = _param_of(param)
         if found is None:
             wanted = param.with_suffix(".param").name
-            raise ModelError(f"'{param}': weights of an ncnn model need the list of its layers, '{wanted}', in the same folder")
+            raise ModelError(f"'{param}': not a model file by itself; weights of an ncnn model need the list of layers, '{wanted}', in the same folder")
         param = found
     weights = _weights_of(param)
     if weights == param or not weights.is_file():

@@ -356,11 +356,15 @@ def noop(ctx: Context, layer: Layer, args: Args) -> list[Value]:
     return list(args[: len(layer.outputs)])
 
 
+FLOATS = (0, 1, 2, 4)
+"""ncnn's numbers for floats of 32 and 16 bits; 0: as it is."""
+
+
 @op("Cast")
 def cast(ctx: Context, layer: Layer, args: Args) -> Picture:
     """Between types of floats: nothing, as all is computed in float32."""
-    if layer.integer(0, 0) == 3 or layer.integer(1, 0) == 3:
-        raise ModelError("casts to or from integers: not supported")
+    if layer.integer(0, 0) not in FLOATS or layer.integer(1, 0) not in FLOATS[1:]:
+        raise ModelError("casts to or from another type than floats: not supported")
     return ctx.picture(layer, args)
 
 

@@ -140,7 +140,7 @@ def instance_norm(layer: Layer, weights: Weights) -> None:
 def memory_data(layer: Layer, weights: Weights) -> None:
     """An array of one to four axes, (c, d, h, w)."""
     w, h, d, c = (layer.integer(k, 0) for k in (0, 1, 11, 2))
-    shape = (c, d, h, w) if d else (c, h, w) if c else (h, w) if h else (w or 1,)
+    shape = (c, d, h, w) if d else (c, h, w) if c else (h, w) if h else (w,)
     kind = layer.integer(21, 1)
     if min(shape) < 1 or kind not in (0, 1):
         raise ModelError(f"is an array of shape {list(shape)}, stored in the way {kind}: damaged file, or not supported")
