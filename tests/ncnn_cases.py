@@ -85,6 +85,11 @@ case("Deconvolution 9x9 without bias", lambda n: n.layer("Deconvolution", n.inpu
 case("DeconvolutionDepthWise", lambda n: grouped(n, "DeconvolutionDepthWise", 8, 8, 8, k=4, more={3: 2}))
 case("DeconvolutionDepthWise groups", lambda n: grouped(n, "DeconvolutionDepthWise", 8, 4, 2, k=4, more={3: 2}))
 
+
+def positive(n: Net, x: str) -> Any:
+    return n.layer("BinaryOp", n.layer("AbsVal", x), p={0: 0, 1: 1, 2: 0.5})
+
+
 # ---- activations -------------------------------------------------------------------------------------------------------------------------------
 
 for op, p in [
@@ -98,13 +103,12 @@ for op, p in [
 case("PReLU channels", lambda n: n.layer("PReLU", n.conv(n.input(), 3, 4), p={0: 4}, w=(plain(n.random(4)),)))
 case("PReLU one", lambda n: n.layer("PReLU", n.conv(n.input(), 3, 4), p={0: 1}, w=(plain([0.3]),)))
 case("PReLU of the input", lambda n: n.layer("PReLU", n.input(), p={0: 3}, w=(plain(n.random(3)),)))
+for name, layer, p in [("exp", "UnaryOp", {0: 7}), ("reciprocal", "UnaryOp", {0: 15}), ("rsqrt", "UnaryOp", {0: 6}), ("softplus", "Softplus", {}),
+                       ("erf", "Erf", {}), ("root", "BinaryOp", {0: 6, 1: 1, 2: 0.5})]:  # fmt: skip
+    case(f"{layer} {name}", lambda n, op=layer, p=p: n.layer(op, positive(n, n.conv(n.input(), 3, 4)), p=p), tolerance=1e-4, needs=("Exp",))
 case("UnaryOp sqrt", lambda n: n.layer("UnaryOp", n.layer("AbsVal", n.conv(n.input(), 3, 4)), p={0: 5}), needs=("Sqrt",))
 
 # ---- arithmetic --------------------------------------------------------------------------------------------------------------------------------
-
-
-def positive(n: Net, x: str) -> Any:
-    return n.layer("BinaryOp", n.layer("AbsVal", x), p={0: 0, 1: 1, 2: 0.5})
 
 
 for code in (0, 1, 2, 3, 4, 5, 7, 8):

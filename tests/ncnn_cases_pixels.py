@@ -93,6 +93,12 @@ case("int8 Convolution of floats", lambda n: int8_conv(n, n.input(), 3, 8, float
 case("int8 Convolution saturates", lambda n: int8_conv(n, n.layer("BinaryOp", n.input(), p={0: 2, 1: 1, 2: -9.0}), 3, 8), tolerance=STEP)
 case("int8 ConvolutionDepthWise", lambda n: int8_conv(n, n.conv(n.input(), 3, 8), 8, 8, group=8), tolerance=STEP)
 case("int8 ConvolutionDepthWise one scale", lambda n: int8_conv(n, n.conv(n.input(), 3, 8), 8, 8, term=2, group=8), tolerance=STEP)
+for cin, cout, group in ((6, 9, 3), (16, 16, 4)):
+    case(
+        f"int8 ConvolutionDepthWise {group} groups",
+        lambda n, a=cin, b=cout, g=group: int8_conv(n, n.conv(n.input(), 3, a), a, b, group=g),
+        tolerance=STEP,
+    )
 case("int8 Convolution activation", lambda n: int8_conv(n, n.input(), 3, 8, more={9: 2, 10: [0.1]}), tolerance=STEP)
 case("int8 Convolution handed on", lambda n: int8_conv(n, int8_conv(n, n.input(), 3, 8, term=101, more={9: 1}), 8, 8), tolerance=STEP)
 case("int8 InnerProduct", lambda n: n.layer("InnerProduct", n.layer("Pooling", n.conv(n.input(), 3, 8), p={0: 1, 4: 1}), p={0: 4, 1: 1, 2: 32, 8: 1},

@@ -181,6 +181,14 @@ def test_the_output_called_output_is_the_default_one() -> None:
     assert importer.loads(n.text().encode(), n.data()).outputs == ["b3", "b2"]
 
 
+def test_a_spare_copy_is_no_output() -> None:
+    n = Net()
+    n.layer("ReLU", n.layer("Split", n.conv(n.input(), 3, 3), n=2)[0])
+    assert importer.loads(n.text().encode(), n.data()).outputs == ["b3"]
+    n.layers.pop()
+    assert importer.loads(n.text().encode(), n.data()).outputs == ["b2_1", "b2"]
+
+
 def test_a_declared_size_makes_a_scale_of_a_constant_size() -> None:
     n = Net()
     n.layer("Interp", n.conv(n.input(), 3, 3), p={0: 1, 3: 64, 4: 48})

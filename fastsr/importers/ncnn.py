@@ -58,7 +58,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
         found = _param_of(param)
         if found is None:
             wanted = param.with_suffix(".param").name
-            raise ModelError(f"'{param}': not a model file by itself; weights of an ncnn model need the list of layers, '{wanted}', in the same folder")
+            raise ModelError(f"'{param}': not a model file by itself; the weights of an ncnn model need its layers, '{wanted}', in the same folder")
         param = found
     weights = _weights_of(param)
     if weights == param or not weights.is_file():
@@ -121,8 +121,9 @@ def read_weights(layers: list[Layer], data: bytes) -> None:
 
 
 def find_outputs(layers: list[Layer], read: set[str]) -> list[str]:
-    """Values that no layer reads, the default output first: the one called "output" or "out0", else the last."""
-    sinks = [out for layer in layers for out in layer.outputs if out not in read and layer.op not in ("Input", "MemoryData", "Split")]
+    """Values that no layer reads, the default output first: the one called "output" or "out0", else the last. A Split's spare copies do not count."""
+    unread = [(out, layer.op) for layer in layers for out in layer.outputs if out not in read and layer.op not in ("Input", "MemoryData")]
+    sinks = [out for out, made_by in unread if made_by != "Split" or out in DEFAULT_OUTPUTS] or [out for out, _ in unread]
     if not sinks:
         raise ModelError("the network has no output: damaged, cyclic, or without layers")
     default = next((name for name in DEFAULT_OUTPUTS if name in sinks), sinks[-1])
