@@ -101,7 +101,6 @@ def test_real_files_of_other_formats_are_named(shared: Path) -> None:
         ("keras/*.h5", "HDF5"),
         ("tflite/*.tflite", "Lite"),
         ("torch/*.safetensors", "safetensors"),
-        ("ncnn/*.param", "ncnn"),
     ):
         files = sorted((shared / "models").glob(pattern))
         assert files

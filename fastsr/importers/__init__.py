@@ -14,13 +14,13 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import onnx, tensorflow
+from . import ncnn, onnx, tensorflow
 
-FORMATS: tuple[ModuleType, ...] = (tensorflow, onnx)
+FORMATS: tuple[ModuleType, ...] = (tensorflow, onnx, ncnn)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
-READS = "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx) and .fsr"
+READS = "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx), ncnn (.param with .bin) and .fsr"
 
 
 def load_graph(path: str | os.PathLike[str]) -> Graph:
@@ -68,8 +68,6 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "a bzip2 archive: unpack it first"),
     (b"\xfd7zXZ\x00", "an xz archive: unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-zip archive: unpack it first"),
-    (b"7767517\n", "an ncnn model (.param)"),
-    (b"7767517\r\n", "an ncnn model (.param)"),
     (b"%PDF", "a PDF document, not a model"),
 )
 
