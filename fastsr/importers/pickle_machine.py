@@ -15,22 +15,7 @@ STEP, CONTAINER, ENTRY = 64, 128, 128
 
 HARMLESS = frozenset(
     {"set", "frozenset", "complex", "list", "dict", "tuple", "bytearray", "bytes", "object", "slice", "range", "xrange", "int", "long", "float"}
-    | {
-        "str",
-        "unicode",
-        "bool",
-        "getattr",
-        "type",
-        "property",
-        "super",
-        "Ellipsis",
-        "NotImplemented",
-        "enumerate",
-        "zip",
-        "map",
-        "filter",
-        "reversed",
-    }
+    | {"str", "unicode", "bool", "getattr", "type", "property", "super", "Ellipsis", "enumerate", "zip", "map", "filter", "reversed"}
 )
 """Builtins that appear in pickles of settings. They are not called either."""
 BUILTINS = {"builtins", "__builtin__"}
@@ -40,22 +25,12 @@ CODE_MODULES = frozenset(
     | {"asyncio", "_thread"}
 )
 """Packages with which a pickle runs code, reads or writes. Calls of what lies in them are refused by name; all other calls are only written down."""
-CODE_NAMES = {
-    ("io", "open"),
-    ("_io", "open"),
-    ("code", "interact"),
-    ("types", "CodeType"),
-    ("types", "FunctionType"),
-    ("pickle", "loads"),
-    ("_pickle", "loads"),
-    ("cPickle", "loads"),
-    ("pip", "main"),
-}
+CODE_NAMES = (
+    {("io", "open"), ("_io", "open"), ("code", "interact"), ("types", "CodeType"), ("types", "FunctionType"), ("pip", "main")}
+    | {("pickle", "loads"), ("_pickle", "loads"), ("cPickle", "loads")}
+)  # fmt: skip
 MAPPINGS = {("collections", "OrderedDict"), ("collections", "defaultdict"), ("collections", "Counter"), ("builtins", "dict"), ("__builtin__", "dict")}
-SEQUENCES = {(module, name) for module in ("builtins", "__builtin__") for name in ("list", "tuple", "set", "frozenset")} | {
-    ("collections", "deque"),
-    ("torch", "Size"),
-}
+SEQUENCES = {(m, name) for m in BUILTINS for name in ("list", "tuple", "set", "frozenset")} | {("collections", "deque"), ("torch", "Size")}
 
 
 class Name:

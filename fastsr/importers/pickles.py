@@ -255,7 +255,8 @@ def appends(m: Machine, _: Any) -> None:
 
 def frozen_set(m: Machine, _: Any) -> None:
     """A set, here a list, of the objects above the mark."""
-    m.stack.append(m.marked())
+    items = m.marked()
+    m.stack.append(items)
 
 
 def put(m: Machine, form: str) -> None:
