@@ -259,7 +259,7 @@ def damaged_tensors() -> dict[str, tuple[Any, str]]:
         return {"a": storages.view(held if storage is None else storage, offset, shape, strides)}, storages
 
     def pid(*key: Any) -> Pid:
-        return Pid(("storage", Global("torch", "FloatStorage"), "0", "cpu", 6) if not key else key)
+        return Pid(key or ("storage", Global("torch", "FloatStorage"), "0", "cpu", 6))
 
     return {
         "beyond": (one(shape=(3, 3)), "beyond"),

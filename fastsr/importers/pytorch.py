@@ -78,6 +78,7 @@ def loads(data: bytes, path: Path | None = None) -> Graph:
 
 def tensors_of(file: BinaryIO) -> dict[str, np.ndarray]:
     """The network's weights by name, in the file's order, as `state_dict.weights` says."""
+    file.seek(0)
     head = file.read(512)
     length = file.seek(0, os.SEEK_END)
     reading = Reading(length, nested_storage)

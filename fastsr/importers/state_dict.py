@@ -48,11 +48,13 @@ WRAPPERS = (
 )
 """Names that training programs put in front of the network's own, in small letters."""
 EMA = re.compile(r"(?i)(^|_)ema(_|$)|averaged|shadow")
-GENERATOR = re.compile(r"(?i)^(net_?g|gen|g|g_model|model_g|generator)(_(ema|state|state_dict|model|weights|params))*$")
-JUDGE = re.compile(r"(?i)^(net_?d\d?|d|dis|disc|d_model|model_d|critic|discriminator)(_(ema|state|state_dict|model|weights|params|[a-z]|\d))*$")
-LOSS = re.compile(r"(?i)^(net_?f|vgg\d*|vgg_?loss|lpips|criterion\w*|perceptual\w*|percep_?\w*|\w*_loss|loss_\w+|loss|losses|identity_loss|arcface)$")
+SUFFIX = r"(_(ema|state|state_dict|model|weights|params))*$"
+GENERATOR = re.compile(rf"(?i)^(net_?g|gen|g|g_model|model_g|generator){SUFFIX}")
+JUDGE = re.compile(rf"(?i)^(net_?d(_?[a-z\d])?|d|dis|disc|d_model|model_d|critic|discriminator(_?[a-z\d])?){SUFFIX}")
+LOSS = re.compile(r"(?i)^(net_?f|vgg\d*|vgg_?loss|lpips|criterion\w*|perceptual\w*|percep_?\w*|\w*_loss|loss_\w+|loss|losses|arcface)$")
 TRAINING = re.compile(r"(?i)optim|scheduler|scaler|callback|^loops$|momentum|^grads?$")
-DROPPED = re.compile(r"(^|\.)num_batches_tracked$")
+DROPPED = re.compile(r"(^|\.)(num_batches_tracked|total_ops|total_params)$")
+"""What layers, and programs that count operations, leave in a state dict and no network needs."""
 
 
 @dataclass
@@ -78,10 +80,10 @@ def weights(root: Any, view: View) -> dict[str, np.ndarray]:
     found = search(root, view)
     if not found:
         top = view(root)
-        names = ", ".join(repr(str(k)[:40]) for k in list(top)[:8]) if isinstance(top, Mapping) else ""
+        names = ", ".join(repr(k[:40]) for k in list(top)[:8] if isinstance(k, str)) if isinstance(top, Mapping) else ""
         raise ModelError("holds no named weights" + (f" (but {names})" if names else "") + ": give the file with the network's state dict")
     chosen = choose([part for f in found for part in parts(f)])
-    return plain({name: tensor.read() for name, tensor in chosen.items() if not DROPPED.search(name)})
+    return plain({name: tensor.read() for name, tensor in chosen.items()})
 
 
 def search(root: Any, view: View) -> list[Found]:
@@ -112,7 +114,8 @@ def search(root: Any, view: View) -> list[Found]:
                 continue
             what = item if isinstance(item, (Lazy, Mapping)) else view(item)
             if isinstance(what, Lazy):
-                tensors[key] = what
+                if not DROPPED.search(key):
+                    tensors[key] = what
             elif isinstance(what, Mapping) and what and not TRAINING.search(key):
                 inner.append((key, item))
         if tensors:
@@ -153,42 +156,56 @@ def parts(found: Found) -> list[Found]:
     """A dictionary without prefixes that all names share; where it holds several networks, each for itself."""
     path, tensors = found.path, found.tensors
     for _ in range(MAX_DEPTH):
-        firsts: dict[str, dict[str, Lazy]] = {}
+        groups: dict[str, dict[str, Lazy]] = {}
         for name, tensor in tensors.items():
             first, _, inner = name.partition(".")
-            firsts.setdefault(first if inner else "", {})[inner or name] = tensor
-        if len(firsts) == 1 and (only := next(iter(firsts))).lower() in WRAPPERS | {"discriminator", "netd", "net_d"}:
-            path, tensors = (*path, only), firsts[only]
+            groups.setdefault(first if inner else "", {})[inner or name] = tensor
+        if all(t.shape == () for t in groups.get("", {}).values()) and len(groups) > 1:
+            groups.pop("", None)  # counters of training programs
+        judges = [f for f in groups if JUDGE.search(f)]
+        if len(groups) == 1 and (only := next(iter(groups))) and (only.lower() in WRAPPERS or judges):
+            path, tensors = (*path, only), groups[only]
             continue
-        makers = [f for f in firsts if GENERATOR.search(f) or (EMA.search(f) and f.lower() in WRAPPERS)]
-        others = [f for f in firsts if (JUDGE.search(f) and len(f) > 1) or LOSS.search(f)]
-        if (makers and (others or len(makers) > 1)) or (others and any(f.lower() in WRAPPERS for f in firsts)):
-            rest = [f for f in firsts if f not in others and (f in makers or f.lower() in WRAPPERS)]
-            return [p for f in [*rest, *others] for p in parts(Found((*path, f), firsts[f]))]
-        averaged = [f for f in firsts if EMA.search(f) and f.lower() in WRAPPERS]
-        if averaged and len(firsts) == 2:
-            return [p for f in firsts for p in parts(Found((*path, f), firsts[f]))]
-        if others and len(others) < len(firsts):
-            tensors = {name: t for name, t in tensors.items() if name.partition(".")[0] not in others}
-            continue
-        break
+        makers = [f for f in groups if GENERATOR.search(f) or (EMA.search(f) and f.lower() in WRAPPERS)]
+        losses = [f for f in groups if LOSS.search(f)]
+        wrappers = [f for f in groups if f.lower() in WRAPPERS and f not in makers]
+        several = len({*makers, *judges, *losses, *wrappers}) == len(groups) and (makers or judges or losses)
+        if len(groups) > 1 and (several or (makers and (judges or losses)) or is_most(makers, groups)):
+            undotted(groups, makers)
+            return [p for f in dict.fromkeys([*makers, *wrappers, *judges, *losses]) for p in parts(Found((*path, f), groups[f]))]
+        left_out = [f for f in (*judges, *losses) if len(f) > 1]
+        if not left_out or len(left_out) == len(groups):
+            break
+        tensors = {name: t for name, t in tensors.items() if name.partition(".")[0] not in left_out}
     return [Found(path, tensors)]
+
+
+def is_most(makers: list[str], groups: dict[str, dict[str, Lazy]]) -> bool:
+    """True when a generator, named as such, is at least half of all numbers."""
+    sizes = {f: sum(t.size for t in group.values()) for f, group in groups.items()}
+    return any(len(f) > 3 and 2 * sizes[f] >= sum(sizes.values()) for f in makers)
+
+
+def undotted(groups: dict[str, dict[str, Lazy]], makers: list[str]) -> None:
+    """Gives averaged weights whose names have lost their dots (LitEma) the names of the weights that they are averages of."""
+    whole = {name.replace(".", ""): name for f, group in groups.items() if f not in makers for name in group if "." in name}
+    for f in makers:
+        if len(groups[f]) > 2 and not any("." in name for name in groups[f]):
+            groups[f] = {whole[name]: t for name, t in groups[f].items() if name in whole}
 
 
 def choose(found: list[Found]) -> dict[str, Lazy]:
     """The tensors of the network that makes pictures: averaged ones before "params" before a generator's before the largest."""
-    makers = [f for f in found if not f.any(JUDGE) and not f.any(LOSS)]
+    makers = [f for f in found if f.tensors and not f.any(JUDGE) and not f.any(LOSS)]
     if not makers:
         names = ", ".join(".".join(f.path)[:60] for f in found[:4])
         raise ModelError(f"holds only what training needs ('{names}'): such a network judges pictures and makes none; give the generator's file")
-    largest = max(f.size for f in makers)
-    whole = [f for f in makers if f.size * 2 >= max(f.size for f in makers if f.any(GENERATOR) or not any(g.any(GENERATOR) for g in makers))]
+    least = max(f.size for f in [f for f in makers if f.any(GENERATOR)] or makers) / 2
 
     def rank(f: Found) -> tuple[bool, bool, bool, int]:
         return f.any(EMA), any(p.lower() == "params" for p in f.path), f.any(GENERATOR), f.size
 
-    candidates = whole or [f for f in makers if f.size == largest]
-    return max(candidates, key=rank).tensors
+    return max((f for f in makers if f.size >= least), key=rank).tensors
 
 
 # ---- normalised weights --------------------------------------------------------------------------------------------------------------------------
@@ -234,8 +251,6 @@ def combined(part: dict[str, np.ndarray]) -> np.ndarray:
     if g.ndim not in (0, v.ndim) or any(a not in (1, b) for a, b in zip(g.shape, v.shape)):
         raise ModelError("its parts have shapes that do not fit")
     axes = tuple(k for k in range(v.ndim) if g.ndim == 0 or g.shape[k] == 1)
-    if g.ndim and v.shape[0] == 1 and g.size == 1:
-        axes = tuple(range(v.ndim))
     norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
     if not norm.all():
         raise ModelError("its direction is zero")
