@@ -31,7 +31,7 @@ def read(root: Any) -> dict[str, np.ndarray]:
 
 
 OPTIMIZER = {"state": {0: {"exp_avg": np.ones((400, 4), np.float32), "step": 3}}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}
-SCALAR = np.float32(1).reshape(())
+SCALAR = np.array(1, np.float32)
 ONE, TWO, BAD = numbers(1), numbers(2), numbers(9, JUDGE, 40)
 
 CASES: dict[str, Any] = {
@@ -169,6 +169,11 @@ DAMAGED: dict[str, dict[str, Any]] = {
     "u": {"a.weight_orig": np.ones((2, 4), np.float32), "a.weight_u": np.ones(3, np.float32)},
     "v": {"a.weight_orig": np.ones((2, 4), np.float32), "a.weight_u": np.ones(2, np.float32), "a.weight_v": np.ones(3, np.float32)},
     "norm": {"a.weight_orig": np.ones((2, 4), np.float32), "a.weight_u": np.zeros(2, np.float32), "a.weight_v": np.ones(4, np.float32)},
+    "overflow": {
+        "a.weight_orig": np.full((2, 4), 1e38, np.float32),
+        "a.weight_u": np.full(2, 1e-38, np.float32),
+        "a.weight_v": np.full(4, 1e-38, np.float32),
+    },
     "integers": {"a.weight_orig": np.ones((2, 4), np.int64), "a.weight_u": np.zeros(2, np.int64)},
 }
 

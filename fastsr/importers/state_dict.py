@@ -233,7 +233,10 @@ def plain(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, made in order.items():
         if made is None:
             try:
-                made = combined(groups[name])
+                with np.errstate(all="ignore"):
+                    made = combined(groups[name])
+                if not np.isfinite(made).all():
+                    raise ModelError("its numbers are too large")
             except ValueError as e:
                 reason = str(e) if isinstance(e, ModelError) else "its parts have shapes that do not fit"
                 raise ModelError(f"the normalised weight '{name[:200]}': {reason}: damaged file") from None
