@@ -1,7 +1,8 @@
-"""safetensors files are read as the safetensors package reads them, and damaged ones are refused before anything is allocated."""
+"""safetensors files are read as the safetensors package reads them, .npz files as NumPy does, and damaged ones are refused at once."""
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from limits import slowness
 from torch_files import safetensors_file
 
 from fastsr.errors import ModelError
-from fastsr.importers import load_graph, safetensors
+from fastsr.importers import load_graph, npz, safetensors
 
 REAL = ("RealESRGAN_x4plus_anime_6B", "realesr-animevideov3")
 
@@ -163,3 +164,33 @@ def test_every_truncation_is_refused() -> None:
     for n in range(len(data)):
         with pytest.raises(ModelError):
             read(data[:n])
+
+
+# ---- .npz --------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(save: Any, tmp_path: Path) -> None:
+    arrays = {f"module.{k}": np.arange(24, dtype=k).reshape(2, 3, 4) for k in ("<f4", ">f4", "<f8", "<f2", "<i8", "|u1")}
+    arrays["module.turned"] = np.asfortranarray(arrays["module.<f4"])
+    arrays["module.none"] = np.zeros((0, 3), np.float32)
+    arrays["module.one"] = np.array(3, np.float32)
+    out = io.BytesIO()
+    save(out, **arrays)
+    got = npz.tensors_of(out)
+    assert list(got) == [k.removeprefix("module.") for k in arrays]
+    assert all(np.array_equal(got[k.removeprefix("module.")], v) and got[k.removeprefix("module.")].shape == v.shape for k, v in arrays.items())
+    assert npz.probe(out.getvalue()[:4096], "model.npz")
+    path = tmp_path / "model.pth"
+    for n in range(0, len(out.getvalue()), 7):
+        path.write_bytes(out.getvalue()[:n])
+        with pytest.raises(ModelError):
+            load_graph(path)
+
+
+@pytest.mark.parametrize("value", [np.array(["text"]), np.array([None]), np.zeros(2, np.complex64), np.zeros(2, [("a", "f4")])])
+def test_npz_of_no_numbers(value: Any) -> None:
+    out = io.BytesIO()
+    np.savez(out, a=np.ones(3, np.float32), b=value)
+    with pytest.raises(ModelError, match=r"'b\.npy'"):
+        npz.tensors_of(out)

@@ -14,9 +14,9 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import onnx, pytorch, safetensors, tensorflow
+from . import npz, onnx, pytorch, safetensors, tensorflow
 
-FORMATS: tuple[ModuleType, ...] = (safetensors, pytorch, tensorflow, onnx)
+FORMATS: tuple[ModuleType, ...] = (safetensors, pytorch, npz, tensorflow, onnx)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1

@@ -67,13 +67,13 @@ class Record:
 class Machine:
     """The pickle machine: a stack, a stack of stacks for marks, a memo."""
 
-    def __init__(self, data: memoryview, at: int, persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(self, data: memoryview, at: int, persistent: Callable[[Any], Any] | None, cost: int) -> None:
         self.data, self.at, self.persistent = data, at, persistent
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.names: dict[tuple[str, str], Name] = {}
-        self.cost = MAX_COST
+        self.cost = cost
         self.conversions = 4 * len(data) + 4096
 
     def take(self, n: int) -> memoryview:

@@ -13,20 +13,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ModelError
-from .pickle_machine import CONTAINER, ENTRY, STEP, Machine, Name, Record, key_of
+from .pickle_machine import CONTAINER, ENTRY, MAX_COST, STEP, Machine, Name, Record, key_of
 
 __all__ = ["Name", "Record", "load"]
 
 MAX_LONG_BYTES = 1024
 
 
-def load(data: memoryview, at: int = 0, persistent: Callable[[Any], Any] | None = None) -> tuple[Any, int]:
+def load(data: memoryview, at: int = 0, persistent: Callable[[Any], Any] | None = None, cost: int = MAX_COST) -> tuple[Any, int]:
     """The object of the pickle that starts at byte `at`, and where the next byte after it is.
 
-    persistent: gives the object for a persistent id. Raises ModelError when the pickle is damaged, asks for absurd amounts of memory or time, or
-    calls something that runs code; nothing of what it names is imported or called in any case.
+    persistent: gives the object for a persistent id. cost: about the bytes that its objects may take besides texts. Raises ModelError when the pickle
+    is damaged, asks for absurd amounts of memory or time, or calls something that runs code; nothing of what it names is imported or called ever.
     """
-    machine = Machine(data, at, persistent)
+    machine = Machine(data, at, persistent, cost)
     try:
         return run(machine), machine.at
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as e:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +27,7 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle")
 
 LEGACY = 0x1950A86A20F9469CFC6C
 PICKLE = re.compile(rb"\x80[\x00-\x05]|L119547037146038801333356L?\n|\(dp?\d*\n|\(lp?\d*\n|[\]}]q|c[A-Za-z_][\w.]*\n\w+\n|\(i[A-Za-z_][\w.]*\n\w+\n")
+NESTED_COST = 1 << 20
 TAR_MEMBERS = (b"storages", b"tensors", b"pickle", b"sys_info")
 NOT_TORCH = (
     "is not a file of torch.save, neither a zip archive nor a pickle (a .bin of an ncnn model is opened by its .param, a .ckpt of TensorFlow has to "
@@ -43,8 +43,10 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
         try:
             with open(path, "rb") as f:
                 return data_member(Zip(f)) is not None
-        except (OSError, ModelError):
+        except OSError:
             return False
+        except ModelError:  # cut off or damaged
+            return Path(path).suffix.lower() in SUFFIXES
     return bool(PICKLE.match(head)) or is_tar(head)
 
 
@@ -99,8 +101,8 @@ def tensors_of(file: BinaryIO) -> dict[str, np.ndarray]:
 # ---- zip archives ------------------------------------------------------------------------------------------------------------------------------
 
 
-def zip_root(archive: Zip) -> Any:
-    """The object in a zip archive."""
+def zip_root(archive: Zip, cost: int = pickles.MAX_COST) -> Any:
+    """The object in a zip archive. cost: as for `pickles.load`."""
     member = data_member(archive)
     if member is None:
         raise ModelError("is a zip archive without 'data.pkl', which torch.save puts into it: unpack it and give the model file that is inside")
@@ -119,27 +121,27 @@ def zip_root(archive: Zip) -> Any:
         key, kind, numel, offset = storage_id(pid)
         return Storage(kind, numel, lambda: fetch(key), offset, order == b"big")
 
-    return pickles.load(memoryview(archive.read(member)), 0, persistent)[0]
+    return pickles.load(memoryview(archive.read(member)), 0, persistent, cost)[0]
 
 
 # ---- pickles -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def pickle_root(data: memoryview) -> Any:
-    """The object of a file of pickles: torch's form before zip archives, or one pickle of arrays."""
-    first, at = pickles.load(data)
-    return first if type(first) is not int or first != LEGACY else legacy_root(data, at)
+def pickle_root(data: memoryview, cost: int = pickles.MAX_COST) -> Any:
+    """The object of a file of pickles: torch's form before zip archives, or one pickle of arrays. cost: as for `pickles.load`."""
+    first, at = pickles.load(data, 0, None, cost)
+    return first if type(first) is not int or first != LEGACY else legacy_root(data, at, cost)
 
 
-def legacy_root(data: memoryview, at: int) -> Any:
+def legacy_root(data: memoryview, at: int, cost: int) -> Any:
     """The object after the magic number: version, sizes of types, the object, keys of storages; then each storage's count and its numbers.
 
     Numbers are little-endian on every machine.
     """
-    version, at = pickles.load(data, at)
+    version, at = pickles.load(data, at, None, cost)
     if version != 1001:
         raise ModelError("was written by an unknown version of torch.save: save it again with a newer torch")
-    _, at = pickles.load(data, at)
+    _, at = pickles.load(data, at, None, cost)
     kinds: dict[str, str] = {}
     places: dict[str, memoryview] = {}
 
@@ -156,8 +158,8 @@ def legacy_root(data: memoryview, at: int) -> Any:
             raise ModelError("has a storage of two types: damaged file")
         return Storage(kind, numel, lambda: fetch(key), offset)
 
-    root, at = pickles.load(data, at, persistent)
-    keys, at = pickles.load(data, at)
+    root, at = pickles.load(data, at, persistent, cost)
+    keys, at = pickles.load(data, at, None, cost)
     if not isinstance(keys, list):
         raise ModelError("has a damaged list of storages: download the file again")
     for key in keys:
@@ -174,7 +176,9 @@ def legacy_root(data: memoryview, at: int) -> Any:
 
 
 def nested_storage(data: bytes) -> Any:
-    """The storage in the bytes that pickle writes for a tensor: a file of torch.save of their own."""
-    read: Callable[[], Any] = lambda: zip_root(Zip(io.BytesIO(data)))  # noqa: E731
-    root = read() if data.startswith(b"PK\x03\x04") else pickle_root(memoryview(data))
+    """The storage in the bytes that pickle writes for a tensor: a file of torch.save of their own. None when they hold something else."""
+    if data.startswith(b"PK\x03\x04"):
+        root = zip_root(Zip(io.BytesIO(data)), NESTED_COST)
+    else:
+        root = pickle_root(memoryview(data), NESTED_COST)
     return root if isinstance(root, Storage) else None

@@ -155,7 +155,7 @@ def join(inner: list[tuple[str, Any]], view: View) -> dict[str, Lazy]:
 def parts(found: Found) -> list[Found]:
     """A dictionary without prefixes that all names share; where it holds several networks, each for itself."""
     path, tensors = found.path, found.tensors
-    for _ in range(MAX_DEPTH):
+    while len(path) < 2 * MAX_DEPTH:
         groups: dict[str, dict[str, Lazy]] = {}
         for name, tensor in tensors.items():
             first, _, inner = name.partition(".")

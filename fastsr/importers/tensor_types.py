@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,16 @@ SIZES = {
 """Bytes of one number of each type that can be read, by torch's names of the types."""
 STORED_AS = {"bfloat16": "u2", "bool": "u1", **{name: "u1" for name in SIZES if name.startswith("float8")}}
 MAX_AXES = 16
+
+
+def numpy_kind(code: str) -> tuple[str, bool]:
+    """NumPy's code of a type ("<f4") as one of SIZES and whether it is big-endian; "" for other types."""
+    match = re.fullmatch(r"([<>|=]?)([fiub])([1248])", code)
+    if not match:
+        return "", False
+    order, letter, n = match.groups()
+    kind = "bool" if letter == "b" else {"f": "float", "i": "int", "u": "uint"}[letter] + str(8 * int(n))
+    return (kind, order == ">") if kind in SIZES else ("", False)
 
 
 def raw_type(kind: str, big_endian: bool = False) -> np.dtype[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from ..errors import ModelError
 from .pickles import Name, Record
 from .state_dict import MAX_NAME, MAX_TENSORS, Lazy
-from .tensor_types import SIZES, count, finished, raw_type
+from .tensor_types import MAX_AXES, SIZES, count, finished, numpy_kind, raw_type
 
 STORAGES = {
     "DoubleStorage": "float64",
@@ -35,7 +34,7 @@ STORAGES = {
 """torch's classes of storages, of any device, and their types of numbers."""
 OTHER_SIZES = {"complex64": 8, "complex128": 16, "qint8": 1, "quint8": 1, "qint32": 4}
 DTYPES = {"double": "float64", "float": "float32", "half": "float16", "long": "int64", "int": "int32", "short": "int16"}
-MAX_MODULES = 1 << 16
+MAX_VISITED = 1 << 19
 MAX_NESTED = 64
 BUDGET = 64 << 20
 
@@ -93,6 +92,8 @@ class Reading:
         self.budget = BUDGET + 8 * nbytes
         self.nested = nested
         self.modules: dict[int, tuple[Record, dict[str, Any]]] = {}
+        self.storages: dict[int, tuple[bytes, Any]] = {}
+        self.visited = 0
 
     def spend(self, nbytes: int) -> None:
         """Account for memory about to be used."""
@@ -129,7 +130,7 @@ class Reading:
         if module in ("torch._utils", "torch._tensor") and name.startswith("_rebuild"):
             if name not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
                 return Lazy((), lambda: unsupported(name))
-            if len(r.args) < 4 or not isinstance(r.args[2], (tuple, list)):
+            if len(r.args) < 4 or not isinstance(r.args[2], (tuple, list)) or len(r.args[2]) > MAX_AXES:
                 raise ModelError("has a damaged tensor: download the file again")
             shape = tuple(r.args[2])
             count(shape)
@@ -142,7 +143,7 @@ class Reading:
         """The numbers of a tensor of torch._utils._rebuild_tensor and its kin: (storage, offset, size, stride, ..., dtype)."""
         storage, offset, _, strides = r.args[:4]
         if isinstance(storage, Record) and storage.is_a("torch.storage._load_from_bytes"):
-            storage = self.nested(storage.args[0]) if storage.args and isinstance(storage.args[0], bytes) else None
+            storage = self.nested_storage(storage.args[0]) if storage.args and isinstance(storage.args[0], bytes) else None
         if not isinstance(storage, Storage) or not isinstance(strides, (tuple, list)) or len(strides) != len(shape) or not is_count(offset):
             raise ModelError("has a damaged tensor: download the file again")
         if not all(is_count(s) for s in strides):
@@ -167,19 +168,24 @@ class Reading:
         steps = tuple(s * dtype.itemsize for s in strides)
         return finished(np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)).reshape(shape), kind)
 
+    def nested_storage(self, data: bytes) -> Any:
+        """The storage in a file inside of the file."""
+        if id(data) not in self.storages:
+            self.storages[id(data)] = data, self.nested(data)
+        return self.storages[id(data)][1]
+
     def module(self, r: Record) -> dict[str, Any]:
         """A whole module's tensors by the names that its state dict has."""
         if id(r) in self.modules:
             return self.modules[id(r)][1]
         out: dict[str, Any] = {}
         stack: list[tuple[str, Record, int]] = [("", r, 0)]
-        visited = 0
         while stack:
             prefix, module, depth = stack.pop()
-            visited += 1
-            if visited > MAX_MODULES or len(out) > MAX_TENSORS or depth > MAX_NESTED:
-                raise ModelError("holds absurdly many modules: damaged, or not a model")
             own, inner = contents(module)
+            self.visited += 1 + len(own) + len(inner)
+            if self.visited > MAX_VISITED or len(out) > MAX_TENSORS or depth > MAX_NESTED:
+                raise ModelError("holds absurdly many modules: damaged, or not a model")
             for name, value in own.items():
                 tensor = self.tensor(value) if isinstance(value, Record) and isinstance(name, str) else None
                 if tensor is not None and len(prefix) + len(name) <= MAX_NAME:
@@ -187,8 +193,6 @@ class Reading:
             for name, value in reversed(list(inner.items())):
                 if isinstance(value, Record) and isinstance(name, str) and len(prefix) + len(name) < MAX_NAME and is_module(value):
                     stack.append((f"{prefix}{name}.", value, depth + 1))
-                    if len(stack) > MAX_MODULES:
-                        raise ModelError("holds absurdly many modules: damaged, or not a model")
         self.modules[id(r)] = (r, out)
         return out
 
@@ -268,11 +272,11 @@ def numpy_array(r: Record, reading: Reading) -> Lazy | None:
     total = count(shape)
 
     def read() -> np.ndarray:
-        raw = data.encode("utf-8") if isinstance(data, str) else data
         stored = raw_type(kind, big_endian)
+        reading.spend(max(total, len(data)) * max(stored.itemsize, 4))
+        raw = data.encode("utf-8") if isinstance(data, str) else data
         if len(raw) != total * stored.itemsize:
             raise ModelError("has a NumPy array whose shape does not fit its data: damaged file")
-        reading.spend(total * max(stored.itemsize, 4))
         flat = np.frombuffer(raw, stored)
         return finished(np.ascontiguousarray(flat.reshape(shape, order="F" if fortran else "C")).reshape(shape), kind)
 
@@ -281,11 +285,8 @@ def numpy_array(r: Record, reading: Reading) -> Lazy | None:
 
 def numpy_type(r: Any) -> tuple[str, bool]:
     """A pickled numpy.dtype as one of tensor_types.SIZES and whether it is big-endian; "" for other types."""
-    code = r.args[0] if isinstance(r, Record) and r.args else ""
-    match = re.fullmatch(r"[<>|=]?([fiub])([1248])", code) if isinstance(code, str) else None
-    if not match or not r.is_a("numpy.dtype"):
+    code = r.args[0] if isinstance(r, Record) and r.is_a("numpy.dtype") and r.args else None
+    if not isinstance(code, str):
         return "", False
-    letter, n = match.groups()
-    kind = "bool" if letter == "b" else f"{ {'f': 'float', 'i': 'int', 'u': 'uint'}[letter] }{8 * int(n)}"
     order = r.state[1] if isinstance(r.state, tuple) and len(r.state) > 1 else "<"
-    return (kind, order == ">") if kind in SIZES else ("", False)
+    return numpy_kind(code)[0], order == ">"
