@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from torch_files import Call, Global, Storages, zip_file
+from torch_files import Call, Global, Storages, legacy_file, zip_file
 
 from fastsr.errors import ModelError
 from fastsr.importers import pytorch
@@ -96,6 +97,14 @@ def test_objects_with_weights() -> None:
         assert list(got) == list(NET) and all((a == 1).all() for a in got.values())
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "generator.", "model.module."])
+def test_a_sequence_keeps_its_name(prefix: str) -> None:
+    """The layers of old ESRGAN networks are "model.0", "model.1.sub.0.RDB1.conv1.0" and so on."""
+    names = ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight")
+    assert tuple(read({prefix + k: v for k, v in numbers(1, names).items()})) == names
+    assert tuple(read({f"module.{k}": v for k, v in numbers(1, ("0.weight", "2.weight")).items()})) == ("0.weight", "2.weight")
+
+
 NOTHING: dict[str, tuple[Any, str]] = {
     "settings": ({"epoch": 3, "lr": 0.1}, "no named weights \\(but 'epoch', 'lr'\\)"),
     "a number": (3, "no named weights"),
@@ -182,3 +191,21 @@ DAMAGED: dict[str, dict[str, Any]] = {
 def test_damaged_normalised_weights(case: str) -> None:
     with pytest.raises(ModelError, match=r"normalised weight 'a\.weight'"):
         read(DAMAGED[case])
+
+
+def test_through_the_architectures(shared: Path, tmp_path: Path) -> None:
+    """One real network in all forms and wrappings: the same graph."""
+    from fastsr.importers import load_graph, safetensors
+
+    path = shared / "models" / "torch" / "realesr-animevideov3.safetensors"
+    weights = safetensors.tensors_of(path.read_bytes())
+    expected = load_graph(path)
+    small = {f"module.{k}": v for k, v in weights.items()}
+    for k, (form, root) in enumerate([(zip_file, {"params_ema": weights}), (legacy_file, small), (zip_file, {"state_dict": under("net_g", small)})]):
+        storages = Storages()
+        other = tmp_path / f"model{k}.pth"
+        other.write_bytes(form(storages.tree(root), storages))
+        graph = load_graph(other)
+        assert [(n.op, n.attrs) for n in graph.nodes] == [(n.op, n.attrs) for n in expected.nodes] and graph.feed == expected.feed
+        assert all(np.array_equal(graph.constants[c], expected.constants[c]) for c in expected.constants)
+        assert graph.meta["source"] == other.name

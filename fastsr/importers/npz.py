@@ -33,9 +33,10 @@ def load(path: str | os.PathLike[str]) -> Graph:
     path = Path(path)
     try:
         with open(path, "rb") as f:
-            graph = archs.graph_of(tensors_of(f), path)
+            tensors = tensors_of(f)
     except ModelError as e:
         raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
+    graph = archs.graph_of(tensors, path)
     graph.meta["source"] = path.name
     return graph
 

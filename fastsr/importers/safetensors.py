@@ -49,9 +49,10 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """Read a safetensors file. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
     path = Path(path)
     try:
-        graph = loads(path.read_bytes(), path)
+        tensors = tensors_of(path.read_bytes())
     except ModelError as e:
         raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
+    graph = archs.graph_of(tensors, path)
     graph.meta["source"] = path.name
     return graph
 

@@ -47,6 +47,8 @@ WRAPPERS = (
     | {"g_model"}
 )
 """Names that training programs put in front of the network's own, in small letters."""
+DEVICES = ("module", "_orig_mod", "_forward_module")
+"""What DataParallel, torch.compile and Fabric put in front of all names."""
 EMA = re.compile(r"(?i)(^|_)ema(_|$)|averaged|shadow")
 SUFFIX = r"(_(ema|state|state_dict|model|weights|params))*$"
 GENERATOR = re.compile(rf"(?i)^(net_?g|gen|g|g_model|model_g|generator){SUFFIX}")
@@ -163,7 +165,7 @@ def parts(found: Found) -> list[Found]:
         if all(t.shape == () for t in groups.get("", {}).values()) and len(groups) > 1:
             groups.pop("", None)  # counters of training programs
         judges = [f for f in groups if JUDGE.search(f)]
-        if len(groups) == 1 and (only := next(iter(groups))) and (only.lower() in WRAPPERS or judges):
+        if len(groups) == 1 and (only := next(iter(groups))) and (judges or is_wrapper(only, groups[only])):
             path, tensors = (*path, only), groups[only]
             continue
         makers = [f for f in groups if GENERATOR.search(f) or (EMA.search(f) and f.lower() in WRAPPERS)]
@@ -178,6 +180,11 @@ def parts(found: Found) -> list[Found]:
             break
         tensors = {name: t for name, t in tensors.items() if name.partition(".")[0] not in left_out}
     return [Found(path, tensors)]
+
+
+def is_wrapper(first: str, tensors: dict[str, Lazy]) -> bool:
+    """True for a prefix that is not the network's own: old ESRGAN networks have all of their layers in a sequence called "model"."""
+    return first in DEVICES or (first.lower() in WRAPPERS and not all(name[:1].isdigit() for name in tensors))
 
 
 def is_most(makers: list[str], groups: dict[str, dict[str, Lazy]]) -> bool:
@@ -216,12 +223,10 @@ ROLES = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0
 
 
 def plain(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights as the network uses them: normalised ones are computed from their parts. Raises ModelError for parts that do not fit, and for NaN."""
+    """Weights as the network uses them: normalised ones are computed from their parts. Raises ModelError for parts that do not fit."""
     groups: dict[str, dict[str, np.ndarray]] = {}
     order: dict[str, np.ndarray | None] = {}
     for name, value in tensors.items():
-        if value.dtype.kind == "f" and "mask" not in name and not np.isfinite(value).all():
-            raise ModelError(f"has a weight '{name[:200]}' with infinite or undefined (NaN) numbers: damaged file, or training failed")
         match = PARAMETRIZED.match(name) or PLAIN_FORM.match(name)
         if match:
             target = match.group(1) + match.group(2)
