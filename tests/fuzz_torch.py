@@ -42,15 +42,22 @@ OPCODES = b"(.012FIJKLMNPQRSTUVX\x8a\x8b\x88\x89]}a)bcdeghijlopqrstu\x80\x81\x82
 
 
 def weights() -> dict[str, np.ndarray]:
-    """Some layers."""
+    """A small SRVGGNetCompact, one of its weights normalised."""
     rng = np.random.default_rng(1)
+
+    def some(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
     return {
-        "body.0.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
-        "body.0.bias": rng.standard_normal(4).astype(np.float16),
-        "body.1.weight": np.full(1, 0.25, np.float32),
-        "up.weight_v": rng.standard_normal((12, 4, 3, 3)).astype(np.float32),
-        "up.weight_g": np.ones((12, 1, 1, 1), np.float32),
-        "n": np.arange(3),
+        "body.0.weight": some(4, 3, 3, 3),
+        "body.0.bias": some(4).astype(np.float16),
+        "body.1.weight": np.full(4, 0.25, np.float32),
+        "body.2.weight": some(4, 4, 3, 3),
+        "body.3.weight": np.full(4, 0.25, np.float32),
+        "body.4.weight_v": some(12, 4, 3, 3),
+        "body.4.weight_g": np.ones((12, 1, 1, 1), np.float32),
+        "body.4.bias": some(12),
+        "body.2.num_batches_tracked": np.arange(3),
     }
 
 
@@ -62,7 +69,11 @@ def module(storages: Storages, scripted: bool) -> Any:
         return Call(Global("__torch__" if scripted else "made_up", "Net"), (), state, by="newobj")
 
     tensors = storages.tree(weights())
-    return one({"n": tensors["n"]}, {"body": one({}, {"0": one({"weight": tensors["body.0.weight"]}, {})})})
+    layers: dict[str, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        _, layer, part = name.split(".")
+        layers.setdefault(layer, {})[part] = tensor
+    return one({}, {"body": one({}, {layer: one(own, {}) for layer, own in layers.items()})})
 
 
 def seeds() -> list[bytes]:
@@ -74,8 +85,7 @@ def seeds() -> list[bytes]:
             trees = {"params": storages.tree(weights()), "params_ema": storages.tree(weights())}
             root = {"epoch": 3, **trees, "args": Call(Global("argparse", "Namespace"))}
             out.append(form(root, storages, protocol))
-        arrays = {k: v for k, v in weights().items() if "_" not in k}
-        out.append(pickle.dumps(arrays, protocol))
+        out.append(pickle.dumps(weights(), protocol))
     for scripted in (False, True):
         storages = Storages()
         out.append(zip_file(module(storages, scripted), storages, deflate=scripted))

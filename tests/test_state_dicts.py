@@ -42,6 +42,7 @@ CASES: dict[str, Any] = {
     "state_dict": {"epoch": 3, "arch": "x", "state_dict": ONE, "optimizer": OPTIMIZER},
     "model": {"model": ONE, "optimizer_state": {"x": BAD}},
     "model_state_dict": {"model_state_dict": ONE, "optimizer_state_dict": OPTIMIZER, "loss": 0.1},
+    "upscaler": {"upscaler": ONE, "grad_scaler": {"x": BAD}, "scaler": {"x": BAD}},
     "two levels": {"checkpoint": {"model": {"state_dict": ONE}}},
     "generator and discriminator": {"netG": ONE, "netD": BAD},
     "letters": {"g": TWO, "d": BAD, "g_ema": ONE, "g_optim": OPTIMIZER, "d_optim": OPTIMIZER},

@@ -26,7 +26,11 @@ NAME = "PyTorch"
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle")
 
 LEGACY = 0x1950A86A20F9469CFC6C
-PICKLE = re.compile(rb"\x80[\x00-\x05]|L119547037146038801333356L?\n|\(dp?\d*\n|\(lp?\d*\n|[\]}]q|c[A-Za-z_][\w.]*\n\w+\n|\(i[A-Za-z_][\w.]*\n\w+\n")
+PICKLE = re.compile(
+    rb"\x80[\x02-\x05][])}(BCGIJKLMNSTUVXc\x88-\x8f\x95]|L119547037146038801333356L?\n|\(dp?\d*\n|\(lp?\d*\n|[]}]q|c[A-Za-z_][\w.]*\n\w+\n|"
+    rb"\(i[A-Za-z_][\w.]*\n\w+\n"
+)
+"""How pickles begin: of protocol 2 to 5 with that number, older ones with a container, the name of a class or torch's number."""
 NESTED_COST = 1 << 20
 TAR_MEMBERS = (b"storages", b"tensors", b"pickle", b"sys_info")
 NOT_TORCH = (

@@ -54,7 +54,7 @@ SUFFIX = r"(_(ema|state|state_dict|model|weights|params))*$"
 GENERATOR = re.compile(rf"(?i)^(net_?g|gen|g|g_model|model_g|generator){SUFFIX}")
 JUDGE = re.compile(rf"(?i)^(net_?d(_?[a-z\d])?|d|dis|disc|d_model|model_d|critic|discriminator(_?[a-z\d])?){SUFFIX}")
 LOSS = re.compile(r"(?i)^(net_?f|vgg\d*|vgg_?loss|lpips|criterion\w*|perceptual\w*|percep_?\w*|\w*_loss|loss_\w+|loss|losses|arcface)$")
-TRAINING = re.compile(r"(?i)optim|scheduler|scaler|callback|^loops$|momentum|^grads?$")
+TRAINING = re.compile(r"(?i)optim|scheduler|(?<!up)scaler|callback|^loops$|momentum|^grads?$")
 DROPPED = re.compile(r"(^|\.)(num_batches_tracked|total_ops|total_params)$")
 """What layers, and programs that count operations, leave in a state dict and no network needs."""
 
