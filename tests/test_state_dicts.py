@@ -60,6 +60,7 @@ CASES: dict[str, Any] = {
     "lightning letters": {"state_dict": {**under("D", BAD), **under("G", ONE)}},
     "lightning losses": {"state_dict": {**under("net", ONE), **under("vgg_loss", BAD), **under("lpips", BAD)}},
     "losses beside layers": {**ONE, **under("perceptual_loss", BAD)},
+    "lightning metrics": {"state_dict": {**under("net", ONE), "val_psnr.total": SCALAR, **under("train_lpips.net", BAD)}},
     "generator beside others": {"state_dict": {**under("generator.module", ONE), **under("feature_extractor", numbers(9, ("x.weight",), 2))}},
     "lightning averages": {"state_dict": {**under("net", TWO), **under("ema_net", ONE)}},
     "ema_pytorch": {"initted": SCALAR, "step": SCALAR, **under("online_model", TWO), **under("ema_model", ONE)},
@@ -122,6 +123,19 @@ def test_nothing_to_run(case: str) -> None:
     root, words = NOTHING[case]
     with pytest.raises(ModelError, match=words):
         read(root)
+
+
+def test_what_may_belong_to_the_network_stays() -> None:
+    """An architecture that does not know it says so; without it the picture would be wrong."""
+    for root in (
+        {"encoder": numbers(1), "decoder": numbers(1, size=40)},
+        {**under("encoder", numbers(1)), **under("generator", numbers(1, size=40))},
+        {**under("model", numbers(1)), "scale": SCALAR},
+        {**under("encoder", numbers(1)), **under("generator", numbers(1)), **under("discriminator", BAD)},
+    ):
+        got = read(root)
+        assert len(got) == 8 or "scale" in got
+        assert not any(k.startswith("discriminator") for k in got)
 
 
 def test_only_the_weights_are_read() -> None:

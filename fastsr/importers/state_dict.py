@@ -53,7 +53,11 @@ EMA = re.compile(r"(?i)(^|_)ema(_|$)|averaged|shadow")
 SUFFIX = r"(_(ema|state|state_dict|model|weights|params))*$"
 GENERATOR = re.compile(rf"(?i)^(net_?g|gen|g|g_model|model_g|generator){SUFFIX}")
 JUDGE = re.compile(rf"(?i)^(net_?d(_?[a-z\d])?|d|dis|disc|d_model|model_d|critic|discriminator(_?[a-z\d])?){SUFFIX}")
-LOSS = re.compile(r"(?i)^(net_?f|vgg\d*|vgg_?loss|lpips|criterion\w*|perceptual\w*|percep_?\w*|\w*_loss|loss_\w+|loss|losses|arcface)$")
+LOSS = re.compile(
+    r"(?i)^(net_?f|vgg\d*|vgg_?loss|feature_extractor|criterion\w*|perceptual\w*|percep_?\w*|\w*_loss|loss_\w+|loss|losses|arcface"
+    r"|\w*(psnr|ssim|lpips|metric)\w*)$"
+)
+COUNTER = re.compile(r"^(n_averaged|initted|steps?|decay|num_updates|global_step|iterations?)$")
 TRAINING = re.compile(r"(?i)optim|scheduler|(?<!up)scaler|callback|^loops$|momentum|^grads?$")
 DROPPED = re.compile(r"(^|\.)(num_batches_tracked|total_ops|total_params)$")
 """What layers, and programs that count operations, leave in a state dict and no network needs."""
@@ -155,15 +159,18 @@ def join(inner: list[tuple[str, Any]], view: View) -> dict[str, Lazy]:
 
 
 def parts(found: Found) -> list[Found]:
-    """A dictionary without prefixes that all names share; where it holds several networks, each for itself."""
+    """A dictionary without prefixes that all names share; where it holds whole networks and nothing else, each for itself.
+
+    What lies beside layers stays, with its prefix, unless its name says that it judges or measures pictures.
+    """
     path, tensors = found.path, found.tensors
     while len(path) < 2 * MAX_DEPTH:
         groups: dict[str, dict[str, Lazy]] = {}
         for name, tensor in tensors.items():
             first, _, inner = name.partition(".")
             groups.setdefault(first if inner else "", {})[inner or name] = tensor
-        if all(t.shape == () for t in groups.get("", {}).values()) and len(groups) > 1:
-            groups.pop("", None)  # counters of training programs
+        if len(groups) > 1 and all(COUNTER.search(name) for name in groups.get("", {})):
+            groups.pop("", None)
         judges = [f for f in groups if JUDGE.search(f)]
         if len(groups) == 1 and (only := next(iter(groups))) and (judges or is_wrapper(only, groups[only])):
             path, tensors = (*path, only), groups[only]
@@ -171,11 +178,10 @@ def parts(found: Found) -> list[Found]:
         makers = [f for f in groups if GENERATOR.search(f) or (EMA.search(f) and f.lower() in WRAPPERS)]
         losses = [f for f in groups if LOSS.search(f)]
         wrappers = [f for f in groups if f.lower() in WRAPPERS and f not in makers]
-        several = len({*makers, *judges, *losses, *wrappers}) == len(groups) and (makers or judges or losses)
-        if len(groups) > 1 and (several or (makers and (judges or losses)) or is_most(makers, groups)):
+        if len(groups) > 1 and len({*makers, *judges, *losses, *wrappers}) == len(groups) and (makers or judges or losses):
             undotted(groups, makers)
             return [p for f in dict.fromkeys([*makers, *wrappers, *judges, *losses]) for p in parts(Found((*path, f), groups[f]))]
-        left_out = [f for f in (*judges, *losses) if len(f) > 1]
+        left_out = [f for f in (*judges, *losses) if len(f) > 3]
         if not left_out or len(left_out) == len(groups):
             break
         tensors = {name: t for name, t in tensors.items() if name.partition(".")[0] not in left_out}
@@ -185,12 +191,6 @@ def parts(found: Found) -> list[Found]:
 def is_wrapper(first: str, tensors: dict[str, Lazy]) -> bool:
     """True for a prefix that is not the network's own: old ESRGAN networks have all of their layers in a sequence called "model"."""
     return first in DEVICES or (first.lower() in WRAPPERS and not all(name[:1].isdigit() for name in tensors))
-
-
-def is_most(makers: list[str], groups: dict[str, dict[str, Lazy]]) -> bool:
-    """True when a generator, named as such, is at least half of all numbers."""
-    sizes = {f: sum(t.size for t in group.values()) for f, group in groups.items()}
-    return any(len(f) > 3 and 2 * sizes[f] >= sum(sizes.values()) for f in makers)
 
 
 def undotted(groups: dict[str, dict[str, Lazy]], makers: list[str]) -> None:
