@@ -19,7 +19,7 @@ UNIONS = {
     "LEAKY_RELU": 75, "MIRROR_PAD": 77, "SPLIT_V": 79, "DEPTH_TO_SPACE": 94, "GELU": 116, "RESHAPE": 17, "SHAPE": 55, "REDUCE_MAX": 27,
 }  # fmt: skip
 """Operator -> BuiltinOptions, for those whose options matter here."""
-EXTRA = {"SPLIT": {"num": (0, "i")}, "SPLIT_V": {"num": (0, "i")}, "SHAPE": {"out": (0, "b")}, "CAST": {"source": (0, "b"), "target": (1, "b")}}
+EXTRA = {"PACK": {"values": (0, "i")}, "UNPACK": {"num": (0, "i")}, "SPLIT": {"num": (0, "i")}, "SPLIT_V": {"num": (0, "i")}, "SHAPE": {"out": (0, "b")}, "CAST": {"source": (0, "b"), "target": (1, "b")}}
 """Options that the runtime needs and the importer does not read."""
 
 # ---- FlatBuffers -------------------------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Net:
         codes = []
         for name in self.codes:
             number = NUMBERS["CUSTOM" if name.startswith("Custom") else name] if not name.isdigit() else int(name)
-            code = Table({0: ("b", min(number, 127)), 2: ("i", 3), 3: ("i", number)})
+            code = Table({0: ("b", min(number, 127)), 2: ("i", 1), 3: ("i", number)})
             if name.startswith("Custom"):
                 code[1] = name[6:]
             codes.append(code)
@@ -183,16 +183,29 @@ class Net:
         """The file."""
         return flatbuffer(self.model(), b"TFL3")
 
+    def shaped(self, shape: Any) -> bytes:
+        """The file with the shapes of all tensors for an input of this shape, as LiteRT finds them: XNNPACK takes no operators without."""
+        interpreter = _interpreter(self.data(), shape, True)
+        for detail in interpreter.get_tensor_details():
+            if detail["index"] < len(self.tensors):
+                self.tensors[detail["index"]][0] = np.array(detail["shape"], np.int32)
+        return self.data()
+
 
 def run_litert(data: bytes, x: np.ndarray, plain: bool = False) -> np.ndarray:
     """The first output that LiteRT computes. plain: without XNNPACK, which rounds quantised numbers by another rule."""
+    interpreter = _interpreter(data, x.shape, plain)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+
+
+def _interpreter(data: bytes, shape: Any, plain: bool) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else OpResolverType.AUTO
     interpreter = Interpreter(model_content=data, experimental_op_resolver_type=kind)
     number = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(number, x.shape)
+    interpreter.resize_tensor_input(number, shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(number, x)
-    interpreter.invoke()
-    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    return interpreter
