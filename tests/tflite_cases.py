@@ -55,7 +55,9 @@ case("CONV_2D groups", lambda n: n.op("CONV_2D", n.conv(n.input(), 3, 8), n.rand
 
 def depthwise(n: Net, multiplier: int, **options: Any) -> Any:
     w = n.random(1, 3, 3, 3 * multiplier)
-    return n.op("DEPTHWISE_CONV_2D", n.input(), w, n.random(3 * multiplier), **{"stride_w": 1, "stride_h": 1, "dilation_w": 1, "dilation_h": 1, **options})
+    return n.op(
+        "DEPTHWISE_CONV_2D", n.input(), w, n.random(3 * multiplier), **{"stride_w": 1, "stride_h": 1, "dilation_w": 1, "dilation_h": 1, **options}
+    )
 
 
 case("DEPTHWISE_CONV_2D", lambda n: depthwise(n, 1))
@@ -74,8 +76,10 @@ for k, s, padding in [(9, 3, SAME), (4, 2, SAME), (3, 2, SAME), (2, 2, SAME), (5
     case(f"TRANSPOSE_CONV {k} {s} {'VALID' if padding else 'SAME'}", lambda n, k=k, s=s, p=padding: transposed(n, k, s, p))
 case("TRANSPOSE_CONV bias RELU", lambda n: transposed(n, 4, 2, SAME, True, fused=RELU))
 case("FULLY_CONNECTED keeps axes", lambda n: n.op("FULLY_CONNECTED", n.input(), n.random(5, 3), n.random(5), keep_num_dims=True, fused=RELU))
-case("FULLY_CONNECTED and back", lambda n: n.op("RESHAPE", n.op("FULLY_CONNECTED", n.op("RESHAPE", n.input(), n.ints(192, 3)), n.random(5, 3),
-     n.random(5)), n.ints(1, 12, 16, 5)))  # fmt: skip
+case(
+    "FULLY_CONNECTED and back",
+    lambda n: n.op("RESHAPE", n.op("FULLY_CONNECTED", n.op("RESHAPE", n.input(), n.ints(192, 3)), n.random(5, 3), n.random(5)), n.ints(1, 12, 16, 5)),
+)
 
 
 def attention(n: Net) -> Any:
@@ -87,29 +91,58 @@ def attention(n: Net) -> Any:
 
 
 case("channel attention", attention, runs=False)
-case("channel attention by 1x1 convolutions", lambda n: n.op("MUL", (x := n.conv(n.input(), 3, 8)), n.op("LOGISTIC", n.conv(n.op("MEAN", x, n.ints(1, 2),
-     keep_dims=True), 8, 8, 1))), runs=False)  # fmt: skip
+case(
+    "channel attention by 1x1 convolutions",
+    lambda n: n.op("MUL", (x := n.conv(n.input(), 3, 8)), n.op("LOGISTIC", n.conv(n.op("MEAN", x, n.ints(1, 2), keep_dims=True), 8, 8, 1))),
+    runs=False,
+)
 case("MEAN of channels", lambda n: n.op("MEAN", n.conv(n.input(), 3, 4), n.ints(3), keep_dims=True))
 case("SUM of channels", lambda n: n.op("SUM", n.conv(n.input(), 3, 4), n.ints(-1), keep_dims=True))
 for kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
     for k, s, padding in [(2, 2, VALID), (2, 2, SAME), (3, 1, SAME), (3, 2, SAME), (3, 2, VALID), (4, 3, SAME)]:
         for shape in ((1, 12, 16, 3), (1, 11, 13, 3)):
-            case(f"{kind} {k} {s} {'VALID' if padding else 'SAME'} {shape[1]}", lambda n, o=kind, k=k, s=s, p=padding, shape=shape: n.op(o,
-                 n.conv(n.input(shape), 3, 4), filter_w=k, filter_h=k, stride_w=s, stride_h=s, padding=p), shape=shape)  # fmt: skip
-case("AVERAGE_POOL_2D of all", lambda n: n.op("ADD", (x := n.conv(n.input(), 3, 4)), n.op("AVERAGE_POOL_2D", x, filter_w=16, filter_h=12, stride_w=1,
-     stride_h=1, padding=VALID)), runs=False)  # fmt: skip
+            case(
+                f"{kind} {k} {s} {'VALID' if padding else 'SAME'} {shape[1]}",
+                lambda n, o=kind, k=k, s=s, p=padding, shape=shape: n.op(
+                    o, n.conv(n.input(shape), 3, 4), filter_w=k, filter_h=k, stride_w=s, stride_h=s, padding=p
+                ),
+                shape=shape,
+            )
+case(
+    "AVERAGE_POOL_2D of all",
+    lambda n: n.op(
+        "ADD", (x := n.conv(n.input(), 3, 4)), n.op("AVERAGE_POOL_2D", x, filter_w=16, filter_h=12, stride_w=1, stride_h=1, padding=VALID)
+    ),
+    runs=False,
+)
 
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
 
-for name, options in [("RELU", {}), ("RELU6", {}), ("RELU_N1_TO_1", {}), ("RELU_0_TO_1", {}), ("TANH", {}), ("LOGISTIC", {}), ("ABS", {}), ("NEG", {}),
-                      ("SQUARE", {}), ("LEAKY_RELU", {"alpha": 0.2}), ("GELU", {"approximate": False}), ("GELU", {"approximate": True}),
-                      ("HARD_SWISH", {})]:  # fmt: skip
+for name, options in [
+    ("RELU", {}),
+    ("RELU6", {}),
+    ("RELU_N1_TO_1", {}),
+    ("RELU_0_TO_1", {}),
+    ("TANH", {}),
+    ("LOGISTIC", {}),
+    ("ABS", {}),
+    ("NEG", {}),
+    ("SQUARE", {}),
+    ("LEAKY_RELU", {"alpha": 0.2}),
+    ("GELU", {"approximate": False}),
+    ("GELU", {"approximate": True}),
+    ("HARD_SWISH", {}),
+]:
     case(f"{name} {options or ''}", lambda n, o=name, a=options: n.op(o, n.conv(n.input(), 3, 4), **a))
 case("PRELU per channel", lambda n: n.op("PRELU", n.conv(n.input(), 3, 4), n.random(1, 1, 4)))
 case("PRELU one", lambda n: n.op("PRELU", n.conv(n.input(), 3, 4), n.const(np.full((1, 1, 1), 0.3))))
 for name in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"):
-    case(f"{name} of pictures", lambda n, o=name: n.op(o, n.conv(n.input(), 3, 4), n.op("ABS", n.conv(0, 3, 4)) if o != "DIV" else n.op("ADD", n.op("ABS",
-         n.conv(0, 3, 4)), n.const(0.5))))  # fmt: skip
+    case(
+        f"{name} of pictures",
+        lambda n, o=name: n.op(
+            o, n.conv(n.input(), 3, 4), n.op("ABS", n.conv(0, 3, 4)) if o != "DIV" else n.op("ADD", n.op("ABS", n.conv(0, 3, 4)), n.const(0.5))
+        ),
+    )
     case(f"{name} per channel", lambda n, o=name: n.op(o, n.conv(n.input(), 3, 4), n.const([[[[0.5, -1, 2, 0.7]]]])))
     case(f"{name} number first", lambda n, o=name: n.op(o, n.const(1.5), n.op("ADD", n.op("ABS", n.conv(n.input(), 3, 4)), n.const(0.5))))
 for fused, name in ((RELU, "RELU"), (RELU6, "RELU6")):
@@ -125,13 +158,22 @@ case("DEPTH_TO_SPACE", lambda n: n.op("DEPTH_TO_SPACE", n.conv(n.input(), 3, 27)
 case("SPACE_TO_DEPTH", lambda n: n.op("SPACE_TO_DEPTH", n.conv(n.input(), 3, 4), block_size=2))
 case("CONCATENATION", lambda n: n.op("CONCATENATION", n.conv(n.input(), 3, 4), n.conv(0, 3, 5), 0, axis=3))
 case("SPLIT", lambda n: n.op("ADD", *n.op("SPLIT", n.ints(3), n.conv(n.input(), 3, 8), count=2, num=2)))
-case("SPLIT_V", lambda n: n.op("CONCATENATION", *n.op("SPLIT_V", n.conv(n.input(), 3, 8), n.ints(2, 5, -1), n.const(3, "int32"), count=3, num=3)[::-1],
-     axis=3))  # fmt: skip
+case(
+    "SPLIT_V",
+    lambda n: n.op("CONCATENATION", *n.op("SPLIT_V", n.conv(n.input(), 3, 8), n.ints(2, 5, -1), n.const(3, "int32"), count=3, num=3)[::-1], axis=3),
+)
 case("UNPACK", lambda n: n.op("EXPAND_DIMS", n.op("UNPACK", n.conv(n.input(), 3, 2), count=2, num=2, axis=3)[1], n.const(3, "int32")))
-case("STRIDED_SLICE of channels", lambda n: n.op("STRIDED_SLICE", n.conv(n.input(), 3, 8), n.ints(0, 0, 0, 2), n.ints(0, 0, 0, 5), n.ints(1, 1, 1, 1),
-     begin_mask=7, end_mask=7))  # fmt: skip
-case("STRIDED_SLICE of pixels", lambda n: n.op("STRIDED_SLICE", n.conv(n.input(), 3, 4), n.ints(0, 1, 2, 0), n.ints(1, -1, 14, 4), n.ints(1, 1, 1, 1)))
-case("STRIDED_SLICE every other", lambda n: n.op("STRIDED_SLICE", n.conv(n.input(), 3, 4), n.ints(0, 0, 0, 0), n.ints(1, 12, 16, 4), n.ints(1, 2, 2, 1)))
+case(
+    "STRIDED_SLICE of channels",
+    lambda n: n.op("STRIDED_SLICE", n.conv(n.input(), 3, 8), n.ints(0, 0, 0, 2), n.ints(0, 0, 0, 5), n.ints(1, 1, 1, 1), begin_mask=7, end_mask=7),
+)
+case(
+    "STRIDED_SLICE of pixels", lambda n: n.op("STRIDED_SLICE", n.conv(n.input(), 3, 4), n.ints(0, 1, 2, 0), n.ints(1, -1, 14, 4), n.ints(1, 1, 1, 1))
+)
+case(
+    "STRIDED_SLICE every other",
+    lambda n: n.op("STRIDED_SLICE", n.conv(n.input(), 3, 4), n.ints(0, 0, 0, 0), n.ints(1, 12, 16, 4), n.ints(1, 2, 2, 1)),
+)
 case("SLICE", lambda n: n.op("SLICE", n.conv(n.input(), 3, 8), n.ints(0, 1, 2, 3), n.ints(-1, -1, 13, 4)))
 case("GATHER", lambda n: n.op("GATHER", n.conv(n.input(), 3, 4), n.ints(2, 1, 0), axis=3))
 case("TILE of channels", lambda n: n.op("TILE", n.conv(n.input(), 3, 2), n.ints(1, 1, 1, 4)))
@@ -228,27 +270,68 @@ for label, options in {
     quantised(f"CONV_2D {label}", lambda n, x, of, o=options: n.conv_q(x, of, 3, 6, to(of, 1 / 20, 5), per_channel=of[0] == "int8", **o))
 quantised("CONV_2D RELU at the end", lambda n, x, of: n.conv_q(x, of, 3, 6, to(of, 1 / 20, -128), per_channel=of[0] == "int8", fused=RELU))
 quantised("CONV_2D one scale", lambda n, x, of: n.conv_q(x, of, 3, 6, to(of, 1 / 20, 5), per_channel=False))
-quantised("two convolutions", lambda n, x, of: n.conv_q(n.conv_q(x, of, 3, 8, (q := to(of, 1 / 20, -128)), per_channel=of[0] == "int8", fused=RELU), q, 8,
-          6, to(of, 1 / 16, 3), per_channel=of[0] == "int8"))  # fmt: skip
+quantised(
+    "two convolutions",
+    lambda n, x, of: n.conv_q(
+        n.conv_q(x, of, 3, 8, (q := to(of, 1 / 20, -128)), per_channel=of[0] == "int8", fused=RELU),
+        q,
+        8,
+        6,
+        to(of, 1 / 16, 3),
+        per_channel=of[0] == "int8",
+    ),
+)
 quantised("DEPTHWISE_CONV_2D", lambda n, x, of: n.conv_q(x, of, 3, 3, to(of, 1 / 20, 5), depthwise=True, per_channel=of[0] == "int8", fused=RELU6))
 for name in ("ADD", "SUB", "MUL"):
-    quantised(f"{name} of pictures", lambda n, x, of, o=name: n.op(o, x, n.conv_q(x, of, 3, 3, to(of, 1 / 20, 5), per_channel=of[0] == "int8"),
-              q=to(of, 1 / 12, -7)))  # fmt: skip
-quantised("ADD RELU6", lambda n, x, of: n.op("ADD", x, n.const(n.rng.integers(60, 120, (1, 1, 1, 3)), of[0], 0.03, 2), q=to(of, 1 / 20, -20), fused=RELU6))
+    quantised(
+        f"{name} of pictures",
+        lambda n, x, of, o=name: n.op(o, x, n.conv_q(x, of, 3, 3, to(of, 1 / 20, 5), per_channel=of[0] == "int8"), q=to(of, 1 / 12, -7)),
+    )
+quantised(
+    "ADD RELU6", lambda n, x, of: n.op("ADD", x, n.const(n.rng.integers(60, 120, (1, 1, 1, 3)), of[0], 0.03, 2), q=to(of, 1 / 20, -20), fused=RELU6)
+)
 quantised("CONCATENATION", lambda n, x, of: n.op("CONCATENATION", x, x, n.conv_q(x, of, 3, 4, of, per_channel=of[0] == "int8"), axis=3, q=of))
 quantised("CONCATENATION of scales", lambda n, x, of: n.op("CONCATENATION", x, n.conv_q(x, of, 3, 4, OUTU, per_channel=False), axis=3, q=OUTU), "u")
 for name in ("MAXIMUM", "MINIMUM"):
     quantised(f"{name} with a number", lambda n, x, of, o=name: n.op(o, x, n.const(100, of[0], *of[1:]), q=of))
-quantised("DEPTH_TO_SPACE and RELU", lambda n, x, of: n.op("RELU", n.op("DEPTH_TO_SPACE", n.conv_q(x, of, 3, 12, (q := to(of, 1 / 20, 5)),
-          per_channel=of[0] == "int8"), block_size=2, q=q), q=to(of, 1 / 18, -128)))  # fmt: skip
-quantised("convolution behind SPACE_TO_DEPTH", lambda n, x, of: n.conv_q(n.op("SPACE_TO_DEPTH", x, block_size=2, q=of), of, 12, 4, to(of, 1 / 20, 5),
-          per_channel=of[0] == "int8"))  # fmt: skip
-quantised("convolution behind RESHAPE", lambda n, x, of: n.conv_q(n.op("RESHAPE", n.op("TRANSPOSE", n.op("RESHAPE", x, n.ints(1, 6, 2, 8, 2, 3), q=of),
-          n.ints(0, 1, 3, 2, 4, 5), q=of), n.ints(1, 6, 8, 12), q=of), of, 12, 4, to(of, 1 / 20, 5), per_channel=of[0] == "int8"))  # fmt: skip
-quantised("PAD", lambda n, x, of: n.conv_q(n.op("PAD", x, n.const([[0, 0], [1, 2], [3, 0], [0, 0]], "int32"), q=of), of, 3, 4, to(of, 1 / 20, 5),
-          per_channel=of[0] == "int8"))  # fmt: skip
+quantised(
+    "DEPTH_TO_SPACE and RELU",
+    lambda n, x, of: n.op(
+        "RELU",
+        n.op("DEPTH_TO_SPACE", n.conv_q(x, of, 3, 12, (q := to(of, 1 / 20, 5)), per_channel=of[0] == "int8"), block_size=2, q=q),
+        q=to(of, 1 / 18, -128),
+    ),
+)
+quantised(
+    "convolution behind SPACE_TO_DEPTH",
+    lambda n, x, of: n.conv_q(n.op("SPACE_TO_DEPTH", x, block_size=2, q=of), of, 12, 4, to(of, 1 / 20, 5), per_channel=of[0] == "int8"),
+)
+quantised(
+    "convolution behind RESHAPE",
+    lambda n, x, of: n.conv_q(
+        n.op(
+            "RESHAPE",
+            n.op("TRANSPOSE", n.op("RESHAPE", x, n.ints(1, 6, 2, 8, 2, 3), q=of), n.ints(0, 1, 3, 2, 4, 5), q=of),
+            n.ints(1, 6, 8, 12),
+            q=of,
+        ),
+        of,
+        12,
+        4,
+        to(of, 1 / 20, 5),
+        per_channel=of[0] == "int8",
+    ),
+)
+quantised(
+    "PAD",
+    lambda n, x, of: n.conv_q(
+        n.op("PAD", x, n.const([[0, 0], [1, 2], [3, 0], [0, 0]], "int32"), q=of), of, 3, 4, to(of, 1 / 20, 5), per_channel=of[0] == "int8"
+    ),
+)
 quantised("QUANTIZE", lambda n, x, of: n.op("QUANTIZE", x, q=to(of, 1 / 20, 5)))
-quantised("to the other type", lambda n, x, of: n.op("QUANTIZE", x, q=("uint8", of[1], of[2] + 128) if of[0] == "int8" else ("int8", of[1], of[2] - 128)))
+quantised(
+    "to the other type", lambda n, x, of: n.op("QUANTIZE", x, q=("uint8", of[1], of[2] + 128) if of[0] == "int8" else ("int8", of[1], of[2] - 128))
+)
 quantised("DEQUANTIZE", lambda n, x, of: n.op("DEQUANTIZE", x))
 quantised("LEAKY_RELU", lambda n, x, of: n.op("LEAKY_RELU", x, alpha=0.1, q=to(of, 1 / 20, 5)))
 quantised("PRELU", lambda n, x, of: n.op("PRELU", x, n.const([[[30, 70, 90]]], of[0], 0.0107, 50), q=to(of, 1 / 20, 5)))
@@ -258,8 +341,10 @@ quantised("HARD_SWISH", lambda n, x, of: n.op("HARD_SWISH", x, q=to(of, 1 / 30, 
 quantised("RESIZE_NEAREST_NEIGHBOR", lambda n, x, of: n.op("RESIZE_NEAREST_NEIGHBOR", x, n.ints(24, 32), q=of))
 quantised("RESIZE_BILINEAR", lambda n, x, of: n.op("RESIZE_BILINEAR", x, n.ints(24, 32), half_pixel_centers=True, q=of))
 quantised("SPLIT", lambda n, x, of: n.op("CONCATENATION", *n.op("SPLIT", n.ints(3), x, count=3, num=3, q=of)[::-1], axis=3, q=of))
-quantised("STRIDED_SLICE", lambda n, x, of: n.op("STRIDED_SLICE", x, n.ints(0, 0, 0, 1), n.ints(0, 0, 0, 3), n.ints(1, 1, 1, 1), begin_mask=7, end_mask=7,
-          q=of))  # fmt: skip
+quantised(
+    "STRIDED_SLICE",
+    lambda n, x, of: n.op("STRIDED_SLICE", x, n.ints(0, 0, 0, 1), n.ints(0, 0, 0, 3), n.ints(1, 1, 1, 1), begin_mask=7, end_mask=7, q=of),
+)
 quantised("MAX_POOL_2D", lambda n, x, of: n.op("MAX_POOL_2D", x, filter_w=2, filter_h=2, stride_w=2, stride_h=2, q=of))
 quantised("AVERAGE_POOL_2D", lambda n, x, of: n.op("AVERAGE_POOL_2D", x, filter_w=3, filter_h=3, stride_w=1, stride_h=1, q=of))
 quantised("MEAN", lambda n, x, of: n.op("MEAN", x, n.ints(1, 2), keep_dims=True, q=to(of, 1 / 60, 0)), runs=False)

@@ -19,7 +19,10 @@ UNIONS = {
     "LEAKY_RELU": 75, "MIRROR_PAD": 77, "SPLIT_V": 79, "DEPTH_TO_SPACE": 94, "GELU": 116, "RESHAPE": 17, "SHAPE": 55, "REDUCE_MAX": 27,
 }  # fmt: skip
 """Operator -> BuiltinOptions, for those whose options matter here."""
-EXTRA = {"PACK": {"values": (0, "i")}, "UNPACK": {"num": (0, "i")}, "SPLIT": {"num": (0, "i")}, "SPLIT_V": {"num": (0, "i")}, "SHAPE": {"out": (0, "b")}, "CAST": {"source": (0, "b"), "target": (1, "b")}}
+EXTRA = {
+    "PACK": {"values": (0, "i")}, "UNPACK": {"num": (0, "i")}, "SPLIT": {"num": (0, "i")}, "SPLIT_V": {"num": (0, "i")},
+    "SHAPE": {"out": (0, "b")}, "CAST": {"source": (0, "b"), "target": (1, "b")},
+}  # fmt: skip
 """Options that the runtime needs and the importer does not read."""
 
 # ---- FlatBuffers -------------------------------------------------------------------------------------------------------------------------------
@@ -103,7 +106,9 @@ class Net:
     rng: Any = field(default_factory=lambda: np.random.default_rng(0))
     version: int = 3
 
-    def tensor(self, name: str, shape: Any, kind: str, scale: Any = None, zero: Any = 0, axis: int = 0, buffer: int = 0, signature: Any = None) -> int:
+    def tensor(
+        self, name: str, shape: Any, kind: str, scale: Any = None, zero: Any = 0, axis: int = 0, buffer: int = 0, signature: Any = None
+    ) -> int:
         t = Table({0: np.array(shape, np.int32), 1: ("b", TYPE_NUMBERS[kind]), 2: ("I", buffer), 3: name})
         if signature is not None:
             t[7] = np.array(signature, np.int32)

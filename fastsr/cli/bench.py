@@ -34,7 +34,7 @@ TOLERANCE_FAST = {"network": 2e-2, "picture": 2}
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     p = add_command(commands, "bench", run, "measure the backends and the installed peers on one model", EXAMPLES)
-    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .tflite, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
     p.add_argument("-i", "--input", metavar="PICTURE", help="picture to enlarge (default: a synthetic one)")
     p.add_argument("--size", type=size, default=(540, 960), metavar="WxH", help="size of the synthetic picture (default 960x540)")

@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
     """Declare the command."""
     purpose = "write a model as .fsr, which loads fastest and needs no protobuf, or as .onnx for other runtimes"
     p = add_command(commands, "convert", run, purpose, EXAMPLES)
-    p.add_argument("model", metavar="IN", help="model file (.pb, .onnx, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("model", metavar="IN", help="model file (.pb, .onnx, .tflite, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("output", metavar="OUT", help="file to write: .fsr or .onnx")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
 

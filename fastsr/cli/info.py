@@ -28,7 +28,7 @@ TILE = 256
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     p = add_command(commands, "info", run, "show what is in a model: layers, parameters, receptive field, arithmetic, memory", EXAMPLES)
-    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .tflite, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
     p.add_argument("--size", type=size, default=(1080, 1920), metavar="WxH", help="picture for memory and arithmetic (default 1920x1080)")
     p.add_argument("--precision", choices=knobs.PRECISION.choices, help="of the engine whose memory is shown (default all)")

@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("paths", nargs="*", metavar="IN OUT", help="input and output, in place of -i and -o; several pictures and a folder: IN IN IN OUT")
     p.add_argument("-i", "--input", help="picture, or folder of pictures")
     p.add_argument("-o", "--output", help="picture to write (its suffix chooses the format), or folder; made if its parent exists")
-    p.add_argument("-m", "-n", "--model", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("-m", "-n", "--model", help="model file (.onnx, .pb, .tflite, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
     p.add_argument("-s", "--scale", type=positive, metavar="N", help="how many times larger: for filters (default 2); a network has its own")
     p.add_argument("-f", "--format", metavar="EXT", help="format of the pictures in an output folder: png, jpg, webp, ... (default: as the input)")
     p.add_argument("-q", "--quality", type=positive, metavar="N", help="1 to 100: JPEG (default 95) and lossy WebP (default: lossless)")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it. 0 when all pictures were written, 1 when any was not."""
     sources, target = _paths(args)
     if not args.model:
-        raise UsageError("no model: -m FILE names a trained network (.onnx, .pb, .fsr); -m bicubic needs none")
+        raise UsageError("no model: -m FILE names a trained network (.onnx, .pb, .tflite, .fsr); -m bicubic needs none")
     if args.quality is not None and args.quality > 100:
         raise UsageError("--quality goes from 1 to 100")
     suffix = _suffix(args.format)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph, Input
-from . import tflite_conv, tflite_ops, tflite_pixels, tflite_shapes
+from . import tflite_conv, tflite_ops, tflite_pixels, tflite_shapes, tflite_transposed
 from .context import guarded, running_order
 from .onnx import is_upright
 from .onnx_values import Picture, make
@@ -29,7 +29,7 @@ from .values import Array, symbol
 NAME = "TensorFlow Lite"
 SUFFIXES = (".tflite",)
 
-PICTURE_OPS = {**tflite_ops.OPS, **tflite_conv.OPS, **tflite_pixels.OPS}
+PICTURE_OPS = {**tflite_ops.OPS, **tflite_conv.OPS, **tflite_transposed.OPS, **tflite_pixels.OPS}
 SIZE_OPS = ("SHAPE", "RANK", "ZEROS_LIKE")
 """Operators whose result is known although their input is a picture."""
 MAX_INPUTS = 64
@@ -68,9 +68,8 @@ def loads(data: bytes) -> Graph:
         channels = make_outputs(ctx)
     graph = ctx.graph
     graph.prune()
-    result = next(t for i in model.outputs if (t := model.tensors[i]).name == graph.outputs[0])
     source = next(t for i in model.inputs if (t := model.tensors[i]).name == graph.inputs[0].name)
-    graph.feed = guess_feed(graph, model, source, result, channels)
+    graph.feed = guess_feed(ctx, model, source, channels)
     graph.meta["format"] = NAME
     graph.validate()
     return graph
@@ -253,6 +252,8 @@ def make_outputs(ctx: TfliteContext) -> int:
         if len(picture.layout) > 2 and not is_upright(picture.layout):
             raise ModelError(f"the output '{tensor.name}' has the axes {picture.layout}: only pictures with rows before columns can be given back")
         ctx.add(core, "Identity", [picture.name], tensor.name)
+        if picture.name in ctx.grids:
+            ctx.grids[tensor.name] = ctx.grids[picture.name]
         channels = channels or picture.channels
         ctx.graph.outputs.append(tensor.name)
     return channels

@@ -72,38 +72,6 @@ def depthwise(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     return finish(ctx, node, nhwc(y), node.int("fused"))
 
 
-@op("TRANSPOSE_CONV")
-def transpose_conv(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
-    """Transposed convolution: output shape, filter (K, kh, kw, C), picture, bias. The output must be a fixed multiple of the input."""
-    filter_of(ctx, node, 1)
-    x = ctx.nchw(node, ctx.picture(node, args, 2))
-    shape = list(ctx.array(node, args, 0).data.reshape(-1))
-    value, w = parameter(ctx, node, 1, lambda w: w.transpose(3, 0, 1, 2), 1, False)
-    b = bias(ctx, node, 3, x, ctx.tensor(node, 1), False)
-    c, k, kh, kw = w.shape
-    if len(shape) != 4 or isinstance(shape[3], Dim) or shape[3] != k or c != x.channels:
-        raise ModelError(f"has a filter of shape {ctx.tensor(node, 1).shape} for {x.channels} channels: damaged file")
-    attrs = movement(node)
-    padding, strides = attrs.pop("auto_pad"), attrs["strides"]
-    pads, extra = [0, 0, 0, 0], [0, 0]
-    for i, a in enumerate("HW"):
-        s, kernel, wanted = strides[i], (kh, kw)[i], shape[1 + i]
-        if padding == "SAME_UPPER":
-            natural: Any = x.size[a] * s
-            total = max(kernel - s, 0)
-            pads[i], pads[i + 2], extra[i] = total // 2, total - total // 2, max(s - kernel, 0)
-        else:
-            natural = (x.size[a] - 1) * s + kernel
-            over = wanted - natural
-            extra[i] = int(over) if not isinstance(over, Dim) and 0 <= over < s else 0
-            natural = natural + extra[i]
-        if wanted != natural:
-            raise ModelError(f"makes an output of a size that is not a fixed multiple ({s}) of its input's: not supported")
-    core = ctx.spell(node, "ConvTranspose", pads=pads, output_padding=extra, **attrs)
-    y = onnx_conv.conv_transpose(ctx, core, [x, value, *([] if b is None else [b])])
-    return finish(ctx, node, nhwc(y), node.int("fused"))
-
-
 # ---- matrices ----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -203,4 +171,3 @@ def reduce(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     axes = ctx.ints(node, args, 1)
     core = ctx.spell(node, "ReduceMean" if node.op == "MEAN" else "ReduceSum", axes=axes, keepdims=int(node.flag("keep_dims")))
     return finish(ctx, node, onnx_conv.reduce(ctx, core, [settled(ctx, node, ctx.picture(node, args))]))
-

@@ -24,13 +24,17 @@ BOUNDS = {"RELU": (0, None), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1), "RELU_0_T
 """Activations that cut numbers off -> the smallest and the largest number."""
 
 
-def real(tensor: Tensor, data: np.ndarray) -> np.ndarray:
-    """The float32 numbers that a constant stands for; integers that are not quantised become int64."""
+def real(tensor: Tensor, data: np.ndarray, axis: int = -1, copies: int = 1) -> np.ndarray:
+    """The float32 numbers that a constant stands for; integers that are not quantised become int64.
+
+    axis: which axis of `data` several scales belong to, -1 for what the tensor says; its channels are there `copies` times.
+    """
     if tensor.quantised:
         if data.dtype.kind not in "iu":
             raise ModelError(f"constant '{tensor.name}' of type {tensor.type} is quantised: damaged file")
-        shape = [tensor.scale.size if i == tensor.axis else 1 for i in range(data.ndim)] if tensor.scale.size > 1 else []
-        scale, zero = tensor.scale.astype(np.float32).reshape(shape), tensor.zero.reshape(shape)
+        axis = tensor.axis if axis < 0 else axis
+        shape = [-1 if i == axis else 1 for i in range(data.ndim)] if tensor.scale.size > 1 else []
+        scale, zero = (_vector(a, t, copies).reshape(shape) for a, t in ((tensor.scale, np.float32), (tensor.zero, np.int64)))
         return (data.astype(np.int64) - zero).astype(np.float32) * scale
     if data.dtype.kind in "iu":
         return data.astype(np.int64)
@@ -44,18 +48,18 @@ def on_grid(ctx: TfliteContext, node: OnnxNode, x: Picture, grid: Grid, always: 
         return x
     x = settled(ctx, node, x)
     names = [ctx.number(node, grid.scale, "scale"), ctx.number(node, grid.zero, "zero", grid.dtype)]
-    name = ctx.add(node, "DequantizeLinear", [ctx.add(node, "QuantizeLinear", [x.name, *names]), *names])
-    ctx.grids[name] = grid
+    quantised = ctx.add(node, "QuantizeLinear", [x.name, *names])
+    name = ctx.add(node, "DequantizeLinear", [quantised, *names])
+    ctx.grids[name] = ctx.grids[quantised] = grid
     ctx.rounded.add(name)
     return like(x, name)
 
 
 def for_convolution(ctx: TfliteContext, node: OnnxNode, x: Picture) -> Picture:
-    """A picture of integers of 8 bits as the result of a DequantizeLinear; any other as it is."""
-    grid = ctx.grids.get(x.name)
+    """A picture with whole letters as axes; one of integers of 8 bits as the result of a DequantizeLinear."""
+    grid, y = ctx.grids.get(x.name), settled(ctx, node, x)
     if grid is None or grid.dtype.itemsize > 1:
-        return x
-    y = settled(ctx, node, x)
+        return y
     ctx.grids.setdefault(y.name, grid)
     return on_grid(ctx, node, y, grid, always=True)
 
@@ -95,11 +99,11 @@ def finish(ctx: TfliteContext, node: TfliteNode, x: Picture, fused: int = 0, k: 
 # ---- parameters of convolutions ----------------------------------------------------------------------------------------------------------------
 
 
-def parameter(ctx: TfliteContext, node: TfliteNode, k: int, arrange: Any, axis: int, integer: bool) -> tuple[Array, np.ndarray]:
+def parameter(ctx: TfliteContext, node: TfliteNode, k: int, arrange: Any, axis: int, integer: bool, copies: int = 1) -> tuple[Array, np.ndarray]:
     """A filter in another order of axes, as (constant, float32 numbers).
 
     arrange: from the file's order of axes to the Graph's. axis: which of the latter several scales belong to. integer: the Graph has the integers,
-    with a DequantizeLinear.
+    with a DequantizeLinear. copies: how many times `arrange` makes the channels that several scales belong to.
     """
     number, tensor = node.operator.inputs[k], ctx.tensor(node, k)
     data = ctx.stored(number)
@@ -108,22 +112,24 @@ def parameter(ctx: TfliteContext, node: TfliteNode, k: int, arrange: Any, axis: 
         if not isinstance(known, Array):
             raise ModelError(f"input {k} is computed from the picture, where a constant is expected: fastsr cannot run this")
         return Array(arrange(known.data)), arrange(known.data)
-    numbers = arrange(real(tensor, data))
+    if not np.isin(data.dtype.kind, ("f", "i", "u")):
+        raise ModelError(f"has a filter of type {tensor.type}: damaged file")
+    numbers = real(tensor, arrange(data), axis, copies)
     form = f"{tensor.name}/{node.op}"
     if integer and tensor.type in ("int8", "uint8", "int4") and tensor.quantised:
-        parts = {"integers": arrange(data), "scale": _vector(tensor.scale, np.float32), "zero": _vector(tensor.zero, data.dtype)}
+        parts = {"integers": arrange(data), "scale": _vector(tensor.scale, np.float32, copies), "zero": _vector(tensor.zero, data.dtype, copies)}
         name = ctx.fresh(form)
         ctx.dequantised[name] = [(ctx.fresh(f"{name}/{part}"), a) for part, a in parts.items()], axis
         return Array(numbers, name), numbers
     return Array(numbers), numbers
 
 
-def _vector(values: np.ndarray, dtype: Any) -> np.ndarray:
+def _vector(values: np.ndarray, dtype: Any, copies: int = 1) -> np.ndarray:
     out = np.ascontiguousarray(values).astype(dtype)
-    return out.reshape(()) if out.size == 1 else out
+    return out.reshape(()) if out.size == 1 else np.tile(out, copies)
 
 
-def bias(ctx: TfliteContext, node: TfliteNode, k: int, x: Picture, weight: Tensor, integer: bool) -> Array | None:
+def bias(ctx: TfliteContext, node: TfliteNode, k: int, x: Picture, weight: Tensor, integer: bool, copies: int = 1) -> Array | None:
     """The bias of a convolution, None for none. That of integers has the scale of the picture times the filter's, whatever its tensor says."""
     if not ctx.given_at(node, k):
         return None
@@ -133,13 +139,15 @@ def bias(ctx: TfliteContext, node: TfliteNode, k: int, x: Picture, weight: Tenso
         known = ctx.found.get(node.operator.inputs[k])
         if not isinstance(known, Array):
             raise ModelError(f"input {k} is computed from the picture, where a constant is expected: fastsr cannot run this")
-        return Array(known.data)
+        return Array(np.tile(known.data, copies))
     grid = ctx.grids.get(x.name)
     if data.dtype.kind not in "iu" or grid is None:
-        return Array(real(tensor, data).astype(np.float32))
+        return Array(np.tile(real(tensor, data).astype(np.float32), copies))
     scale = (grid.scale * weight.scale).astype(np.float32)
     if data.ndim != 1 or not scale.size or scale.size not in (1, data.size):
         raise ModelError(f"has a bias of shape {list(data.shape)} for {scale.size} scales: damaged file")
+    data = np.tile(data, copies)
+    scale = np.tile(scale, copies) if scale.size > 1 else scale
     numbers = data.astype(np.float32) * scale
     if not integer or data.dtype != np.int32:
         return Array(numbers)
