@@ -227,6 +227,21 @@ def test_weights_of_dynamic_range_are_their_numbers() -> None:
     assert np.abs(got - wanted).max() < 0.02 * np.abs(wanted).max()
 
 
+def test_constants_behind_the_tables() -> None:
+    """Large files keep them outside the FlatBuffer, at a place that their buffer says."""
+    n = Net()
+    n.conv(n.input(), 3, 4)
+    wanted = tflite.loads(n.data()).constants
+    stored = n.buffers[1].pop(0)
+    n.buffers[1].update({1: ("Q", 2), 2: ("Q", stored.size)})
+    at = len(n.data())
+    n.buffers[1][1] = ("Q", at)
+    for name, array in tflite.loads(n.data() + stored.tobytes()).constants.items():
+        np.testing.assert_array_equal(array, wanted[name])
+    with pytest.raises(ModelError, match="a constant lies outside the file"):
+        tflite.loads(n.data() + stored.tobytes()[:-1])
+
+
 def test_weights_of_4_bits() -> None:
     n = Net()
     w = n.rng.integers(-8, 8, (4, 3, 3, 3))
