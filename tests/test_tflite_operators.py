@@ -9,7 +9,7 @@ import pytest
 from tflite_cases import CASES, QUANTISED, Case
 from tflite_graphs import Net, run_litert
 
-from fastsr import ops
+from fastsr import levels, ops
 from fastsr.backends import pick_backend
 from fastsr.errors import ModelError
 from fastsr.importers import tflite
@@ -41,7 +41,10 @@ def results(data: bytes, fed: np.ndarray, runs: bool) -> list[tuple[str, np.ndar
             lower(optimise(graph))
         return found
     program = lower(optimise(graph))
-    return found + [(backend, pick_backend(backend).compile(program).run([fed], [0])[0]) for backend in ("reference", "cpu")]
+    found += [(backend, pick_backend(backend).compile(program).run([fed], [0])[0]) for backend in ("reference", "cpu")]
+    if any(levels.integer_convs(program)):
+        found.append(("cpu int8", pick_backend("cpu").compile(program, precision="int8").run([fed], [0])[0]))
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])

@@ -229,6 +229,11 @@ def block_that_does_not_fit(n: Net, graph: Table) -> None:
     n.operators[1][4][0] = ("i", 5)
 
 
+@damage("another scale or zero point")
+def pixels_moved_to_another_scale(n: Net, graph: Table) -> None:
+    n.tensors[CONVOLVED + 1][4][2] = np.array([0.5], np.float32)
+
+
 @damage("sparse")
 def sparse_filter(n: Net, graph: Table) -> None:
     n.tensors[W][6] = Table({0: ("i", 1)})

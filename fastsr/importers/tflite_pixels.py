@@ -25,12 +25,33 @@ END = 1 << 31
 """Stands for the end of an axis."""
 
 
+REQUANTISES = ("CONCATENATION", "PAD", "PADV2", "MIRROR_PAD")
+"""Operators that move numbers and may change their scale."""
+
+
+def same_scale(ctx: TfliteContext, node: TfliteNode, sources: list[Picture], grid: Grid) -> None:
+    """Raise ModelError where the file calls the same integers other numbers before and after an operator that copies them."""
+    for p in sources:
+        known = ctx.grids.get(p.name)
+        if known is not None and (abs(known.scale - grid.scale) > 1e-5 * grid.scale or known.low != grid.low):
+            raise ModelError("copies quantised numbers to a tensor of another scale or zero point: damaged file")
+
+
 def moved(ctx: TfliteContext, node: TfliteNode, sources: list[Picture], y: Picture, k: int = 0) -> Picture:
     """The result k of an operator that only moves numbers: on the grid of what it was made from."""
     grid = Grid.of(node.results[k]) if node.results[k].quantised else None
+    if grid is not None and node.op not in REQUANTISES:
+        same_scale(ctx, node, sources, grid)
     if grid is not None and all(p.name in ctx.grids and grid.holds(ctx.grids[p.name]) for p in sources):
         ctx.grids.setdefault(y.name, grid)
     return finish(ctx, node, y, 0, k)
+
+
+def viewed(ctx: TfliteContext, node: TfliteNode, y: Picture) -> Picture:
+    """The result of an operator that changes nothing but axes."""
+    if node.result.quantised:
+        same_scale(ctx, node, [y], Grid.of(node.result))
+    return y
 
 
 # ---- axes --------------------------------------------------------------------------------------------------------------------------------------
@@ -40,7 +61,7 @@ def moved(ctx: TfliteContext, node: TfliteNode, sources: list[Picture], y: Pictu
 def transpose(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     """Another order of axes."""
     core = ctx.spell(node, "Transpose", perm=ctx.ints(node, args, 1))
-    return onnx_pixels.transpose(ctx, core, args)
+    return viewed(ctx, node, onnx_pixels.transpose(ctx, core, args))
 
 
 @op("RESHAPE")
@@ -53,25 +74,25 @@ def reshape(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
             raise ModelError("has a shape that is not of integers: damaged file")
     else:
         target = list(node.result.signature)
-    return reshaped(x, [n if isinstance(n, Dim) else int(n) for n in target], True)
+    return viewed(ctx, node, reshaped(x, [n if isinstance(n, Dim) else int(n) for n in target], True))
 
 
 @op("EXPAND_DIMS", "SQUEEZE")
 def other_rank(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     """New axes of size 1, or such axes dropped."""
     if node.op == "EXPAND_DIMS":
-        return onnx_pixels.unsqueeze(ctx, ctx.spell(node, "Unsqueeze", axes=ctx.ints(node, args, 1)), args[:1])
+        return viewed(ctx, node, onnx_pixels.unsqueeze(ctx, ctx.spell(node, "Unsqueeze", axes=ctx.ints(node, args, 1)), args[:1]))
     listed = node.message.ints(0) if node.message is not None else []
     if len(listed) > MAX_RANK:
         raise ModelError(f"drops the axes {listed[:8]}: damaged file")
-    return onnx_pixels.squeeze(ctx, ctx.spell(node, "Squeeze", axes=listed), args[:1])
+    return viewed(ctx, node, onnx_pixels.squeeze(ctx, ctx.spell(node, "Squeeze", axes=listed), args[:1]))
 
 
 @op("TILE", "BROADCAST_TO")
 def repeat(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     """Repeated along axes."""
     handler = onnx_pixels.tile if node.op == "TILE" else onnx_pixels.expand
-    return handler(ctx, ctx.spell(node, node.op), args)
+    return viewed(ctx, node, handler(ctx, ctx.spell(node, node.op), args))
 
 
 @op("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
