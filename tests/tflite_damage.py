@@ -193,6 +193,11 @@ def zero_beyond(n: Net, graph: Table) -> None:
     n.tensors[CONVOLVED][4][3] = np.array([999], np.int64)
 
 
+@damage("zero point 1000, which int8 cannot hold")
+def filter_with_a_zero_beyond(n: Net, graph: Table) -> None:
+    n.tensors[W][4][3] = np.full(12, 1000, np.int64)
+
+
 @damage("2 zero points for 1 scales")
 def two_zeros(n: Net, graph: Table) -> None:
     n.tensors[CONVOLVED][4][3] = np.array([1, 2], np.int64)

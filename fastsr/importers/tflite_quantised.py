@@ -111,9 +111,15 @@ def parameter(ctx: TfliteContext, node: TfliteNode, k: int, arrange: Any, axis: 
         known = ctx.found.get(number)
         if not isinstance(known, Array):
             raise ModelError(f"input {k} is computed from the picture, where a constant is expected: fastsr cannot run this")
+        if list(known.data.shape) != tensor.shape or known.data.dtype.kind != "f":
+            raise ModelError(f"has a filter of shape {list(known.data.shape)} of {known.data.dtype}, not {tensor.shape} of float32: damaged file")
         return Array(arrange(known.data)), arrange(known.data)
-    if not np.isin(data.dtype.kind, ("f", "i", "u")):
+    if data.dtype.kind not in "fiu":
         raise ModelError(f"has a filter of type {tensor.type}: damaged file")
+    if tensor.quantised and data.dtype.kind in "iu":
+        info = np.iinfo(data.dtype)
+        if tensor.zero.min() < info.min or tensor.zero.max() > info.max:
+            raise ModelError(f"has a filter with the zero point {int(tensor.zero[0])}, which {tensor.type} cannot hold: damaged file")
     numbers = real(tensor, arrange(data), axis, copies)
     form = f"{tensor.name}/{node.op}"
     if integer and tensor.type in ("int8", "uint8", "int4") and tensor.quantised:
