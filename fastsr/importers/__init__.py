@@ -14,14 +14,14 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import ncnn, npz, onnx, pytorch, safetensors, tensorflow
+from . import ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
 
-FORMATS: tuple[ModuleType, ...] = (safetensors, pytorch, npz, tensorflow, onnx, ncnn)
+FORMATS: tuple[ModuleType, ...] = (safetensors, pytorch, npz, tensorflow, tflite, onnx, ncnn)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
 READS = (
-    "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx), PyTorch (.pth, .pt, .ckpt, .safetensors), ncnn (.param with .bin) and .fsr"
+    "fastsr reads TensorFlow frozen graphs (.pb), TensorFlow Lite (.tflite), ONNX (.onnx), PyTorch (.pth, .pt, .ckpt, .safetensors), ncnn (.param with .bin) and .fsr"
 )
 
 
@@ -81,8 +81,8 @@ def looks_like(head: bytes) -> str:
     for magic, what in MAGIC:
         if head.startswith(magic):
             return what
-    if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model (.tflite)"
+    if head[4:7] == b"TFL" and head[7:8].isdigit():
+        return "a TensorFlow Lite model of another version of the format: convert it again"
     if head[4:8] == b"ORTM":
         return "a model in ONNX Runtime's own format (.ort): give the .onnx file that it was made from"
     if head[257:262] == b"ustar":
