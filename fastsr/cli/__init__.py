@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs
 from ..errors import FastsrError
-from . import backends, bench, convert, info, run, upscale
+from . import backends, bench, convert, formats, info, run, upscale
 
-COMMANDS = {"upscale": upscale, "info": info, "convert": convert, "bench": bench, "backends": backends, "run": run}
+COMMANDS = {"upscale": upscale, "info": info, "convert": convert, "bench": bench, "backends": backends, "formats": formats, "run": run}
 
 EXAMPLES = """\
 examples:
