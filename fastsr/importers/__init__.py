@@ -14,13 +14,13 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import onnx, tensorflow
+from . import keras, onnx, tensorflow
 
-FORMATS: tuple[ModuleType, ...] = (tensorflow, onnx)
+FORMATS: tuple[ModuleType, ...] = (tensorflow, onnx, keras)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
-READS = "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx) and .fsr"
+READS = "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx), Keras (.h5, .keras) and .fsr"
 
 
 def load_graph(path: str | os.PathLike[str]) -> Graph:
@@ -62,8 +62,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BM", "a BMP picture, not a model"),
     (b"RIFF", "a RIFF file (WebP, AVI), not a model"),
     (b"version https://git-lfs", "a git-lfs pointer, not the model itself: run 'git lfs pull' or download the file"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)"),
-    (b"PK\x03\x04", "a zip archive (PyTorch .pth, Keras .keras or an archive to unpack)"),
+    (b"PK\x03\x04", "a zip archive (PyTorch .pth or an archive to unpack)"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"BZh", "a bzip2 archive: unpack it first"),
     (b"\xfd7zXZ\x00", "an xz archive: unpack it first"),
