@@ -59,6 +59,7 @@ class Object:
         at: Object | None = self
         for name in path.split("/"):
             if name and at is not None:
+                self.file.step()
                 at = self.file.object(at.links[name]) if name in at.links else None
         return at
 

@@ -22,7 +22,7 @@ from ..graph import Graph, Input
 from . import keras_lambda, keras_ops, keras_pixels
 from .context import guarded, running_order
 from .hdf5 import MAGIC, File
-from .keras_config import Call, Layer, Net, Reader, Ref, refs_in
+from .keras_config import Call, Layer, Net, NetworkMissingError, Reader, Ref, refs_in
 from .keras_context import Context, Node, flat
 from .keras_feed import guess_feed
 from .keras_layers import LAYERS
@@ -85,6 +85,8 @@ def loads(data: bytes, path: Path = Path("model.h5")) -> Graph:
         raise
     except (RecursionError, MemoryError) as e:
         raise ModelError(f"is nested absurdly deep or asks for too much memory: damaged file ({type(e).__name__})") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        raise ModelError(f"is not what Keras writes: damaged file ({e})") from e
 
 
 def from_json(text: str | bytes) -> Any:
@@ -151,8 +153,13 @@ def of_weights(store: Legacy | Keras3, path: Path) -> Graph:
 
 def of_config(spec: Any, store: Legacy | Keras3, version: str, path: Path, size: int) -> Graph:
     """The Graph of a model with its config. size: of the file."""
-    reader = Reader()
-    net = reader.net(spec)
+    try:
+        net = Reader().net(spec)
+    except NetworkMissingError as missing:
+        try:
+            return of_weights(store, path)
+        except ModelError:
+            raise missing from None
     ctx = Context(store, budget=8 * size + (64 << 20))
     ctx.keras = int(version[0]) if version[:1].isdigit() else 2
     ctx.layout = layout_of(net) or "NHWC"

@@ -18,7 +18,7 @@ MODELS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 DAMAGED = "damaged file"
 
 
-class NoNetwork(ModelError):
+class NetworkMissingError(ModelError):
     """A model whose config does not say which layers it has."""
 
 
@@ -80,7 +80,9 @@ class Reader:
         name = str(config.get("name", kind)) if isinstance(config, dict) else kind
         listed = config if isinstance(config, list) else config.get("layers") if isinstance(config, dict) else None
         if not isinstance(listed, list) or not all(isinstance(c, dict) for c in listed):
-            raise NoNetwork(f"the model is of the class '{kind}', whose network is code that is not in the file: save a functional model, or export it to ONNX")
+            raise NetworkMissingError(
+                f"the model is of the class '{kind}', whose network is code that is not in the file: save a functional model, or export it to ONNX"
+            )
         self.count += len(listed)
         if self.count > MAX_LAYERS:
             raise ModelError(f"the model has more than {MAX_LAYERS} layers: {DAMAGED}")
@@ -89,7 +91,8 @@ class Reader:
         layers = self.layers(listed, group, depth, sequential=kind == "Sequential")
         if kind == "Sequential":
             return sequential(name, layers, listed, config)
-        assert isinstance(config, dict)
+        if not isinstance(config, dict):
+            raise ModelError(f"the model's config is not what Keras writes: {DAMAGED}")
         names = {layer.name for layer in layers}
         for layer, c in zip(layers, listed, strict=True):
             layer.calls = [call(n, names) for n in as_list(c.get("inbound_nodes"))]
@@ -162,7 +165,9 @@ def sequential(name: str, layers: list[Layer], listed: list[Any], config: Any) -
         else:
             chain.append(layer)
             if len(chain) == 1:
-                shape = layer.config.get("batch_input_shape", layer.config.get("batch_shape", shape)) or c.get("build_config", {}).get("input_shape")
+                built = c.get("build_config")
+                shape = layer.config.get("batch_input_shape", layer.config.get("batch_shape", shape))
+                shape = shape or (built.get("input_shape") if isinstance(built, dict) else None)
     if not chain:
         raise ModelError(f"the model '{name}' has no layers but its input")
     source = "input"

@@ -61,8 +61,8 @@ def block_of(ctx: Context, node: Node, x: Picture, given: dict[str, Any]) -> int
     raise ModelError(f"shuffles {x.channels} channels into pixels by a factor that the file does not say ({why}): {ADVICE}")
 
 
-@layer("PixelShuffle", "PixelShuffler", "PixelShuffling", "PixelShuffleLayer", "PixelShuffle2D", "DepthToSpace", "DepthToSpaceLayer", "Depth_to_space")
-@layer("SubpixelConv2D", "SubPixelConv2D", "SubPixelUpscaling", "SubpixelUpscaling", "SubpixelLayer2D", "Subpixel")
+@layer("PixelShuffle", "PixelShuffler", "PixelShuffling", "PixelShuffleLayer", "PixelShuffle2D", "DepthToSpace", "DepthToSpaceLayer")
+@layer("Depth_to_space", "SubpixelConv2D", "SubPixelConv2D", "SubPixelUpscaling", "SubpixelUpscaling", "SubpixelLayer2D", "Subpixel")
 def pixel_shuffle(ctx: Context, node: Node) -> Picture:
     """Classes that projects write around tf.nn.depth_to_space. Those that hold weights too are something else."""
     if ctx.shapes(node.path, node.group):
@@ -79,14 +79,13 @@ def function_layer(ctx: Context, node: Node) -> Picture:
     if function in KNOWN:
         return scaled(ctx, node, x, *KNOWN[function])
     arguments = node.setting("arguments", default={})
-    shuffles = [n for n in names if SHUFFLE.search(n)]
-    if shuffles or (SHUFFLE.search(node.layer.name if node.layer else "") and not names):
+    called = node.layer.name if node.layer else ""
+    if any(SHUFFLE.search(n) for n in names) or (SHUFFLE.search(called) and (function or not names)):
         given = dict(arguments) if isinstance(arguments, dict) else {}
         if not any(whole(given.get(k)) for k in FACTORS) and len(numbers) == 1:
             given = {"scale": int(numbers[0])} if numbers[0] == int(numbers[0]) else {}
         x = ctx.spatial(node)
         return shuffle(ctx, node, x, block_of(ctx, node, x, given))
-    called = node.layer.name if node.layer else ""
     if re.search(r"scal", called, re.IGNORECASE) and not names and len(numbers) == 1 and 0 < numbers[0] <= 1:
         return scaled(ctx, node, x, numbers[0], 0.0)
     meaning = f"calls {', '.join(names[:6])}" if names else "is a formula"

@@ -142,9 +142,12 @@ class Keras3:
     def all(self) -> Iterator[tuple[str, list[Entry]]]:
         """(layer, its arrays) in the order in which they were written, which is that of the layers."""
         found: list[tuple[int, str, list[Entry]]] = []
-        waiting = [("", self.root)]
+        waiting, seen = [("", self.root)], set()
         while waiting:
             path, group = waiting.pop()
+            if group.address in seen:
+                raise ModelError("has groups that hold themselves: damaged file")
+            seen.add(group.address)
             for name in group.names():
                 below = group.get(name)
                 if below is None or below.is_dataset or name in ("optimizer", "seed_generator"):
