@@ -2,13 +2,14 @@
 
     python tests/fuzz_keras.py [count] [seed]
 
-Graphs that load go through the passes and are lowered too. Seeds are small models of Keras 1, 2 and 3, and weights without a network. Two thirds of the
-mutations change bytes of the HDF5 file or archive; for these, metadata is drawn more often than the weights. The others change the config: settings,
-names, layers, calls. The default test suite runs a few of them: test_keras_damage.py.
+Graphs that load go through the passes and are lowered too. Seeds are small models of Keras 1, 2 and 3, and weights without a network. Two thirds of
+the mutations change bytes of the HDF5 file or archive, half of these near the structures that hold offsets and sizes. The others change the config:
+settings, names, layers, calls, code of Lambdas. The default test suite runs a few of them: test_keras_damage.py.
 """
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import random
@@ -25,12 +26,17 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import fuzzing  # noqa: E402
 from fuzzing import NUMBERS, mutate_bytes  # noqa: E402
-from keras_files import archive, chain, conv, functional, layer, model_h5, random as noise, reading, reading3, source, weights3_h5, weights_h5  # noqa: E402, I001
+from keras_codes import CODES  # noqa: E402
+from keras_files import archive, chain, conv, functional, layer, model_h5, reading, reading3, source, weights3_h5, weights_h5  # noqa: E402
+from keras_files import random as noise  # noqa: E402
 
 from fastsr.importers import keras  # noqa: E402
 
 Seed = tuple[Any, Any]
 """A config and a function of it that makes the file; None and the bytes of a file."""
+
+
+VALUES: list[Any] = [None, True, False, "", [], {}, "same", "x", "a", "Conv2D", "Lambda", [[["x", 0, 0]]], 0.5, 1e300, "relu", [1, 1], [None] * 4]
 
 
 def seeds() -> list[Seed]:
@@ -46,7 +52,7 @@ def seeds() -> list[Seed]:
         layer("BatchNormalization", "n", axis=[3], epsilon=0.001),
         layer("PReLU", "p", shared_axes=[1, 2]),
         b,
-        layer("Lambda", "pixel_shuffle", function=["4wEAAAA", None, None], function_type="lambda", arguments={"scale": 2}),
+        layer("Lambda", "pixel_shuffle", function=[CODES["3.8"], None, [2]], function_type="lambda", arguments={"scale": 2}),
         layer("Cropping2D", "k", cropping=[[1, 0], [0, 1]]),
         c,
     )
@@ -64,7 +70,8 @@ def seeds() -> list[Seed]:
         reading(layer("Multiply", "y"), "d", "e"),
         outputs=[["d", 0, 0], ["y", 0, 0]],
     )
-    others = {"c": wc, "t": [("t/kernel:0", noise(4, 4, 3, 3)), ("t/bias:0", noise(3))], "d": [("d/depthwise_kernel:0", noise(3, 3, 3, 1)), ("d/b", noise(3))]}
+    others = {"c": wc, "t": [("t/kernel:0", noise(4, 4, 3, 3)), ("t/bias:0", noise(3))]}
+    others["d"] = [("d/depthwise_kernel:0", noise(3, 3, 3, 1)), ("d/bias:0", noise(3))]
     third = functional(
         {**layer("InputLayer", "x", batch_shape=[None, None, None, 3]), "module": "keras.layers"},
         reading3(c, "x"),
@@ -75,14 +82,15 @@ def seeds() -> list[Seed]:
     nested = {**chain(c), "name": "block", "inbound_nodes": [[["x", 0, 0, {}]], [["block", 1, 0, {}]]]}
     twice = functional(source(), nested, outputs=[["block", 2, 0]])
     stored = weights3_h5({"conv2d": [w for _, w in wc]})
-    first = [{"class_name": "Convolution2D", "config": {"name": "c", "nb_filter": 3, "nb_row": 3, "nb_col": 3, "border_mode": "same", "dim_ordering": "th",
-              "batch_input_shape": [None, 3, 16, 16], "subsample": [1, 1]}}]  # fmt: skip
+    settings = {"nb_filter": 3, "nb_row": 3, "nb_col": 3, "border_mode": "same", "dim_ordering": "th", "subsample": [1, 1]}
+    first = [{"class_name": "Convolution2D", "config": {"name": "c", **settings, "batch_input_shape": [None, 3, 16, 16]}}]
+    old = {"c": [("c_W", noise(3, 3, 3, 3)), ("c_b", noise(3))]}
     return [
         (spec, lambda config: model_h5(config, weights)),
         (more, lambda config: model_h5(config, others)),
         (third, lambda config: archive(config, stored)),
         (twice, lambda config: model_h5(config, {"block": wc})),
-        ({"class_name": "Sequential", "config": first}, lambda config: model_h5(config, {"c": [("c_W", noise(3, 3, 3, 3)), ("c_b", noise(3))]}, "1.2", "")),
+        ({"class_name": "Sequential", "config": first}, lambda config: model_h5(config, old, "1.2", "")),
         (None, weights_h5(weights, backend="tensorflow")),
         (None, compressed()),
         (None, stored),
@@ -128,9 +136,12 @@ def mutate_config(rng: random.Random, config: Any, donor: Any) -> None:
         other, k = rng.choice(others)
         at[key] = copy.deepcopy(other[k])
     elif kind == 2:
-        at[key] = rng.choice((None, True, False, "", [], {}, "same", "x", "a", "Conv2D", "Lambda", [[["x", 0, 0]]], 0.5, 1e300, "relu", [1, 1], [None] * 4))
+        at[key] = rng.choice(VALUES)
     elif kind in (3, 4):
         at[key] = rng.choice(NUMBERS)
+    elif isinstance(at[key], str) and len(at[key]) > 60 and kind < 8:
+        raw = mutate_bytes(rng, base64.b64decode(at[key]), base64.b64decode(CODES[rng.choice(list(CODES))]))
+        at[key] = base64.b64encode(raw).decode()
     elif kind == 5 and isinstance(at[key], (int, float)):
         at[key] = at[key] + rng.choice((-1, 1, 2, 0.5))
     elif kind == 6 and isinstance(at, list) and at:

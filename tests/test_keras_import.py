@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("h5py", reason="the tests write HDF5 with h5py")
 
+from keras_codes import CODES
 from keras_files import (
     archive,
     chain,
@@ -111,8 +112,8 @@ def test_keras_1_with_both_orders_of_axes(ordering: str, backend: str) -> None:
 
 def test_keras_1_sequential_is_a_list() -> None:
     w, b = random(3, 3, 3, 2), random(2)
-    spec = {"class_name": "Convolution2D", "config": {"name": "c", "nb_filter": 2, "nb_row": 3, "nb_col": 3, "border_mode": "same", "activation": "relu",
-            "subsample": [1, 1], "dim_ordering": "tf", "bias": True, "batch_input_shape": [None, 32, 32, 3]}}  # fmt: skip
+    settings = {"nb_filter": 2, "nb_row": 3, "nb_col": 3, "border_mode": "same", "activation": "relu", "subsample": [1, 1], "dim_ordering": "tf"}
+    spec = {"class_name": "Convolution2D", "config": {"name": "c", **settings, "batch_input_shape": [None, 32, 32, 3]}}
     data = model_h5({"class_name": "Sequential", "config": [spec]}, {"c": [("c_W:0", w), ("c_b:0", b)]}, "1.0.5", "")
     close(computed(data), np.maximum(convolved(X, w, b), 0))
 
@@ -168,7 +169,6 @@ tf: Any = None
     [
         layer("Lambda", "up", function="pixel_shuffle", function_type="function", module="m"),
         layer("Lambda", "pixel_shuffle", function=code(lambda t: tf.nn.depth_to_space(t, 2)), function_type="lambda"),
-        layer("Lambda", "up", function={"class_name": "__lambda__", "config": {"code": code(lambda t: tf.nn.depth_to_space(t, 2))[0]}}),
         layer("Lambda", "up", function={"class_name": "function", "module": "builtins", "config": "depth_to_space"}, arguments={"block_size": 2}),
         layer("PixelShuffle", "up", scale=2),
         layer("Package>SubpixelConv2D", "up", upsampling_factor=2),
@@ -180,6 +180,17 @@ def test_pixel_shuffles_are_recognised(spec: dict[str, Any]) -> None:
     b, wb = conv("b", 3, 3, 3)
     want = convolved(shuffled(convolved(X, *(w for _, w in wa)), 2), *(w for _, w in wb))
     close(computed(model_h5(chain(a, spec, b), {"a": wa, "b": wb})), want)
+
+
+@pytest.mark.parametrize("version", CODES)
+@pytest.mark.parametrize("kind", ["2", "3"])
+def test_code_is_read_as_a_formula(version: str, kind: str) -> None:
+    a, wa = conv("a", 3, 3, 12)
+    config = {"class_name": "__lambda__", "config": {"code": CODES[version], "defaults": None, "closure": [2]}}
+    function: Any = [CODES[version], None, [2]] if kind == "2" else config
+    spec = layer("Lambda", "f", function=function, function_type="lambda")
+    want = np.clip(shuffled(convolved(X, *(w for _, w in wa)) / 2 - 1, 2), 0, 1)
+    close(computed(model_h5(chain(a, spec), {"a": wa})), want)
 
 
 def test_a_shuffle_at_the_end_gives_the_channels_that_went_in() -> None:
@@ -285,8 +296,8 @@ def test_weights_in_pytorch_names_and_layouts() -> None:
 
 
 def test_keras_3_weights_are_in_the_order_of_writing() -> None:
-    data = weights3_h5({"conv2d_1": [random(3, 3, 3, 8), random(8)], "batch_normalization": [random(8)] * 4, "conv2d": [random(3, 3, 8, 3), random(3)]})
-    got = torch_names(data)
+    arrays = {"conv2d_1": [random(3, 3, 3, 8), random(8)], "batch_normalization": [random(8)] * 4, "conv2d": [random(3, 3, 8, 3), random(3)]}
+    got = torch_names(weights3_h5(arrays))
     assert list(got)[:3] == ["conv2d_1.weight", "conv2d_1.bias", "batch_normalization.weight"]
     assert got["conv2d.weight"].shape == (3, 8, 3, 3)
 

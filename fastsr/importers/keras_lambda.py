@@ -1,28 +1,29 @@
-"""Lambdas and layers of projects' own classes, recognised by what they are called and by what the layers around them need.
+"""Lambdas and layers of projects' own classes.
 
-A Lambda holds Python bytecode or the name of a function. Neither ever runs: the bytecode is only searched for names of functions, as text. What
-cannot be told with certainty is refused.
+A Lambda holds Python bytecode or the name of a function. Neither ever runs. Bytecode is read as a formula (keras_bytecode) and its functions are
+translated like those that Keras keeps by name. Functions and classes of a project itself are known by what they are called, and by what the layers
+around them need. What cannot be told with certainty is refused.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from functools import partial
 from typing import Any
 
 from ..errors import ModelError
 from .context import register
+from .keras_bytecode import Formula, OpaqueError, formula_of
 from .keras_context import Context, Node, flat, square_root
 from .keras_layers import LAYERS, scaled
+from .keras_ops import apply
+from .keras_pixels import shuffle, whole
 from .tensorflow_values import Picture
 
 layer = partial(register, LAYERS)
 
 SHUFFLE = re.compile(r"depth_?to_?space|pixel_?shuff|sub_?pixel|phase_?shift|periodic_?shuffl", re.IGNORECASE)
 FACTORS = ("block_size", "scale", "scale_factor", "upscale_factor", "upsample_factor", "factor", "r", "size", "ratio", "upscale", "block")
-MAX_CODE = 1 << 20
 ADVICE = "fastsr never runs code of a model file: replace it with a layer of Keras, or export the network to ONNX or a frozen .pb"
 KNOWN = {
     "normalize_01": (1 / 255, 0.0), "normalise_01": (1 / 255, 0.0),
@@ -31,21 +32,6 @@ KNOWN = {
     "denormalize_01": (255.0, 0.0), "denormalise_01": (255.0, 0.0),
 }  # fmt: skip
 """Functions of krasserm/super-resolution and its many descendants -> (factor, offset)."""
-
-
-def shuffle(ctx: Context, node: Node, x: Picture, block: int) -> Picture:
-    """TensorFlow's depth_to_space."""
-    if not 2 <= block <= 64 or x.channels % (block * block):
-        raise ModelError(f"cannot split {x.channels} channels into blocks of {block}x{block}: damaged file")
-    made = ctx.emit("DepthToSpace", [x.name], ctx.fresh(node.name), node, blocksize=block, mode="DCR")
-    return x.like(made, C=x.channels // (block * block), H=x.size["H"] * block, W=x.size["W"] * block)
-
-
-def whole(value: Any) -> int:
-    """A block factor that a setting gives, 0 when it gives none; [2, 2] is 2."""
-    if isinstance(value, list) and len(value) in (1, 2) and all(v == value[0] for v in value):
-        value = value[0]
-    return value if type(value) is int and 2 <= value <= 64 else 0
 
 
 def block_of(ctx: Context, node: Node, x: Picture, given: dict[str, Any]) -> int:
@@ -72,64 +58,89 @@ def pixel_shuffle(ctx: Context, node: Node) -> Picture:
 
 
 @layer("Lambda")
-def function_layer(ctx: Context, node: Node) -> Picture:
-    """A Lambda: pixel shuffle, or one of the functions of KNOWN, or a factor."""
+def function_layer(ctx: Context, node: Node) -> Any:
+    """A Lambda: bytecode that is a formula; a function by name that is a pixel shuffle or one of KNOWN."""
     x = ctx.picture(node)
-    function, names, numbers = described(node)
-    if function in KNOWN:
-        return scaled(ctx, node, x, *KNOWN[function])
+    name, code, closure, defaults = described(node)
     arguments = node.setting("arguments", default={})
+    arguments = arguments if isinstance(arguments, dict) else {}
     called = node.layer.name if node.layer else ""
-    if any(SHUFFLE.search(n) for n in names) or (SHUFFLE.search(called) and (function or not names)):
-        given = dict(arguments) if isinstance(arguments, dict) else {}
-        if not any(whole(given.get(k)) for k in FACTORS) and len(numbers) == 1:
-            given = {"scale": int(numbers[0])} if numbers[0] == int(numbers[0]) else {}
+    if code:
+        try:
+            return value_of(ctx, node, x, formula_of(code, closure, defaults, arguments))
+        except OpaqueError as e:
+            if not e.foreign or not SHUFFLE.search(called):
+                raise ModelError(f"holds code that {e}; {ADVICE}") from None
+            numbers = [v for v in flat(closure) if whole(v)]
+            arguments = {"scale": numbers[0]} if len(numbers) == 1 else arguments
+    elif name in KNOWN:
+        return scaled(ctx, node, x, *KNOWN[name])
+    if code or SHUFFLE.search(name) or SHUFFLE.search(called):
         x = ctx.spatial(node)
-        return shuffle(ctx, node, x, block_of(ctx, node, x, given))
-    if re.search(r"scal", called, re.IGNORECASE) and not names and len(numbers) == 1 and 0 < numbers[0] <= 1:
-        return scaled(ctx, node, x, numbers[0], 0.0)
-    meaning = f"calls {', '.join(names[:6])}" if names else "is a formula"
-    if re.search(r"normali[sz]e", f"{function} {called}", re.IGNORECASE):
-        meaning = "normalises pixels, by 255, 127.5 or the mean of some pictures"
-    shown = f" ('{function[:60]}')" if function else ""
-    raise ModelError(f"holds code{shown} that {meaning}, and the file does not say what it computes; {ADVICE}")
+        return shuffle(ctx, node, x, block_of(ctx, node, x, arguments))
+    meaning = "does something that the file does not say"
+    if re.search(r"normali[sz]e", f"{name} {called}", re.IGNORECASE):
+        meaning = "normalises pixels, and the file does not say whether by 255, 127.5 or the mean of some pictures"
+    raise ModelError(f"calls the function '{name[:60]}' of the project itself, which {meaning}; {ADVICE}")
 
 
-def described(node: Node) -> tuple[str, list[str], list[float]]:
-    """Of a Lambda: the name of its function ("" for bytecode), all names of functions in it, numbers in its closure."""
+def described(node: Node) -> tuple[str, str, Any, Any]:
+    """Of a Lambda: the name of its function, or its code in base64, with its closure and its defaults."""
     spec = node.config.get("function")
-    closure: Any = None
-    code = ""
-    name = ""
     if isinstance(spec, dict) and spec.get("class_name") == "function":
-        name = str(spec.get("config", "")).rpartition(".")[2]
-    elif isinstance(spec, dict):
-        inner = spec.get("config", spec.get("items"))
-        if isinstance(inner, dict):
-            code, closure = str(inner.get("code", "")), inner.get("closure")
-        elif isinstance(inner, list) and inner:
-            code, closure = str(inner[0]), inner[2] if len(inner) > 2 else None
-    elif isinstance(spec, list) and spec:
-        code, closure = str(spec[0]), spec[2] if len(spec) > 2 else None
-    elif isinstance(spec, str):
-        name = spec if re.fullmatch(r"[A-Za-z_][\w.]{0,99}", spec) else ""
-        code = "" if name and node.config.get("function_type") != "lambda" else spec
-        name = "" if code else name.rpartition(".")[2]
-    numbers = [float(v) for v in flat(closure) if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    names = [name] if name else words(code)
-    return name, names, numbers
+        return str(spec.get("config", "")).rpartition(".")[2], "", None, None
+    if isinstance(spec, dict):
+        spec = spec.get("config", spec.get("items"))
+        if isinstance(spec, dict):
+            spec = [spec.get("code"), spec.get("defaults"), spec.get("closure")]
+    if isinstance(spec, list) and spec and isinstance(spec[0], str):
+        return "", spec[0], spec[2] if len(spec) > 2 else None, spec[1] if len(spec) > 1 else None
+    if isinstance(spec, str):
+        if node.config.get("function_type") != "lambda" and re.fullmatch(r"[A-Za-z_][\w.]{0,99}", spec):
+            return spec.rpartition(".")[2], "", None, None
+        return "", spec, None, None
+    raise ModelError("has no function: damaged file")
 
 
-NOISE = {"lambda", "tf", "nn", "K", "keras", "backend", "self", "input", "inputs", "tensor", "image", "images", "pixels", "x"}
+MODULES = ("tf", "tensorflow", "K", "keras", "backend", "ops", "F", "nn", "image", "layers")
+"""What names of modules begin with, as projects import TensorFlow and Keras."""
 
 
-def words(code: str) -> list[str]:
-    """Names that look like functions in marshalled code, found as text: nothing is unmarshalled."""
-    try:
-        raw = base64.b64decode(code[:MAX_CODE].encode("ascii", "replace"), validate=False)
-    except (ValueError, binascii.Error):
-        return []
-    marked = re.finditer(rb"[zZaA\xfa\xda\xe1\xc1](.)([A-Za-z_]\w{1,60})", raw, re.DOTALL)
-    found = [m[2][: m[1][0]].decode("ascii", "replace") for m in marked if 2 <= m[1][0] <= len(m[2])]
-    found += [m[1][: int.from_bytes(m[0][1:5], "little")].decode("ascii", "replace") for m in re.finditer(rb"u(?:.\0\0\0)([A-Za-z_]\w{1,60})", raw, re.DOTALL)]
-    return [w for w in dict.fromkeys(found) if w not in NOISE and not w.startswith("<") and len(w) > 2]
+def value_of(ctx: Context, node: Node, x: Picture, formula: Formula) -> Any:
+    """The Picture, or the number or list, that a formula computes. Raises ModelError."""
+    ctx.one_more()
+    if formula.kind == "argument":
+        return x
+    if formula.kind == "constant":
+        return list(formula.value) if isinstance(formula.value, tuple) else formula.value
+    if formula.kind == "name":
+        return formula.value.rpartition(".")[2]
+    args = [value_of(ctx, node, x, part) for part in formula.parts]
+    if formula.kind == "list":
+        return args
+    if formula.kind == "negative":
+        return -args[0] if isinstance(args[0], (int, float)) else apply(ctx, node, "negative", args, {})
+    if formula.kind == "binary":
+        if all(isinstance(a, (int, float)) for a in args):
+            return arithmetic(formula.value, *args)
+        if formula.value == "**":
+            raise ModelError("raises to a power, which is not supported")
+        return apply(ctx, node, {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}[formula.value], args, {})
+    keywords = {k: value_of(ctx, node, x, part) for k, part in formula.keywords}
+    if formula.value.partition(".")[0] not in MODULES:
+        if SHUFFLE.search(formula.value) and args and isinstance(args[0], Picture):
+            numbers = [v for v in (*args[1:], *keywords.values()) if whole(v)]
+            return shuffle(ctx, node, args[0], block_of(ctx, node, args[0], {"scale": numbers[0]} if numbers else {}))
+        raise ModelError(f"calls the function '{formula.value[:60]}' of the project itself, whose code is not in the file; {ADVICE}")
+    return apply(ctx, node, formula.value, args, keywords)
+
+
+def arithmetic(operator: str, a: float, b: float) -> float:
+    """Two numbers combined."""
+    if operator == "**":
+        if abs(a) > 1e6 or abs(b) > 16:
+            raise ModelError("computes absurd numbers: damaged file")
+        return float(a**b)
+    if operator == "/" and b == 0:
+        raise ModelError("divides by zero: damaged file")
+    return {"+": a + b, "-": a - b, "*": a * b}[operator] if operator != "/" else a / b

@@ -16,9 +16,8 @@ import numpy as np
 from ..errors import ModelError
 from .context import register
 from .keras_context import NEW, Context, Node, combined, plain_number
-from .keras_lambda import shuffle, whole
 from .keras_layers import LAYERS, activation, clipped, concatenate
-from .keras_pixels import padded, resized, to_size
+from .keras_pixels import padded, resized, shuffle, to_size, whole
 from .tensorflow_values import Picture
 from .values import Dim
 

@@ -164,3 +164,21 @@ def reshape(ctx: Context, node: Node) -> Picture:
     if len(target) == 3 and all(not isinstance(x.size[a], Dim) and t in (-1, x.size[a]) for a, t in zip(x.layout[1:], target, strict=False)):
         return x
     raise ModelError("changes the shape of a picture, which moves its pixels or fixes its size: not supported")
+
+
+# ---- shuffles ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def shuffle(ctx: Context, node: Node, x: Picture, block: int) -> Picture:
+    """TensorFlow's depth_to_space."""
+    if not 2 <= block <= 64 or x.channels % (block * block):
+        raise ModelError(f"cannot split {x.channels} channels into blocks of {block}x{block}: damaged file")
+    made = ctx.emit("DepthToSpace", [x.name], ctx.fresh(node.name), node, blocksize=block, mode="DCR")
+    return x.like(made, C=x.channels // (block * block), H=x.size["H"] * block, W=x.size["W"] * block)
+
+
+def whole(value: Any) -> int:
+    """A block factor that a setting gives, 0 when it gives none; [2, 2] is 2."""
+    if isinstance(value, list) and len(value) in (1, 2) and all(v == value[0] for v in value):
+        value = value[0]
+    return value if type(value) is int and 2 <= value <= 64 else 0
