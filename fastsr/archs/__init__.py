@@ -16,20 +16,21 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import choose, rrdb, srvgg
+from . import chain, choose, resnet, rrdb, srvgg
 from .weights import Weights
 
-ARCHS: tuple[ModuleType, ...] = (rrdb, srvgg)
+ARCHS: tuple[ModuleType, ...] = (rrdb, srvgg, resnet, chain)
 
 MAX_TENSORS = 20000
 SHOWN = 6
 
 
-def graph_of(tensors: Mapping[str, np.ndarray], path: Path) -> Graph:
+def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = False) -> Graph:
     """The network that these weights belong to, with its feed.
 
     tensors: by name, PyTorch's names and layouts (convolutions O, I / groups, kh, kw; transposed ones I, O / groups, kh, kw), in the file's order.
-    path: its name may tell the scale. Raises ModelError when no architecture fits; the message shows some of the tensors.
+    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ.
+    Raises ModelError when no architecture fits; the message shows some of the tensors.
     """
     if not tensors:
         raise ModelError(f"'{path}': has no weights in it")
@@ -38,7 +39,7 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path) -> Graph:
     for name, tensor in tensors.items():
         if not tensor.size or (tensor.dtype.kind == "f" and not np.isfinite(tensor).all()):
             raise ModelError(f"'{path}': tensor '{name}' is empty, or has infinite or undefined (NaN) numbers: damaged file, or training failed")
-    weights = Weights(tensors, path.stem)
+    weights = Weights(tensors, path.stem, keras)
     reasons = []
     for arch in ARCHS:
         if not arch.detect(weights):
