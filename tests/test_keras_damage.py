@@ -234,6 +234,15 @@ def test_newer_files_are_read_or_refused_by_name() -> None:
         at.read()
 
 
+def test_one_array_under_very_many_names_is_refused() -> None:
+    data = io.BytesIO()
+    with h5py.File(data, "w") as f:
+        f["big"] = random(3, 3, 256, 256)
+        for k in range(200):
+            f.create_group(f"layers/conv2d_{k}/vars")["0"] = f["big"]
+    assert "far more memory" in refused(data.getvalue())
+
+
 def test_absurd_sizes_are_refused() -> None:
     def fill(f: Any) -> None:
         f.create_dataset("a", shape=(1 << 20, 1 << 18), dtype="f4", chunks=(64, 64))

@@ -92,6 +92,10 @@ NETWORKS = {
     "operators": operators,
     "ops": ops,
     "shuffle": shuffle,
+    "formula": lambda x: L.Lambda(lambda t: tf.clip_by_value(-t * 0.5 + 2.0, 0.25, 1.5))(conv(3)(L.Lambda(lambda t: t / 2.0 - 1)(x))),
+    "closure": lambda x: (lambda scale: L.Lambda(lambda t: tf.nn.relu(t * scale)))(0.25)(conv(3)(x)),
+    "channels_first": lambda x: L.Permute((2, 3, 1))(L.Permute((3, 1, 2))(conv(3)(x))),
+    "relu6_pad": lambda x: conv(3, padding="valid", activation="relu6" if NEW else tf.nn.relu6)(L.ZeroPadding2D(1)(x)),
     "two_outputs": lambda x: [conv(3, name="a")(x), conv(4, name="b")(x)],
 }
 def keep(name, model, x):

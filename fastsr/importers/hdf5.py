@@ -82,7 +82,7 @@ class File:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.steps = 100_000 + len(data) // 16
-        self.budget = 8 * len(data) + (64 << 20)
+        self.budget = 16 * len(data) + (64 << 20)
         self.objects: dict[int, Object] = {}
         start = next((at for at in (0, *(512 << k for k in range(20))) if data[at : at + 8] == MAGIC), None)
         if start is None:
@@ -381,6 +381,7 @@ class File:
         shape, t = self.shape_of(owner), self._type(self._message(owner, 3, "type")[0])
         if t.kind != "number" or t.dtype is None:
             raise ModelError(f"an array holds {t.kind}, not numbers")
+        self.spend(math.prod(shape) * t.size)
         raw = self._raw(owner, shape, t)
         if t.bfloat16:
             self.spend(4 * raw.size)

@@ -148,7 +148,7 @@ def of_weights(store: Legacy | Keras3, path: Path) -> Graph:
     tensors = to_torch(store)
     if not tensors:
         raise ModelError("has no weights in it")
-    return archs.graph_of(tensors, path)
+    return archs.graph_of(tensors, path, keras=True)
 
 
 def of_config(spec: Any, store: Legacy | Keras3, version: str, path: Path, size: int) -> Graph:
@@ -206,6 +206,7 @@ class Walk:
 
     def __init__(self, ctx: Context, net: Net, above: tuple[Walk, tuple[str, int]] | None, path: tuple[str, ...]) -> None:
         self.ctx, self.net, self.above, self.path = ctx, net, above, path
+        ctx.count(len(net.layers) if above else 0)
         self.values: dict[tuple[str, int], list[Any]] = {}
         self.readers: dict[tuple[str, int], list[tuple[Layer, int]]] = {}
         everything = [*net.inputs, *net.outputs, *refs_in([[c.args, c.kwargs] for layer in net.layers.values() for c in layer.calls])]
@@ -247,7 +248,7 @@ class Walk:
         for name in running_order(reads, sinks, lambda name: calls[name][0].kind):
             layer, k = calls[name]
             if (layer.name, k) not in self.values:
-                self.ctx.one_more()
+                self.ctx.count()
                 self.values[layer.name, k] = self.result(layer, k)
         return [self.value(r) for r in self.net.outputs]
 

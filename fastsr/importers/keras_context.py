@@ -128,9 +128,9 @@ class Context(BaseContext):
         self.calls = 0
         self.channels_in: set[int] = set()
 
-    def one_more(self) -> None:
-        """Account for a call of a layer."""
-        self.calls += 1
+    def count(self, n: int = 1) -> None:
+        """Account for calls of layers. Raises ModelError when a file asks for absurdly many."""
+        self.calls += n
         if self.calls > MAX_CALLS:
             raise ModelError("calls its layers absurdly often: damaged file")
 

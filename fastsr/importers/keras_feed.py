@@ -14,13 +14,15 @@ TIMES = re.compile(r"(?:^|[^a-z0-9])(?:x([2348])|([2348])x)(?![0-9a-z])", re.IGN
 
 
 def number(graph: Graph, node: Node) -> float | None:
-    """The one constant number of a node of two operands."""
+    """The constant of a node of two operands, or the mean of it where each channel has its own and they are added."""
     found = [c for i in node.inputs if (c := graph.const(i)) is not None]
-    return float(found[0].reshape(())) if len(found) == 1 and found[0].size == 1 else None
+    if len(found) != 1 or len(node.inputs) != 2 or not (found[0].size == 1 or (found[0].size == 3 and node.op in ("Add", "Sub"))):
+        return None
+    return float(found[0].mean())
 
 
 def divided(graph: Graph, name: str) -> bool:
-    """Whether every reader of the input divides it by 255 or 127.5, perhaps after it subtracts 127.5."""
+    """Whether every reader of the input divides it by 255 or 127.5, or subtracts the mean of pixels of 0..255 from it."""
     readers = graph.consumers().get(name, [])
     for node in readers:
         n = number(graph, node)

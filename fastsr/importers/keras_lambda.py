@@ -108,7 +108,7 @@ MODULES = ("tf", "tensorflow", "K", "keras", "backend", "ops", "F", "nn", "image
 
 def value_of(ctx: Context, node: Node, x: Picture, formula: Formula) -> Any:
     """The Picture, or the number or list, that a formula computes. Raises ModelError."""
-    ctx.one_more()
+    ctx.count()
     if formula.kind == "argument":
         return x
     if formula.kind == "constant":

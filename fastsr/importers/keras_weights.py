@@ -21,8 +21,6 @@ MAX_LAYERS = 65536
 MAX_CHUNKS = 4096
 KERAS1 = re.compile(r"(.*)_(W|b|gamma|beta|running_mean|running_std|alphas|depthwise_kernel|pointwise_kernel)")
 CANONICAL = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance", "alphas": "alpha"}
-EPSILON, TORCH_EPSILON = 1e-3, 1e-5
-"""What batch normalisation adds to the variance by default: Keras', PyTorch's."""
 
 
 @dataclass
@@ -201,8 +199,7 @@ def chosen(found: list[Entry], wanted: list[str]) -> list[np.ndarray]:
 def to_torch(store: Legacy | Keras3) -> dict[str, np.ndarray]:
     """All weights by PyTorch's names ("LAYER.weight", ".bias", ".running_mean", ".running_var") and in its layouts, in the order of the layers.
 
-    Convolutions become (O, I, kh, kw), transposed ones (I, O, kh, kw), Dense (O, I), depthwise (C * multiplier, 1, kh, kw), PReLU (C,). The variances
-    of batch normalisation are larger by 0.001 - 0.00001: Keras adds 0.001 to them before the square root, and PyTorch 0.00001.
+    Convolutions become (O, I, kh, kw), transposed ones (I, O, kh, kw), Dense (O, I), depthwise (C * multiplier, 1, kh, kw), PReLU (C,).
     """
     out: dict[str, np.ndarray] = {}
     layers = [(layer, found) for layer, found in store.all() if found]
@@ -237,14 +234,12 @@ def torch_layer(layer: str, found: list[Entry], th: bool, old: bool, flip: bool)
     kinds = [e.kind for e in found]
     shapes = [a.shape for a in arrays]
     if len(arrays) == 4 and all(len(s) == 1 for s in shapes) and len(set(shapes)) == 1 and "kernel" not in kinds:
-        arrays[3] = (arrays[3] + np.float32(EPSILON - TORCH_EPSILON)).astype(np.float32)
         return list(zip(("weight", "bias", "running_mean", "running_var"), arrays, strict=True))
     if len(arrays) in (2, 3) and kinds[-1] == "moving_variance":
         missing = [] if len(arrays) == 3 else [("bias", np.zeros_like(arrays[0]))]
         if "gamma" not in kinds:
             missing.append(("weight", np.ones_like(arrays[0])))
         names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-        arrays[-1] = (arrays[-1] + np.float32(EPSILON - TORCH_EPSILON)).astype(np.float32)
         return [*missing[len(missing) - (4 - len(arrays)) :], *((names.get(k, k), a) for k, a in zip(kinds, arrays, strict=True))]
     if len(arrays) >= 2 and len(shapes[0]) == len(shapes[1]) == 4 and shapes[1][:2] == (1, 1):
         separated = [("depthwise.weight", depthwise(arrays[0])), ("pointwise.weight", arrays[1].transpose(3, 2, 0, 1))]
