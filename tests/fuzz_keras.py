@@ -113,22 +113,25 @@ def compressed() -> bytes:
     return data.getvalue()
 
 
-def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+def places(value: Any) -> list[tuple[Any, Any]]:
     """(container, key) of everything in a config."""
-    for key in list(value) if isinstance(value, dict) else range(len(value)):
-        found.append((value, key))
-        if isinstance(value[key], (dict, list)):
-            places(value[key], found)
+    found, waiting = [], [value]
+    while waiting:
+        at = waiting.pop()
+        for key in list(at) if isinstance(at, dict) else range(len(at)):
+            found.append((at, key))
+            if isinstance(at[key], (dict, list)):
+                waiting.append(at[key])
     return found
 
 
 def mutate_config(rng: random.Random, config: Any, donor: Any) -> None:
     """One change of a config."""
-    found = places(config, [])
+    found = places(config)
     if not found:
         return
     at, key = rng.choice(found)
-    others = places(donor, [])
+    others = places(donor)
     kind = rng.randrange(9)
     if kind == 0 and len(at):
         del at[key]
@@ -147,7 +150,7 @@ def mutate_config(rng: random.Random, config: Any, donor: Any) -> None:
     elif kind == 6 and isinstance(at, list) and at:
         at.insert(rng.randrange(len(at)), copy.deepcopy(rng.choice(at)))
     elif kind == 7:
-        for _ in range(rng.choice((2, 20, 300))):
+        for _ in range(rng.choice((2, 20, 90))):
             at[key] = [at[key]]
     elif isinstance(at, dict):
         at[rng.choice(("name", "activation", "padding", "axis", "groups", "strides", "layers", "data_format", "class_name"))] = rng.choice(
