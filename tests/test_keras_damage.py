@@ -22,7 +22,7 @@ from fastsr.errors import ModelError
 from fastsr.importers import keras, load_graph
 from fastsr.importers.hdf5 import File
 
-COUNT = 1500
+COUNT = 800
 
 
 def refused(data: bytes) -> str:

@@ -24,7 +24,10 @@ layer = partial(register, LAYERS)
 
 SHUFFLE = re.compile(r"depth_?to_?space|pixel_?shuff|sub_?pixel|phase_?shift|periodic_?shuffl", re.IGNORECASE)
 FACTORS = ("block_size", "scale", "scale_factor", "upscale_factor", "upsample_factor", "factor", "r", "size", "ratio", "upscale", "block")
-ADVICE = "fastsr never runs code of a model file: replace it with a layer of Keras, or export the network to ONNX or a frozen .pb"
+ADVICE = (
+    "fastsr never runs code of a model file: replace it with a layer of Keras, export the network to ONNX or a frozen .pb, or save_weights() alone, "
+    "which is enough for common networks"
+)
 KNOWN = {
     "normalize_01": (1 / 255, 0.0), "normalise_01": (1 / 255, 0.0),
     "normalize_m11": (1 / 127.5, -1.0), "normalise_m11": (1 / 127.5, -1.0),
