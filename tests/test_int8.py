@@ -352,7 +352,7 @@ def test_a_scale_too_small_to_divide_by() -> None:
 
 def test_a_scale_with_no_reciprocal() -> None:
     b = Quantised(3)
-    with pytest.raises(ModelError, match="divides by the scale 1.*e-42, which is too small"):
+    with pytest.raises(ModelError, match=r"divides by the scale 1.*e-42, which is too small"):
         optimise(b.done(b.real(b.conv_q(b.quantize("x", 1 / 255, 0), 3, 4, out=(1e-42, 0, np.uint8), linear=True))))
 
 

@@ -21,8 +21,8 @@ FORMATS: tuple[ModuleType, ...] = (safetensors, keras, pytorch, npz, tensorflow,
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
 READS = (
-    "fastsr reads TensorFlow frozen graphs (.pb), TensorFlow Lite (.tflite), Keras (.h5, .keras), ONNX (.onnx), "
-    "PyTorch (.pth, .pt, .ckpt, .safetensors), ncnn (.param with .bin) and .fsr"
+    "fastsr reads TensorFlow (.pb, .tflite), ONNX (.onnx), PyTorch (.pth, .pt, .ckpt, .safetensors), Keras (.h5, .keras), ncnn (.param with .bin) "
+    "and .fsr"
 )
 
 
