@@ -97,17 +97,6 @@ def test_content_counts_more_than_the_suffix(tmp_path: Path) -> None:
         assert load_graph(small().save(tmp_path / name)).outputs == ["y"]
 
 
-def test_real_files_of_other_formats_are_named(shared: Path) -> None:
-    for pattern, says in (
-        ("keras/*.h5", "HDF5"),
-    ):
-        files = sorted((shared / "models").glob(pattern))
-        assert files
-        for path in files:
-            with pytest.raises(ModelError, match=says):
-                load_graph(path)
-
-
 def test_probe_takes_frozen_graphs_only(shared: Path) -> None:
     for path in sorted((shared / "models").rglob("*")):
         if path.is_file():

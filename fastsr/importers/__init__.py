@@ -14,9 +14,9 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
+from . import keras, ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
 
-FORMATS: tuple[ModuleType, ...] = (safetensors, pytorch, npz, tensorflow, tflite, onnx, ncnn)
+FORMATS: tuple[ModuleType, ...] = (safetensors, keras, pytorch, npz, tensorflow, tflite, onnx, ncnn)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
@@ -65,7 +65,6 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BM", "a BMP picture, not a model"),
     (b"RIFF", "a RIFF file (WebP, AVI), not a model"),
     (b"version https://git-lfs", "a git-lfs pointer, not the model itself: run 'git lfs pull' or download the file"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)"),
     (b"PK\x03\x04", "a zip archive without a model that fastsr knows: unpack it and give the model file that is inside"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"BZh", "a bzip2 archive: unpack it first"),
