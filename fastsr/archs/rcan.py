@@ -1,0 +1,113 @@
+"""RCAN: residual groups of residual blocks with channel attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from ..errors import ModelError
+from ..graph import Graph
+from .net import Net
+from .parts import DIV2K, SHIFTED, Spelling, attention, fed, in_order, refed, shifted, shifts, upsampler
+from .weights import Module, Weights
+
+NAME = "RCAN"
+PAPER = "Zhang et al., Image Super-Resolution Using Very Deep Residual Channel Attention Networks, ECCV 2018"
+FED = "RGB 0..255 with mean shifts among the weights, or less DIV2K's mean; RGB 0..1"
+
+SPELLINGS = (
+    Spelling(("head", "body", "tail")),
+    Spelling(("conv_first", "body", "conv_after_body", "upsample", "conv_last"), late=r"^body\.\d+\.conv$"),
+    Spelling(("sf", "rgs", "conv1", "upscale", "conv2")),
+    Spelling(("conv1", "trunk", "conv2", "upsampling", "conv3")),
+)
+"""EDSR-PyTorch and the original; BasicSR; yjn870; Lornatang. Others must be in order."""
+
+
+def detect(w: Weights) -> bool:
+    """A plain convolution, then two of 3x3 and two of 1x1, which make channels fewer and many again."""
+    modules = _modules(w.renamed(SHIFTED))
+    return len(modules) > 7 and _is_block(modules[1:])
+
+
+def build(w: Weights) -> Graph | list[Graph]:
+    """The network, whatever its groups, blocks, widths and scale."""
+    names = w.renamed(SHIFTED)
+    top = shifts(names)
+    w.used.update(w.tensors)
+    colours = 3 if top else _modules(names)[-1].shape[0]
+    make = partial(_network, names, colours)
+    if top:
+        return refed(make, fed(colours, top))
+    mean = names.tensors.get("mean")
+    if mean is not None and mean.size == colours:
+        return refed(make, fed(colours, 1, [float(m) for m in mean.reshape(-1)]))
+    plain, centred = [fed(colours), fed(colours, 255)], [fed(colours, 255, DIV2K), fed(colours, 1, DIV2K)]
+    return refed(make, *centred, *plain) if "conv_first.weight" in w else refed(make, *plain, *centred)
+
+
+def _modules(names: Weights) -> list[Module]:
+    return [m for m in in_order(_without_shifts(names), SPELLINGS) if m.kind in ("conv", "vector")]
+
+
+def _without_shifts(names: Weights) -> Weights:
+    kept = names.renamed({})
+    kept.tensors = {n: t for n, t in names.tensors.items() if not n.startswith(("sub_mean.", "add_mean.")) and n != "mean"}
+    return kept
+
+
+def _is_block(modules: list[Module]) -> bool:
+    if len(modules) < 4 or any(m.kind != "conv" for m in modules[:4]):
+        return False
+    (a, b, down, up) = (m.shape for m in modules[:4])
+    c = a[0]
+    return a == b == (c, c, *a[2:]) and a[2] > 1 and down[1:] == (c, 1, 1) and up == (c, down[0], 1, 1)
+
+
+def _network(names: Weights, colours: int) -> Graph:
+    modules = _modules(names)
+    first, rest = modules[0], modules[1:]
+    net = Net(names, colours)
+    x = shifted(net, net.input, "sub_mean")
+    block = math.isqrt(max(first.shape[1] // colours, 1))
+    x = head = net.conv(net.unshuffle(x, block), first.name)
+    groups, tail = _groups(rest)
+    for blocks, last in groups:
+        x = _group(net, x, blocks, last)
+    if not tail or tail[0].shape[:2] != (first.shape[0], first.shape[0]):
+        raise ModelError("its groups of blocks do not end with a convolution")
+    x = net.add(net.conv(x, tail[0].name), head)
+    x = shifted(net, upsampler(net, x, [m.name for m in tail[1:]], colours), "add_mean")
+    left = [n for n in names.left() if n != "mean"]
+    if left:
+        raise ModelError(f"'{left[0]}' belongs to a variant that is not known")
+    return net.done(x, fed(colours), NAME)
+
+
+def _groups(modules: list[Module]) -> tuple[list[tuple[list[list[Module]], Module]], list[Module]]:
+    """Groups of blocks, each with the convolution that ends it, and what follows them."""
+    groups: list[tuple[list[list[Module]], Module]] = []
+    while _is_block(modules):
+        blocks = []
+        while _is_block(modules):
+            blocks.append(modules[:4])
+            modules = modules[4:]
+        if not modules:
+            raise ModelError("its last group of blocks does not end with a convolution")
+        groups.append((blocks, modules[0]))
+        modules = modules[1:]
+    return groups, modules
+
+
+def _group(net: Net, x: str, blocks: list[list[Module]], last: Module) -> str:
+    y = x
+    for names in _names(blocks):
+        a, b, down, up = names
+        y = net.add(attention(net, net.conv(net.act(net.conv(y, a), "relu"), b), down, up), y)
+    return net.add(net.conv(y, last.name), x)
+
+
+def _names(blocks: list[list[Module]]) -> Iterator[list[str]]:
+    for block in blocks:
+        yield [m.name for m in block]
