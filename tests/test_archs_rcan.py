@@ -139,7 +139,7 @@ class Lorna(nn.Module):
         return self.conv3(self.upsampling(self.conv2(self.trunk(x)) + x)) + self.mean
 
 
-@pytest.mark.parametrize("c, r, n, blocks, scale", [(16, 4, 2, 3, 2), (12, 2, 3, 1, 3), (8, 8, 1, 12, 4), (8, 4, 1, 1, 8)])
+@pytest.mark.parametrize(("c", "r", "n", "blocks", "scale"), [(16, 4, 2, 3, 2), (12, 2, 3, 1, 3), (8, 8, 1, 12, 4), (8, 4, 1, 1, 8)])
 def test_edsr_style(c, r, n, blocks, scale):
     net = seeded(Edsr, c, r, n, blocks, scale)
     matches(net, arch=rcan, run=lambda x: net(x * 255) / 255, readings=1)
