@@ -54,7 +54,7 @@ class Imdn(nn.Module):
         self.fea_conv = nn.Sequential(conv(colours, c, s=2), nn.LeakyReLU(0.05), conv(c, c, s=2)) if strided else conv(colours, c)
         self.n = n
         for k in range(n):
-            setattr(self, f"IMDB{k + 1}", Block(c))
+            setattr(self, f"IMDB{k + 1}", Block(c, 16 if c == 64 else 4))
         self.c = nn.Sequential(conv(c * n, c, 1), nn.LeakyReLU(0.05))
         self.LR_conv = conv(c, c)
         self.upsampler = nn.Sequential(conv(c, colours * scale**2), nn.PixelShuffle(scale))

@@ -103,8 +103,10 @@ def contrast(net: Net, x: str) -> str:
 
 
 def spatial_attention(net: Net, x: str, name: str) -> str:
-    """Enhanced spatial attention (Liu et al., Residual Feature Aggregation Network, CVPR 2020) as RFDN and RLFN have it: x times a factor for each pixel,
-    made on a picture that a stride and a maximum over 7x7 make smaller."""
+    """Enhanced spatial attention (Liu et al., Residual Feature Aggregation Network, CVPR 2020) as RFDN and RLFN have it.
+
+    x times a factor for each pixel, made on a picture that a stride and a maximum over 7x7 make smaller.
+    """
     first = net.conv(x, f"{name}.conv1")
     y = net.max_pool(net.conv(first, f"{name}.conv2", stride=2, pad=0), 7, 3)
     if f"{name}.conv_max.weight" in net.w:
