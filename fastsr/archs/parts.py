@@ -39,10 +39,8 @@ def in_order(w: Weights, spellings: Sequence[Spelling]) -> list[Module]:
 
 def _place(name: str, spelling: Spelling) -> tuple[object, ...] | None:
     for k, part in enumerate(spelling.parts):
-        if m := re.match(rf"{part}(?:\.|$)", name):
-            numbered = re.match(r"\d+", name[m.end() :])
-            number = int(numbered.group()) if numbered else -1
-            return k, number, bool(re.search(spelling.late, name)), natural(name)
+        if m := re.match(rf"{part}(\d*)(?:\.(\d+))?(?:\.|$)", name):
+            return k, int(m[1] or m[2] or -1), bool(re.search(spelling.late, name)), natural(name)
     return None
 
 
