@@ -38,8 +38,12 @@ def seeded(make: Callable[..., Any], *args: Any, spread: float = 1.0, **options:
 
 
 def readings_of(module: Any, stem: str = "net", arch: Any = None) -> list[Graph]:
-    """All readings of the weights; the architecture that recognises them must be `arch`, in any order of tensors."""
+    """All readings of the weights; the architecture that recognises them must be `arch`.
+
+    The order of tensors must not matter, that of safetensors in particular.
+    """
     tensors = tensors_of(module)
+    orders = []
     for given in (tensors, dict(sorted(tensors.items()))):
         w = Weights(given, stem)
         found = next((a for a in archs.ARCHS if a.detect(w)), None)
@@ -47,7 +51,11 @@ def readings_of(module: Any, stem: str = "net", arch: Any = None) -> list[Graph]
         assert arch is None or found is arch, f"taken for {found.NAME}"
         made = found.build(w)
         assert not w.left()
-    return made if isinstance(made, list) else [made]
+        orders.append(made if isinstance(made, list) else [made])
+    for a, b in zip(*orders, strict=True):
+        assert a.dump() == b.dump()
+        assert all(np.array_equal(a.constants[k], b.constants[k]) for k in a.constants)
+    return orders[0]
 
 
 def picture(channels: int, height: int, width: int) -> np.ndarray:
