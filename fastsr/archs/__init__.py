@@ -16,10 +16,10 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import carn, choose, imdn, lapsrn, rcan, rdn, rrdb, srvgg
+from . import carn, choose, imdn, lapsrn, rcan, rdn, rfdn, rrdb, srvgg
 from .weights import Weights
 
-ARCHS: tuple[ModuleType, ...] = (rrdb, imdn, carn, lapsrn, rcan, rdn, srvgg)
+ARCHS: tuple[ModuleType, ...] = (rrdb, rfdn, imdn, carn, lapsrn, rcan, rdn, srvgg)
 
 MAX_TENSORS = 20000
 SHOWN = 6
