@@ -16,10 +16,10 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import carn, choose, imdn, lapsrn, pan, rcan, rdn, rfdn, rrdb, span, srvgg
+from . import carn, choose, cunet, imdn, lapsrn, pan, rcan, rdn, rfdn, rrdb, span, srvgg
 from .weights import Weights
 
-ARCHS: tuple[ModuleType, ...] = (rrdb, span, pan, rfdn, imdn, carn, lapsrn, rcan, rdn, srvgg)
+ARCHS: tuple[ModuleType, ...] = (rrdb, cunet, span, pan, rfdn, imdn, carn, lapsrn, rcan, rdn, srvgg)
 
 MAX_TENSORS = 20000
 SHOWN = 6

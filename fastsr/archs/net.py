@@ -247,8 +247,14 @@ class Net:
         every = self.const(np.ones((c, 1, 1, 1), np.float32))
         return self.emit("Conv", [x, every], c, by=Fraction(1, stride), kernel_shape=[1, 1], strides=[stride] * 2, group=c)
 
-    def resize_to(self, x: str, like: str) -> str:
-        """Bilinear, to the height and width of another value, as torch.nn.functional.interpolate with a size does it."""
-        y = self.emit("Resize", [x, "", "", like], self.channels[x], mode="linear", coordinate_transformation_mode="half_pixel")
+    def resize_to(self, x: str, like: str, mode: str = "linear") -> str:
+        """To the height and width of another value, as torch.nn.functional.interpolate with a size does it. mode: "linear" or "nearest".
+
+        "nearest" to a size that is smaller by less than half drops the last row or column, or keeps all: position i is read from floor(i n / m).
+        """
+        attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
+        if mode == "nearest":
+            attrs = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        y = self.emit("Resize", [x, "", "", like], self.channels[x], **attrs)
         self.scale[y] = self.scale[like]
         return y
