@@ -16,20 +16,23 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import carn, choose, cunet, imdn, lapsrn, pan, rcan, rdn, rfdn, rrdb, span, srvgg
+from . import carn, chain, choose, cunet, drrn, imdn, lapsrn, mdsr, pan, rcan, rdn, resnet, rfdn, rrdb, span, srvgg, transformers
 from .weights import Weights
 
-ARCHS: tuple[ModuleType, ...] = (rrdb, cunet, span, pan, rfdn, imdn, carn, lapsrn, rcan, rdn, srvgg)
+ARCHS: tuple[ModuleType, ...] = (
+    transformers, rrdb, cunet, span, pan, rfdn, imdn, carn, mdsr, drrn, lapsrn, rcan, rdn, srvgg, resnet, chain,
+)  # fmt: skip
 
 MAX_TENSORS = 20000
 SHOWN = 6
 
 
-def graph_of(tensors: Mapping[str, np.ndarray], path: Path) -> Graph:
+def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = False) -> Graph:
     """The network that these weights belong to, with its feed.
 
     tensors: by name, PyTorch's names and layouts (convolutions O, I / groups, kh, kw; transposed ones I, O / groups, kh, kw), in the file's order.
-    path: its name may tell the scale. Raises ModelError when no architecture fits; the message shows some of the tensors.
+    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ.
+    Raises ModelError when no architecture fits; the message shows some of the tensors.
     """
     if not tensors:
         raise ModelError(f"'{path}': has no weights in it")
@@ -38,15 +41,17 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path) -> Graph:
     for name, tensor in tensors.items():
         if not tensor.size or (tensor.dtype.kind == "f" and not np.isfinite(tensor).all()):
             raise ModelError(f"'{path}': tensor '{name}' is empty, or has infinite or undefined (NaN) numbers: damaged file, or training failed")
-    weights = Weights(tensors, path.stem)
+    weights = Weights(tensors, path.stem, keras)
     reasons = []
     for arch in ARCHS:
-        if not arch.detect(weights):
+        if not _detects(arch, weights):
             continue
         weights.used.clear()
         try:
             graph = _built(arch, weights)
         except ModelError as e:
+            if getattr(arch, "REFUSES", False):
+                raise ModelError(f"'{path}': {e}") from None
             reasons.append(f"as {arch.NAME}: {e}")
             continue
         left = weights.left()
@@ -59,6 +64,13 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path) -> Graph:
         f"'{path}': weights of a network whose architecture fastsr does not know{why}. It has {len(tensors)} tensors: {shown}"
         f"{', ...' if len(tensors) > SHOWN else ''}. Export the network to ONNX, which holds the architecture too"
     )
+
+
+def _detects(arch: ModuleType, weights: Weights) -> bool:
+    try:
+        return bool(arch.detect(weights))
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError):  # ModelError too
+        return False
 
 
 def _built(arch: ModuleType, weights: Weights) -> Graph:

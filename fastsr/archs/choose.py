@@ -16,13 +16,19 @@ from .. import ops
 from ..errors import FastsrError, ModelError
 from ..graph import Graph
 
-EDGE = 24
-"""Pixels of the small picture."""
+EDGES = {1: 24, 2: 24, 3: 20, 4: 16}
+"""Scale -> pixels of the small picture's edge; 12 for larger scales."""
 
 NOISE = 15 / 255
 BORDER = 4
 CLEAR = 0.3
 """dB by which a reading must be better than an earlier one: the order says what is usual."""
+
+OTHER_TASK = 2.0
+"""The same where one enlarges and the other denoises: sharpening with the wrong sign removes noise too."""
+
+LEAST = -3.0
+"""dB that a reading must gain to be taken for another: less is the result of weights that were not trained, or not understood."""
 
 
 def best(graphs: Sequence[Graph]) -> Graph:
@@ -38,8 +44,9 @@ def best(graphs: Sequence[Graph]) -> Graph:
     found = graphs[0]
     top = gain(found)
     for graph in graphs[1:]:
+        same = graph.meta.get("task", "") == found.meta.get("task", "")
         g = gain(graph)
-        if g > top + CLEAR:
+        if g > LEAST and g > top + (CLEAR if same else OTHER_TASK):
             found, top = graph, g
     return found
 
@@ -52,7 +59,7 @@ def gain(graph: Graph) -> float:
     feed = graph.feed
     try:
         scale = feed.pre_scale * int(graph.meta["scale"]) if graph.meta.get("task") != "denoise" else 1
-        whole = drawing(EDGE * scale, channels)
+        whole = drawing(EDGES.get(scale, 12) * scale, channels)
         if graph.meta.get("task") == "denoise":
             plain = given = whole + NOISE * _noise(whole.shape)
         else:

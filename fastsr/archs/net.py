@@ -111,8 +111,10 @@ class Net:
         return self.emit("ConvTranspose", inputs, w.shape[1], name, stride, kernel_shape=list(w.shape[2:]), strides=[stride] * 2, pads=[pad] * 4,
                          output_padding=[extra] * 2)  # fmt: skip
 
-    def norm(self, x: str, name: str, eps: float = 1e-5) -> str:
-        """Batch normalisation by running mean and variance; without these, instance normalisation."""
+    def norm(self, x: str, name: str, eps: float | None = None) -> str:
+        """Batch normalisation by running mean and variance; without these, instance normalisation. eps: None for the framework's own."""
+        if eps is None:
+            eps = 1e-3 if self.w.keras else 1e-5
         c = self.channels[x]
         parts = [self.w.get(f"{name}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
         ones, zeros = np.ones(c, np.float32), np.zeros(c, np.float32)
@@ -191,11 +193,11 @@ class Net:
     # ---- pixels ------------------------------------------------------------------------------------------------------------------------------
 
     def shuffle(self, x: str, block: int) -> str:
-        """Pixel shuffle (Shi et al., CVPR 2016), channel outermost as in PyTorch."""
+        """Pixel shuffle (Shi et al., CVPR 2016): the picture's channels outermost as in PyTorch, or innermost as in TensorFlow."""
         c = self.channels[x]
         if block < 1 or c % (block * block):
             raise ModelError(f"{c} channels cannot be shuffled into blocks of {block}x{block} pixels")
-        return x if block == 1 else self.emit("DepthToSpace", [x], c // block**2, by=block, blocksize=block, mode="CRD")
+        return x if block == 1 else self.emit("DepthToSpace", [x], c // block**2, by=block, blocksize=block, mode="DCR" if self.w.keras else "CRD")
 
     def unshuffle(self, x: str, block: int) -> str:
         """The inverse of `shuffle`."""

@@ -17,7 +17,7 @@ IGNORED = ("num_batches_tracked",)
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts "body.2" before "body.10"."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), "") if re.fullmatch("[0-9]{1,18}", part) else (1, 0, part) for part in re.split("([0-9]+)", name) if part]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class Weights:
     """float tensors in PyTorch's names and layouts: convolutions (O, I / groups, kh, kw), transposed ones (I, O / groups, kh, kw).
 
     tensors: in the order in which the network defines them, if the file keeps it. stem: name of the file without suffix, which may tell the scale.
+    keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ.
     """
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], stem: str = "") -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray], stem: str = "", keras: bool = False) -> None:
+        self.keras = keras
         names = [n for n in tensors if n.rpartition(".")[2] not in IGNORED]
         if names == sorted(names):  # as safetensors writes them: the network's order is lost
             names.sort(key=natural)
@@ -104,7 +106,7 @@ class Weights:
                     return changed
             return name
 
-        out = Weights({}, self.stem)
+        out = Weights({}, self.stem, self.keras)
         out.tensors = {new(n): t for n, t in self.tensors.items()}
         return out
 
