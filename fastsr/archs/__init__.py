@@ -16,11 +16,11 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import carn, chain, choose, cunet, drrn, imdn, lapsrn, mdsr, pan, rcan, rdn, resnet, rfdn, rrdb, span, srvgg, transformers
+from . import carn, chain, choose, cunet, drrn, imdn, lapsrn, mdsr, pan, plksr, rcan, rdn, resnet, rfdn, rrdb, span, srvgg, transformers
 from .weights import Weights
 
 ARCHS: tuple[ModuleType, ...] = (
-    transformers, rrdb, cunet, span, pan, rfdn, imdn, carn, mdsr, drrn, lapsrn, rcan, rdn, srvgg, resnet, chain,
+    transformers, rrdb, cunet, span, plksr, pan, rfdn, imdn, carn, mdsr, drrn, lapsrn, rcan, rdn, srvgg, resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000
