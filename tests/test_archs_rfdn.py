@@ -1,4 +1,4 @@
-"""RFDN and RLFN against modules of the same structure."""
+"""RFDN, RLFN and BSRN against modules of the same structure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch_check import matches, refused, seeded, tensors_of, torch
 
-from fastsr.archs import rfdn
+from fastsr.archs import bsrn, rfdn
 
 nn = torch.nn
 F = nn.functional
@@ -126,6 +126,99 @@ def test_rlfn(c, mid, f, n, scale, size):
 def test_range_of_255():
     net = seeded(Rlfn, 14, 16, 8, 4, 4)
     matches(net, 1, arch=rfdn, size=(20, 30), run=lambda x: net(x * 255) / 255)
+
+
+class Separable(nn.Module):
+    """kind: "u", one of 1x1 and one of each channel; "s", two of 1x1 before it; "d", that of each channel first."""
+
+    def __init__(self, i: int, o: int, kind: str, stride: int = 1, pad: int = 1) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "s":
+            self.pw1, self.pw2 = nn.Conv2d(i, max(i // 4, 2), 1, bias=False), nn.Conv2d(max(i // 4, 2), o, 1, bias=False)
+        else:
+            self.pw = nn.Conv2d(i, o, 1, bias=False)
+        c = i if kind == "d" else o
+        self.dw = nn.Conv2d(c, c, 3, stride, pad, groups=c)
+
+    def forward(self, x: Any) -> Any:
+        if self.kind == "d":
+            return self.pw(self.dw(x))
+        return self.dw(self.pw(x) if self.kind == "u" else self.pw2(self.pw1(x)))
+
+
+class Contrast(nn.Module):
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv_du = nn.Sequential(conv(c, c // 4, 1), nn.ReLU(), conv(c // 4, c, 1), nn.Sigmoid())
+
+    def forward(self, x: Any) -> Any:
+        return x * self.conv_du(x.std((2, 3), unbiased=False, keepdim=True) + x.mean((2, 3), keepdim=True))
+
+
+class SeparableEsa(nn.Module):
+    def __init__(self, c: int, kind: str) -> None:
+        super().__init__()
+        f = c // 4
+        self.conv1, self.conv_f, self.conv4 = conv(c, f, 1), conv(f, f, 1), conv(f, c, 1)
+        self.conv2 = Separable(f, f, kind, 2, 0)
+        self.conv_max, self.conv3, self.conv3_ = (Separable(f, f, kind) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        first = self.conv1(x)
+        y = F.gelu(self.conv_max(F.max_pool2d(self.conv2(first), 7, 3)))
+        y = self.conv3_(F.gelu(self.conv3(y)))
+        y = F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=False)
+        return x * torch.sigmoid(self.conv4(y + self.conv_f(first)))
+
+
+class Esdb(nn.Module):
+    def __init__(self, c: int, kind: str) -> None:
+        super().__init__()
+        for k in (1, 2, 3):
+            setattr(self, f"c{k}_d", conv(c, c // 2, 1))
+            setattr(self, f"c{k}_r", Separable(c, c, kind))
+        self.c4, self.c5 = Separable(c, c // 2, kind), conv(c // 2 * 4, c, 1)
+        self.esa, self.cca = SeparableEsa(c, kind), Contrast(c)
+
+    def forward(self, x: Any) -> Any:
+        parts, y = [], x
+        for k in (1, 2, 3):
+            parts.append(F.gelu(getattr(self, f"c{k}_d")(y)))
+            y = F.gelu(getattr(self, f"c{k}_r")(y) + y)
+        return x + self.cca(self.esa(self.c5(torch.cat([*parts, F.gelu(self.c4(y))], 1))))
+
+
+class Up(nn.Module):
+    def __init__(self, c: int, scale: int) -> None:
+        super().__init__()
+        self.upsampleOneStep = nn.Sequential(conv(c, 3 * scale**2), nn.PixelShuffle(scale))
+
+    def forward(self, x: Any) -> Any:
+        return self.upsampleOneStep(x)
+
+
+class Bsrn(nn.Module):
+    def __init__(self, c: int, n: int, scale: int, kind: str) -> None:
+        super().__init__()
+        self.fea_conv, self.n = Separable(12, c, kind), n
+        for k in range(n):
+            setattr(self, f"B{k + 1}", Esdb(c, kind))
+        self.c1, self.c2, self.upsampler = conv(c * n, c, 1), Separable(c, c, kind), Up(c, scale)
+
+    def forward(self, x: Any) -> Any:
+        x = first = self.fea_conv(torch.cat([x] * 4, 1))
+        outs = []
+        for k in range(self.n):
+            x = getattr(self, f"B{k + 1}")(x)
+            outs.append(x)
+        return self.upsampler(self.c2(F.gelu(self.c1(torch.cat(outs, 1)))) + first)
+
+
+@pytest.mark.parametrize("kind", ["u", "s", "d"])
+@pytest.mark.parametrize(("c", "n", "scale"), [(16, 3, 4), (8, 11, 2)])
+def test_bsrn(c, n, scale, kind):
+    matches(seeded(Bsrn, c, n, scale, kind, spread=2.0), arch=bsrn, size=(20, 27), readings=2)
 
 
 def test_damaged():

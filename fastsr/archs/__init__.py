@@ -16,11 +16,34 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import carn, chain, choose, cunet, drrn, imdn, lapsrn, mdsr, pan, plksr, rcan, rdn, resnet, rfdn, rrdb, span, srvgg, transformers
+from . import (
+    bsrn,
+    carn,
+    chain,
+    choose,
+    cunet,
+    dbpn,
+    drrn,
+    imdn,
+    lapsrn,
+    mdsr,
+    msrn,
+    pan,
+    plksr,
+    rcan,
+    rdn,
+    resnet,
+    rfdn,
+    rrdb,
+    span,
+    srdensenet,
+    srvgg,
+    transformers,
+)
 from .weights import Weights
 
 ARCHS: tuple[ModuleType, ...] = (
-    transformers, rrdb, cunet, span, plksr, pan, rfdn, imdn, carn, mdsr, drrn, lapsrn, rcan, rdn, srvgg, resnet, chain,
+    transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, lapsrn, rcan, rdn, srvgg, resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000

@@ -100,18 +100,23 @@ def contrast(net: Net, x: str) -> str:
     return net.add(deviation, mean)
 
 
-def spatial_attention(net: Net, x: str, name: str) -> str:
-    """Enhanced spatial attention (Liu et al., Residual Feature Aggregation Network, CVPR 2020) as RFDN and RLFN have it.
+Convolve = Callable[..., str]
+"""`Net.conv`, or what stands for it: (value, name, stride=1, pad=None)."""
 
-    x times a factor for each pixel, made on a picture that a stride and a maximum over 7x7 make smaller.
+
+def spatial_attention(net: Net, x: str, name: str, conv: Convolve | None = None, act: str = "relu") -> str:
+    """Enhanced spatial attention (Liu et al., Residual Feature Aggregation Network, CVPR 2020) as RFDN, RLFN and BSRN have it.
+
+    x times a factor for each pixel, made on a picture that a stride and a maximum over 7x7 make smaller. conv: the 3x3 convolutions.
     """
+    conv = conv or net.conv
     first = net.conv(x, f"{name}.conv1")
-    y = net.max_pool(net.conv(first, f"{name}.conv2", stride=2, pad=0), 7, 3)
-    if f"{name}.conv_max.weight" in net.w:
-        y = net.act(net.conv(y, f"{name}.conv_max"), "relu")
-    y = net.conv(y, f"{name}.conv3")
-    if f"{name}.conv3_.weight" in net.w:
-        y = net.conv(net.act(y, "relu"), f"{name}.conv3_")
+    y = net.max_pool(conv(first, f"{name}.conv2", stride=2, pad=0), 7, 3)
+    if net.w.has(rf"{re.escape(name)}\.conv_max\..*"):
+        y = net.act(conv(y, f"{name}.conv_max"), act)
+    y = conv(y, f"{name}.conv3")
+    if net.w.has(rf"{re.escape(name)}\.conv3_\..*"):
+        y = conv(net.act(y, act), f"{name}.conv3_")
     y = net.add(net.resize_to(y, x), net.conv(first, f"{name}.conv_f"))
     return net.mul(x, net.act(net.conv(y, f"{name}.conv4"), "sigmoid"))
 
