@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import test_archs_carn
 import test_archs_cunet
+import test_archs_dense
+import test_archs_ecbsr
 import test_archs_imdn
 import test_archs_lapsrn
 import test_archs_others
@@ -40,6 +42,12 @@ NETWORKS = {
     "vgg_7": (test_archs_cunet.Chain, False, 1),
     "MDSR": (test_archs_others.Mdsr, 8, 2, (2, 3), 2),
     "DRRN": (test_archs_others.Drrn, 8, 9, 1),
+    "DBPN": (test_archs_dense.Dbpn, 6, 3, 2),
+    "D-DBPN": (test_archs_dense.Ddbpn, 8, 4, 3, 2),
+    "MSRN": (test_archs_dense.Msrn, 6, 2, 2, 255),
+    "SRDenseNet": (test_archs_dense.SrDenseNet, 3, 2, 2, 1),
+    "BSRN": (test_archs_rfdn.Bsrn, 8, 2, 2, "u"),
+    "ECBSR": (test_archs_ecbsr.Ecbsr, 6, 2, 2, "prelu", True),
     "RealPLKSR": (test_archs_plksr.Plksr, 8, 4, 5, 2, 2),
 }
 

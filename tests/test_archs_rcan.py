@@ -179,7 +179,7 @@ def test_unknown_names_in_order():
 
     w = Weights(tensors)
     assert rcan.detect(w)
-    assert len(rcan.build(w)) == 4
+    assert len(rcan.build(w)) == 3
 
 
 def test_damaged():

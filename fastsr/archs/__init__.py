@@ -24,6 +24,7 @@ from . import (
     cunet,
     dbpn,
     drrn,
+    ecbsr,
     imdn,
     lapsrn,
     mdsr,
@@ -43,7 +44,8 @@ from . import (
 from .weights import Weights
 
 ARCHS: tuple[ModuleType, ...] = (
-    transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, lapsrn, rcan, rdn, srvgg, resnet, chain,
+    transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn, srvgg,
+    resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000

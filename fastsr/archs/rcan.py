@@ -43,8 +43,9 @@ def build(w: Weights) -> Graph | list[Graph]:
     mean = names.tensors.get("mean")
     if mean is not None and mean.size == colours:
         return refed(make, fed(colours, 1, [float(m) for m in mean.reshape(-1)]))
-    plain, centred = [fed(colours), fed(colours, 255)], [fed(colours, 255, DIV2K), fed(colours, 1, DIV2K)]
-    return refed(make, *centred, *plain) if "conv_first.weight" in w else refed(make, *plain, *centred)
+    if "conv_first.weight" in w:
+        return refed(make, fed(colours, 255, DIV2K), fed(colours, 1, DIV2K), fed(colours))
+    return refed(make, fed(colours), fed(colours, 255), fed(colours, 255, DIV2K))
 
 
 def _modules(names: Weights) -> list[Module]:
