@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from torch_check import matches, refused, seeded, tensors_of, torch
+from torch_check import Balanced, matches, refused, seeded, tensors_of, torch
 
 from fastsr.archs import carn
 
@@ -76,7 +76,7 @@ class Up(nn.Module):
 
 
 class Carn(nn.Module):
-    def __init__(self, c: int, scale: int, many: bool = True, g: int = 0, nearest: bool = False) -> None:
+    def __init__(self, c: int, scale: int, many: bool = True, g: int = 0, nearest: bool = False, balanced: bool = False) -> None:
         super().__init__()
         self.sub_mean, self.add_mean = Shift(-1), Shift(1)
         self.entry = conv(3, c)
@@ -89,7 +89,8 @@ class Carn(nn.Module):
         self.cascade = [Cascade(c, block, bool(g)) for _ in range(3)]
         self.b1, self.b2, self.b3 = self.cascade
         for k in (1, 2, 3):
-            setattr(self, f"c{k}", Body(conv(c * (k + 1), c, 1), nn.ReLU()))
+            join = Body(conv(c * (k + 1), c, 1), nn.ReLU())
+            setattr(self, f"c{k}", nn.Sequential(join, Balanced(c)) if balanced else join)
         self.upsample = Up(c, scale, many, max(g, 1), nearest)
         self.exit = conv(c, 3)
 
@@ -111,6 +112,10 @@ def test_carn(scale, many):
 @pytest.mark.parametrize(("g", "nearest"), [(4, False), (2, True), (1, True)])
 def test_carn_m(scale, g, nearest):
     matches(seeded(Carn, 16, scale, True, g, nearest), arch=carn, stem=f"{scale}x_carn_m")
+
+
+def test_balanced_attention():
+    matches(seeded(Carn, 12, 3, balanced=True), arch=carn, stem="pytorch_model_3x")
 
 
 def test_without_a_scale_in_the_name_it_is_2():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from torch_check import matches, refused, seeded, tensors_of, torch
+from torch_check import Balanced, matches, refused, seeded, tensors_of, torch
 
 from fastsr.archs import dbpn, msrn, srdensenet
 
@@ -129,41 +129,49 @@ def test_ddbpn(n, c, depth, scale):
 
 
 class Msrb(nn.Module):
-    def __init__(self, c: int) -> None:
+    def __init__(self, c: int, balanced: bool) -> None:
         super().__init__()
         self.conv_3_1, self.conv_3_2 = conv(c, c), conv(2 * c, 2 * c)
         self.conv_5_1, self.conv_5_2 = conv(c, c, 5), conv(2 * c, 2 * c, 5)
         self.confusion = conv(4 * c, c, 1)
+        self.attention = Balanced(c, 2) if balanced else nn.Identity()
 
     def forward(self, x: Any) -> Any:
         y = torch.cat([torch.relu(self.conv_3_1(x)), torch.relu(self.conv_5_1(x))], 1)
-        return x + self.confusion(torch.cat([torch.relu(self.conv_3_2(y)), torch.relu(self.conv_5_2(y))], 1))
+        return x + self.attention(self.confusion(torch.cat([torch.relu(self.conv_3_2(y)), torch.relu(self.conv_5_2(y))], 1)))
 
 
 class Msrn(nn.Module):
-    def __init__(self, c: int, n: int, scale: int, top: float) -> None:
+    def __init__(self, c: int, n: int, scale: int, top: float, balanced: bool = False) -> None:
+        """balanced: super-image's, which does not run its mean shifts either."""
         super().__init__()
+        self.balanced = balanced
         self.sub_mean, self.add_mean = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
         for layer, sign in ((self.sub_mean, -top), (self.add_mean, top)):
             layer.weight.data = torch.eye(3).view(3, 3, 1, 1)
             layer.bias.data = sign * torch.tensor([0.4488, 0.4371, 0.4040])
-        self.head, self.body = nn.Sequential(conv(3, c)), nn.Sequential(*[Msrb(c) for _ in range(n)])
+        self.head, self.body = nn.Sequential(conv(3, c)), nn.Sequential(*[Msrb(c, balanced) for _ in range(n)])
         ups = [u for s in ((2, 2) if scale == 4 else (scale,)) for u in (conv(c, c * s * s), nn.PixelShuffle(s))]
         self.tail = nn.Sequential(conv(c * (n + 1), c, 1), conv(c, c), nn.Sequential(*ups), conv(c, 3))
 
     def forward(self, x: Any) -> Any:
-        x = first = self.head(self.sub_mean(x))
+        x = first = self.head(x if self.balanced else self.sub_mean(x))
         outs = []
         for block in self.body:
             x = block(x)
             outs.append(x)
-        return self.add_mean(self.tail(torch.cat([*outs, first], 1)))
+        x = self.tail(torch.cat([*outs, first], 1))
+        return x if self.balanced else self.add_mean(x)
 
 
 @pytest.mark.parametrize(("c", "n", "scale", "top"), [(8, 3, 2, 255), (6, 11, 3, 1), (6, 2, 4, 255)])
 def test_msrn(c, n, scale, top):
     net = seeded(Msrn, c, n, scale, top)
-    matches(net, arch=msrn, run=lambda x: net(x * top) / top, readings=1)
+    matches(net, arch=msrn, run=lambda x: net(x * top) / top, readings=2)
+
+
+def test_msrn_of_super_image():
+    matches(seeded(Msrn, 8, 3, 2, 255, True), 1, arch=msrn)
 
 
 class Layer(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_check import matches, refused, seeded, tensors_of, torch
+from torch_check import Balanced, matches, refused, seeded, tensors_of, torch
 
 from fastsr.archs import drrn, mdsr
 
@@ -19,12 +19,13 @@ def conv(i: int, o: int, k: int = 3, bias: bool = True) -> Any:
 
 
 class Residual(nn.Module):
-    def __init__(self, c: int, k: int) -> None:
+    def __init__(self, c: int, k: int, balanced: bool = False) -> None:
         super().__init__()
         self.body = nn.Sequential(conv(c, c, k), nn.ReLU(), conv(c, c, k))
+        self.attention = Balanced(c) if balanced else nn.Identity()
 
     def forward(self, x: Any) -> Any:
-        return x + self.body(x)
+        return x + self.attention(self.body(x))
 
 
 class Mdsr(nn.Module):
@@ -50,6 +51,28 @@ class Mdsr(nn.Module):
 def test_mdsr(scales, wanted, stem):
     net = seeded(Mdsr, 8, 11, scales, wanted)
     matches(net, arch=mdsr, stem=stem, run=lambda x: net(x * 255) / 255, readings=1)
+
+
+class SuperImage(nn.Module):
+    """super-image's MDSR: one scale, by whose number the parts are called, and mean shifts that do not run."""
+
+    def __init__(self, c: int, n: int, scale: int) -> None:
+        super().__init__()
+        self.head, self.tail = nn.Sequential(conv(3, c)), nn.Sequential(conv(c, 3))
+        self.pre_process = nn.ModuleDict({str(scale): nn.Sequential(Residual(c, 3, True), Residual(c, 3, True))})
+        self.body = nn.Sequential(*[Residual(c, 3, True) for _ in range(n)], conv(c, c))
+        self.upsample = nn.ModuleDict({str(scale): nn.Sequential(conv(c, c * scale**2), nn.PixelShuffle(scale))})
+        self.sub_mean, self.add_mean = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        for layer, sign in ((self.sub_mean, -255), (self.add_mean, 255)):
+            layer.bias.data = sign * torch.tensor(MEAN)
+
+    def forward(self, x: Any) -> Any:
+        x = next(iter(self.pre_process.values()))(self.head(x))
+        return self.tail(next(iter(self.upsample.values()))(x + self.body(x)))
+
+
+def test_mdsr_of_super_image():
+    matches(seeded(SuperImage, 8, 11, 3), 1, arch=mdsr, readings=2)
 
 
 def test_mdsr_without_that_scale():

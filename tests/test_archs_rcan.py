@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from torch_check import matches, refused, seeded, tensors_of, torch
+from torch_check import Balanced, matches, refused, seeded, tensors_of, torch
 
 from fastsr.archs import rcan
 
@@ -46,15 +46,22 @@ class Residual(nn.Module):
         return x + (self.conv(y) if hasattr(self, "conv") else y)
 
 
-STYLES = {"edsr": ("body", "body", "conv_du"), "basicsr": ("residual_group", "rcab", "attention"), "yjn870": ("module", "module", "module"),
-          "lornatang": ("residual_group", "residual_channel_attention_block", "channel_attention_layer")}  # fmt: skip
+STYLES = {
+    "edsr": ("body", "body", "conv_du"),
+    "basicsr": ("residual_group", "rcab", "attention"),
+    "yjn870": ("module", "module", "module"),
+    "lornatang": ("residual_group", "residual_channel_attention_block", "channel_attention_layer"),
+    "balanced": ("body", "body", ""),
+}
 
 
 def groups(style: str, c: int, r: int, n: int, blocks: int) -> list[Any]:
     group, block, ca = STYLES[style]
     made = []
     for _ in range(n):
-        inner = [Residual(block, conv(c, c), nn.ReLU(), conv(c, c), Attention(c, r, ca, style != "edsr")) for _ in range(blocks)]
+        inner = [
+            Residual(block, conv(c, c), nn.ReLU(), conv(c, c), Attention(c, r, ca, style != "edsr") if ca else Balanced(c, r)) for _ in range(blocks)
+        ]
         made.append(Residual(group, *inner, after=conv(c, c)) if style == "basicsr" else Residual(group, *inner, conv(c, c)))
     return made
 
@@ -67,7 +74,8 @@ def ups(c: int, scale: int) -> list[Any]:
 class Edsr(nn.Module):
     """EDSR-PyTorch and the original; unshuffle: neosr's, which begins with a pixel unshuffle."""
 
-    def __init__(self, c: int, r: int, n: int, blocks: int, scale: int, colours: int = 3, shift: bool = True, unshuffle: int = 1) -> None:
+    def __init__(self, c: int, r: int, n: int, blocks: int, scale: int, colours: int = 3, shift: bool = True, unshuffle: int = 1,
+                 style: str = "edsr") -> None:  # fmt: skip
         super().__init__()
         self.shift = shift and colours == 3
         if self.shift:
@@ -77,7 +85,7 @@ class Edsr(nn.Module):
                 layer.bias.data = sign * torch.tensor(MEAN)
         head = [nn.PixelUnshuffle(unshuffle)] if unshuffle > 1 else []
         self.head = nn.Sequential(*head, conv(colours * unshuffle**2, c))
-        self.body = nn.Sequential(*groups("edsr", c, r, n, blocks), conv(c, c))
+        self.body = nn.Sequential(*groups(style, c, r, n, blocks), conv(c, c))
         self.tail = nn.Sequential(nn.Sequential(*ups(c, scale)), conv(c, colours))
 
     def forward(self, x: Any) -> Any:
@@ -154,6 +162,12 @@ def test_without_mean_shifts():
 def test_one_colour_and_no_upsampling():
     matches(seeded(Edsr, 8, 4, 1, 2, 2, colours=1), arch=rcan, channels=1)
     matches(seeded(Edsr, 8, 4, 1, 2, 1, shift=False), arch=rcan, scale=1)
+
+
+def test_balanced_attention():
+    net = seeded(Edsr, 9, 3, 2, 11, 2, style="balanced")
+    matches(net, 0, arch=rcan, run=lambda x: net(x * 255) / 255, readings=2)
+    matches(net, 1, arch=rcan)
 
 
 def test_unshuffle_at_the_beginning():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_check import matches, readings_of, refused, seeded, tensors_of, torch
+from torch_check import Balanced, matches, readings_of, refused, seeded, tensors_of, torch
 
 from fastsr.archs import pan, span
 from fastsr.archs.weights import Weights
@@ -123,13 +123,13 @@ class Attention(nn.Module):
 
 
 class Pan(nn.Module):
-    def __init__(self, c: int, u: int, n: int, scale: int) -> None:
+    def __init__(self, c: int, u: int, n: int, scale: int, balanced: bool = False) -> None:
         super().__init__()
         self.conv_first, self.SCPA_trunk, self.trunk_conv = conv(3, c), nn.Sequential(*[Scpa(c) for _ in range(n)]), conv(c, c)
         self.steps = (2, 2) if scale == 4 else (scale,)
         for k in range(1, len(self.steps) + 1):
             setattr(self, f"upconv{k}", conv(u if k > 1 else c, u))
-            setattr(self, f"att{k}", Attention(u))
+            setattr(self, f"att{k}", Balanced(u, 2) if balanced else Attention(u))
             setattr(self, f"HRconv{k}", conv(u, u))
         self.conv_last, self.scale = conv(u, 3), scale
 
@@ -145,6 +145,10 @@ class Pan(nn.Module):
 @pytest.mark.parametrize(("c", "u", "n", "scale"), [(12, 8, 11, 4), (10, 6, 2, 2)])
 def test_pan(c, u, n, scale):
     matches(seeded(Pan, c, u, n, scale), arch=pan)
+
+
+def test_pan_with_balanced_attention():
+    matches(seeded(Pan, 8, 6, 2, 4, True), arch=pan)
 
 
 def test_pan_x3():

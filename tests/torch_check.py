@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,20 @@ def refused(tensors: dict[str, np.ndarray] | Any, *words: str, stem: str = "net"
     return str(error.value)
 
 
-def convs(*shapes: Sequence[int]) -> list[Any]:
-    """Plain convolutions (in, out, kernel) that keep the size."""
-    return [torch.nn.Conv2d(i, o, k, padding=k // 2) for i, o, k in shapes]
+class Balanced(torch.nn.Module):
+    """Balanced attention as super-image has it."""
+
+    def __init__(self, c: int, reduction: int = 4) -> None:
+        super().__init__()
+        nn = torch.nn
+        self.ca, self.sa = nn.Module(), nn.Module()
+        self.ca.fc1, self.ca.relu1, self.ca.fc2 = (
+            nn.Conv2d(c, c // reduction, 1, bias=False),
+            nn.PReLU(c // reduction),
+            nn.Conv2d(c // reduction, c, 1, bias=False),
+        )
+        self.sa.conv1 = nn.Conv2d(1, 1, 7, padding=3, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        channel = torch.sigmoid(self.ca.fc2(self.ca.relu1(self.ca.fc1(x.mean((2, 3), keepdim=True)))))
+        return channel * torch.sigmoid(self.sa.conv1(x.max(1, keepdim=True)[0])) * x

@@ -7,7 +7,7 @@ import math
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import SHIFTED, fed, shifted, shifts
+from .parts import SHIFTED, balanced_attention, fed, shifted, shifts
 from .weights import Weights
 
 NAME = "CARN"
@@ -18,6 +18,8 @@ RULES = {
     **SHIFTED,
     r"(b\d\.)?(b|c|r)(\d)\.body\.(\d)\.": r"\1\2\3.\4.",
     r"upsample\.up(\d?)\.body\.(\d)\.": r"upsample.up\1.\2.",
+    r"(c\d)\.0\.body\.(\d)\.": r"\1.\2.",
+    r"(c\d)\.1\.(ca|sa)\.": r"\1.attention.\2.",
     r"(.*)\.(c\d)\.(weight|bias)$": r"\1.\2.0.\3",
     r"(c\d)\.(weight|bias)$": r"\1.0.\2",
 }
@@ -53,6 +55,8 @@ def _cascade(net: Net, x: str, name: str) -> str:
         y = _block(net, x, block) if name else _cascade(net, x, f"{block}.")
         seen = net.concat(seen, y)
         x = net.act(net.conv(seen, f"{name}c{k}.0"), "relu")
+        if f"{name}c{k}.attention.ca.fc1.weight" in net.w:
+            x = balanced_attention(net, x, f"{name}c{k}.attention")
     return x
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import fed, refed, shifted, shifts, upsampler
+from .parts import balanced_attention, fed, refed, shifted, shifts, upsampler
 from .weights import Weights
 
 NAME = "MDSR"
@@ -25,13 +26,21 @@ def build(w: Weights) -> list[Graph]:
     w.used.update(w.tensors)
     names = w.renamed({})
     colours = names.shape("tail.0.weight")[0]
-    net = Net(names, colours)
-    scales = {_scale(net, n): n for n in names.numbers(r"upsample\.(\d+)\.")}
+    scales = {_scale(names, n): n for n in names.numbers(r"upsample\.(\d+)\.")}
     hint = w.scale_hint()
     if hint and hint not in scales:
         raise ModelError(f"the file's name tells scale {hint}, and the network has {', '.join(f'x{n}' for n in sorted(scales))}")
-    branch = scales[hint or min(scales)]
-    x = net.conv(shifted(net, net.input, "sub_mean"), "head.0")
+    branch, top = scales[hint or min(scales)], shifts(w)
+    make = partial(_network, names, colours, branch)
+    if not top:
+        return refed(make, fed(colours, 255), fed(colours))
+    return [*refed(make, fed(colours, top)), *([make(shifts_run=False)] if len(scales) == 1 else [])]
+
+
+def _network(names: Weights, colours: int, branch: int, shifts_run: bool = True) -> Graph:
+    """shifts_run: super-image, which has one branch, has mean shifts that it does not run."""
+    net = Net(names, colours)
+    x = net.conv(shifted(net, net.input, "sub_mean") if shifts_run else net.input, "head.0")
     for n in names.numbers(rf"pre_process\.{branch}\.(\d+)\."):
         x = _block(net, x, f"pre_process.{branch}.{n}")
     y, (*blocks, last) = x, names.numbers(r"body\.(\d+)\.")
@@ -39,20 +48,19 @@ def build(w: Weights) -> list[Graph]:
         y = _block(net, y, f"body.{n}")
     x = net.add(net.conv(y, f"body.{last}"), x)
     x = upsampler(net, x, [f"upsample.{branch}.{n}" for n in names.numbers(rf"upsample\.{branch}\.(\d+)\.")], net.channels[x])
-    out = shifted(net, net.conv(x, "tail.0"), "add_mean")
+    out = net.conv(x, "tail.0")
+    out = shifted(net, out, "add_mean") if shifts_run else out
     names.skip(r"(pre_process|upsample)\.")
     if names.left():
         raise ModelError(f"'{names.left()[0]}' belongs to a variant that is not known")
-    graph = net.done(out, fed(colours), NAME)
-    top = shifts(w)
-    return refed(lambda: graph, *([fed(colours, top)] if top else [fed(colours, 255), fed(colours)]))
+    return net.done(out, fed(colours), NAME)
 
 
-def _scale(net: Net, branch: int) -> int:
+def _scale(w: Weights, branch: int) -> int:
     """How many times a branch's upsampling enlarges."""
     scale = 1
-    for n in net.w.numbers(rf"upsample\.{branch}\.(\d+)\."):
-        shape = net.w.shape(f"upsample.{branch}.{n}.weight")
+    for n in w.numbers(rf"upsample\.{branch}\.(\d+)\."):
+        shape = w.shape(f"upsample.{branch}.{n}.weight")
         scale *= math.isqrt(shape[0] // max(shape[1], 1)) if len(shape) == 4 else 1
     return scale
 
@@ -61,4 +69,6 @@ def _block(net: Net, x: str, name: str) -> str:
     y = x
     for k, n in enumerate(net.w.numbers(rf"{name}\.body\.(\d+)\.")):
         y = net.conv(net.act(y, "relu") if k else y, f"{name}.body.{n}")
+    if f"{name}.attention.ca.fc1.weight" in net.w:
+        y = balanced_attention(net, y, f"{name}.attention")
     return net.add(y, x)

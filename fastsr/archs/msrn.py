@@ -7,7 +7,7 @@ from functools import partial
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import fed, refed, shifted, shifts, upsampler
+from .parts import balanced_attention, fed, refed, shifted, shifts, upsampler
 from .weights import Weights
 
 NAME = "MSRN"
@@ -25,19 +25,24 @@ def build(w: Weights) -> list[Graph]:
     names = w.renamed({})
     w.used.update(w.tensors)
     top, colours = shifts(names), names.shape("head.0.weight")[1]
-    return refed(partial(_network, names, colours), *([fed(colours, top)] if top else [fed(colours, 255), fed(colours)]))
+    make = partial(_network, names, colours)
+    if not top:
+        return refed(make, fed(colours, 255), fed(colours))
+    return [*refed(make, fed(colours, top)), make(shifts_run=False)]
 
 
-def _network(names: Weights, colours: int) -> Graph:
+def _network(names: Weights, colours: int, shifts_run: bool = True) -> Graph:
+    """shifts_run: super-image has mean shifts that it does not run."""
     net = Net(names, colours)
-    x = first = net.conv(shifted(net, net.input, "sub_mean"), "head.0")
+    x = first = net.conv(shifted(net, net.input, "sub_mean") if shifts_run else net.input, "head.0")
     outs = []
     for n in names.numbers(r"body\.(\d+)\."):
         x = _block(net, x, f"body.{n}")
         outs.append(x)
     tail = [m.name for m in names.modules if m.name.startswith("tail.")]
     x = net.conv(net.conv(net.concat(*outs, first), tail[0]), tail[1])
-    out = shifted(net, upsampler(net, x, tail[2:], colours), "add_mean")
+    out = upsampler(net, x, tail[2:], colours)
+    out = shifted(net, out, "add_mean") if shifts_run else out
     if names.left():
         raise ModelError(f"'{names.left()[0]}' belongs to a variant that is not known")
     return net.done(out, fed(colours), NAME)
@@ -47,4 +52,7 @@ def _block(net: Net, x: str, name: str) -> str:
     y = x
     for k in (1, 2):
         y = net.concat(*(net.act(net.conv(y, f"{name}.conv_{size}_{k}"), "relu") for size in (3, 5)))
-    return net.add(net.conv(y, f"{name}.confusion"), x)
+    y = net.conv(y, f"{name}.confusion")
+    if f"{name}.attention.ca.fc1.weight" in net.w:
+        y = balanced_attention(net, y, f"{name}.attention")
+    return net.add(y, x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import fed
+from .parts import balanced_attention, fed
 from .weights import Weights
 
 NAME = "PAN"
@@ -36,7 +36,8 @@ def _network(w: Weights, step: int) -> Graph:
     scale = 1
     for n in w.numbers(r"upconv(\d+)\."):
         x = net.conv(net.resize(x, step), f"upconv{n}")
-        x = net.act(_attended(net, x, net.conv(x, f"att{n}.conv")), "leaky0.2")
+        balanced = f"att{n}.ca.fc1.weight" in w
+        x = net.act(balanced_attention(net, x, f"att{n}") if balanced else _attended(net, x, net.conv(x, f"att{n}.conv")), "leaky0.2")
         x = net.act(net.conv(x, f"HRconv{n}"), "leaky0.2")
         scale *= step
     out = net.add(net.conv(x, "conv_last"), net.resize(net.input, scale, "linear"))

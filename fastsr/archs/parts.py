@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..errors import ModelError
 from ..graph import Feed, Graph
 from .net import Net
@@ -98,6 +100,24 @@ def contrast(net: Net, x: str) -> str:
     d = net.sub(x, mean)
     deviation = net.emit("Sqrt", [net.mean(net.mul(d, d))], net.channels[x])
     return net.add(deviation, mean)
+
+
+def balanced_attention(net: Net, x: str, name: str) -> str:
+    """Balanced attention (Wang et al., 2021) as super-image has it: x times a factor for each channel and one for each pixel.
+
+    The first is made from the channels' means, the second from the largest channel of each pixel.
+    """
+    channel = net.conv(net.prelu(net.conv(net.mean(x), f"{name}.ca.fc1"), f"{name}.ca.relu1"), f"{name}.ca.fc2")
+    pixel = net.conv(_largest_channel(net, x), f"{name}.sa.conv1")
+    return net.mul(net.mul(x, net.act(channel, "sigmoid")), net.act(pixel, "sigmoid"))
+
+
+def _largest_channel(net: Net, x: str) -> str:
+    while (c := net.channels[x]) > 1:
+        half = (c + 1) // 2
+        parts = [net.emit("Slice", [x, *(net.const(np.array([n], np.int64)) for n in (a, a + half, 1))], half) for a in (0, c - half)]
+        x = net.emit("Max", parts, half)
+    return x
 
 
 Convolve = Callable[..., str]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import partial
 
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import DIV2K, SHIFTED, Spelling, attention, fed, in_order, refed, shifted, shifts, upsampler
+from .parts import DIV2K, SHIFTED, Spelling, attention, balanced_attention, fed, in_order, refed, shifted, shifts, upsampler
 from .weights import Module, Weights
 
 NAME = "RCAN"
@@ -28,7 +27,7 @@ SPELLINGS = (
 def detect(w: Weights) -> bool:
     """A plain convolution, then two of 3x3 and two of 1x1, which make channels fewer and many again."""
     modules = _modules(w.renamed(SHIFTED))
-    return len(modules) > 7 and _is_block(modules[1:])
+    return len(modules) > 7 and _length(modules[1:]) > 0
 
 
 def build(w: Weights) -> Graph | list[Graph]:
@@ -39,7 +38,8 @@ def build(w: Weights) -> Graph | list[Graph]:
     colours = 3 if top else _modules(names)[-1].shape[0]
     make = partial(_network, names, colours)
     if top:
-        return refed(make, fed(colours, top))
+        others = [fed(colours)] if top > 1 and w.has(r".*\.sa\.conv1\.weight") else []
+        return refed(make, fed(colours, top), *others)
     mean = names.tensors.get("mean")
     if mean is not None and mean.size == colours:
         return refed(make, fed(colours, 1, [float(m) for m in mean.reshape(-1)]))
@@ -58,12 +58,16 @@ def _without_shifts(names: Weights) -> Weights:
     return kept
 
 
-def _is_block(modules: list[Module]) -> bool:
-    if len(modules) < 4 or any(m.kind != "conv" for m in modules[:4]):
-        return False
-    (a, b, down, up) = (m.shape for m in modules[:4])
+def _length(modules: list[Module]) -> int:
+    """How many modules are a block: two convolutions, then two of 1x1, in balanced attention with slopes and one of one channel. 0 for none."""
+    kinds = "".join(m.kind[0] for m in modules[:6])
+    balanced = kinds in ("cccvcc", "ccccvc") and modules[5].shape[:2] == (1, 1)
+    if not balanced and kinds[:4] != "cccc":
+        return 0
+    a, b, down, up = [m.shape for m in modules[:6] if m.kind == "conv"][:4]
     c = a[0]
-    return a == b == (c, c, *a[2:]) and a[2] > 1 and down[1:] == (c, 1, 1) and up == (c, down[0], 1, 1)
+    found = a == b == (c, c, *a[2:]) and a[2] > 1 and down[1:] == (c, 1, 1) and up == (c, down[0], 1, 1)
+    return (6 if balanced else 4) if found else 0
 
 
 def _network(names: Weights, colours: int) -> Graph:
@@ -89,11 +93,11 @@ def _network(names: Weights, colours: int) -> Graph:
 def _groups(modules: list[Module]) -> tuple[list[tuple[list[list[Module]], Module]], list[Module]]:
     """Groups of blocks, each with the convolution that ends it, and what follows them."""
     groups: list[tuple[list[list[Module]], Module]] = []
-    while _is_block(modules):
+    while _length(modules):
         blocks = []
-        while _is_block(modules):
-            blocks.append(modules[:4])
-            modules = modules[4:]
+        while n := _length(modules):
+            blocks.append(modules[:n])
+            modules = modules[n:]
         if not modules:
             raise ModelError("its last group of blocks does not end with a convolution")
         groups.append((blocks, modules[0]))
@@ -103,12 +107,12 @@ def _groups(modules: list[Module]) -> tuple[list[tuple[list[list[Module]], Modul
 
 def _group(net: Net, x: str, blocks: list[list[Module]], last: Module) -> str:
     y = x
-    for names in _names(blocks):
-        a, b, down, up = names
-        y = net.add(attention(net, net.conv(net.act(net.conv(y, a), "relu"), b), down, up), y)
-    return net.add(net.conv(y, last.name), x)
-
-
-def _names(blocks: list[list[Module]]) -> Iterator[list[str]]:
     for block in blocks:
-        yield [m.name for m in block]
+        a, b, down, *rest = (m.name for m in block)
+        z = net.conv(net.act(net.conv(y, a), "relu"), b)
+        if len(block) == 4:
+            z = attention(net, z, down, rest[0])
+        else:
+            z = balanced_attention(net, z, down.rpartition(".ca.")[0])
+        y = net.add(z, y)
+    return net.add(net.conv(y, last.name), x)
