@@ -1,4 +1,4 @@
-"""MDSR and DRRN against modules of the same structure; transformers are refused by name."""
+"""MDSR, DRRN and EDSR of super-image against modules of the same structure; transformers are refused by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch_check import Balanced, matches, refused, seeded, tensors_of, torch
 
-from fastsr.archs import drrn, mdsr
+from fastsr.archs import drrn, mdsr, resnet
 
 nn = torch.nn
 MEAN = (0.4488, 0.4371, 0.4040)
@@ -73,6 +73,26 @@ class SuperImage(nn.Module):
 
 def test_mdsr_of_super_image():
     matches(seeded(SuperImage, 8, 11, 3), 1, arch=mdsr, readings=2)
+
+
+class SuperImageEdsr(nn.Module):
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.sub_mean, self.add_mean = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        for layer, sign in ((self.sub_mean, -255), (self.add_mean, 255)):
+            layer.bias.data = sign * torch.tensor(MEAN)
+        self.head, self.body = nn.Sequential(conv(3, c)), nn.Sequential(*[Residual(c, 3) for _ in range(n)], conv(c, c))
+        self.tail = nn.Sequential(nn.Sequential(conv(c, 4 * c), nn.PixelShuffle(2)), conv(c, 3))
+
+    def forward(self, x: Any) -> Any:
+        x = self.head(x)
+        return self.tail(x + self.body(x))
+
+
+def test_edsr_of_super_image():
+    net = seeded(SuperImageEdsr, 8, 4)
+    matches(net, 2, arch=resnet)
+    matches(net, 0, arch=resnet, run=lambda x: net.add_mean(net(net.sub_mean(x * 255))) / 255)
 
 
 def test_mdsr_without_that_scale():
