@@ -34,10 +34,10 @@ class Several(nn.Module):
 
 
 class Spab(nn.Module):
-    def __init__(self, c: int) -> None:
+    def __init__(self, c: int, act: Any = nn.SiLU) -> None:
         super().__init__()
         self.c1_r, self.c2_r, self.c3_r = (Several(c, c) for _ in range(3))
-        self.act = nn.SiLU(inplace=True)
+        self.act = act(inplace=True)
 
     def forward(self, x: Any) -> Any:
         first = self.c1_r(x)
@@ -89,6 +89,41 @@ def test_span_after_training():
         graph = span.build(w)[0]
         names = [n for n in graph.constants if n.startswith("block_3.c2_r#")]
         assert any(np.array_equal(graph.constants[n], tensors["block_3.c2_r.eval_conv.weight"]) for n in names)
+
+
+class Spabs(nn.Module):
+    def __init__(self, c: int, n: int) -> None:
+        super().__init__()
+        self.block_1, self.block_end = Spab(c, nn.Mish), Spab(c, nn.Mish)
+        self.block_n = nn.ModuleList([Spab(c, nn.Mish) for _ in range(n)])
+        self.conv_2, self.conv_cat = Several(c, c), conv(4 * c, c, 1)
+
+    def forward(self, x: Any) -> Any:
+        y = begun = self.block_1(x)[0]
+        for block in self.block_n:
+            y = block(y)[0]
+        y, inner = self.block_end(y)
+        return self.conv_cat(torch.cat([x, self.conv_2(y), begun, inner], 1))
+
+
+class SpanPlus(nn.Module):
+    def __init__(self, c: int, blocks: tuple[int, ...], scale: int) -> None:
+        super().__init__()
+        self.feats = nn.Sequential(Several(3, c), *[Spabs(c, n) for n in blocks])
+        self.upsampler = nn.Sequential(conv(c, 3 * scale**2), nn.PixelShuffle(scale)) if scale > 1 else conv(c, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.upsampler(self.feats(x))
+
+
+@pytest.mark.parametrize(("c", "blocks", "scale"), [(8, (4,), 4), (6, (11, 1), 2), (8, (2,), 1)])
+def test_span_plus(c, blocks, scale):
+    assert matches(seeded(SpanPlus, c, blocks, scale), arch=span, readings=1, scale=scale).meta["architecture"] == "SPANPlus"
+
+
+def test_span_plus_with_dysample():
+    tensors = {n.replace("upsampler.0", "upsampler.offset"): t for n, t in tensors_of(seeded(SpanPlus, 8, (2,), 2)).items()}
+    refused(tensors, "DySample")
 
 
 class PaConv(nn.Module):

@@ -18,14 +18,16 @@ FED = "RGB 0..255 less DIV2K's mean, result 0..1; RGB 0..1"
 
 
 def detect(w: Weights) -> bool:
-    """By the names of its blocks, with the convolutions of training or the one made of these."""
-    return w.has(r"block_1\.c1_r\.(sk|eval_conv|weight)(\.weight)?") and "conv_cat.weight" in w
+    """By the names of its blocks, with the convolutions of training or the one made of these; SPANPlus has groups of blocks."""
+    return w.has(r"(feats\.1\.)?block_1\.c1_r\.(sk|eval_conv|weight)(\.weight)?") and w.has(r"(feats\.1\.)?conv_cat\.weight")
 
 
 def build(w: Weights) -> list[Graph]:
     """The network, whatever its widths and scale."""
     w.used.update(w.tensors)
     names = _merged(w)
+    if w.has(r"feats\.0\..*"):
+        return [_plus(names)]
     colours = names.shape("conv_1.weight")[1]
     plain, centred = fed(colours), fed(colours, 255, DIV2K, out_mean=False)
     return refed(partial(_network, names, colours), *((plain,) if "no_norm" in w else (centred, plain)))
@@ -82,8 +84,29 @@ def _network(names: Weights, colours: int) -> Graph:
     return net.done(out, fed(colours), NAME)
 
 
-def _block(net: Net, x: str, name: str) -> tuple[str, str]:
-    """The block's result, and what its first convolution makes, activated: the implementation's SiLU works in place, so this is what it joins."""
-    inner = net.act(net.conv(x, f"{name}.c1_r"), "silu")
-    y = net.conv(net.act(net.conv(inner, f"{name}.c2_r"), "silu"), f"{name}.c3_r")
+def _plus(names: Weights) -> Graph:
+    """SPANPlus of the neosr project: groups of blocks, with Mish."""
+    if not names.has(r"upsampler(\.0)?\.weight"):
+        raise ModelError("its upsampling samples the picture at places that it computes (DySample), which fastsr does not know")
+    net = Net(names, names.shape("feats.0.weight")[1])
+    x = net.conv(net.input, "feats.0")
+    for k in names.numbers(r"feats\.(\d+)\.")[1:]:
+        name, first = f"feats.{k}", x
+        x, inner = _block(net, x, f"{name}.block_1", "mish")
+        begun = x
+        for n in names.numbers(rf"{name}\.block_n\.(\d+)\."):
+            x, inner = _block(net, x, f"{name}.block_n.{n}", "mish")
+        x, inner = _block(net, x, f"{name}.block_end", "mish")
+        x = net.conv(net.concat(first, net.conv(x, f"{name}.conv_2"), begun, inner), f"{name}.conv_cat")
+    up = "upsampler" if "upsampler.weight" in names else "upsampler.0"
+    out = upsampler(net, x, [up], net.channels[net.input])
+    if names.left():
+        raise ModelError(f"'{names.left()[0]}' belongs to a variant that is not known")
+    return net.done(out, fed(net.channels[net.input]), "SPANPlus")
+
+
+def _block(net: Net, x: str, name: str, act: str = "silu") -> tuple[str, str]:
+    """The block's result, and what its first convolution makes, activated: the implementation activates in place, so this is what it joins."""
+    inner = net.act(net.conv(x, f"{name}.c1_r"), act)
+    y = net.conv(net.act(net.conv(inner, f"{name}.c2_r"), act), f"{name}.c3_r")
     return net.mul(net.add(y, x), net.plus(net.act(y, "sigmoid"), -0.5)), inner
