@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -104,3 +105,23 @@ def test_recognition_of_tiny_parts(network):
         w = Weights(dict(list(tensors.items())[:n]))
         for arch in archs.ARCHS:
             assert arch.detect(w) in (True, False)
+
+
+def test_absurd_sizes():
+    """What would need absurd memory is refused before it is made."""
+    span = tensors_of(seeded(test_archs_span.Span, 8, 2, 255))
+    wide = {f"block_1.c1_r.conv.{k}.weight": shape for k, shape in enumerate(((1, 60000, 1, 1), (1, 1, 3, 3), (60000, 1, 1, 1)))}
+    rcan = tensors_of(seeded(test_archs_rcan.Yjn, 8, 4, 1, 1, 2))
+    plksr = tensors_of(seeded(test_archs_plksr.Plksr, 8, 4, 5, 2, 2))
+    ecbsr = tensors_of(seeded(test_archs_ecbsr.Ecbsr, 6, 2, 2, "relu", False))
+    for tensors, shapes in (
+        (span, wide),
+        (rcan, {"sf.weight": (8, 40000, 3, 3)}),
+        (rcan, {f"upscale.{k}.weight": (32, 8, 3, 3) for k in range(24)}),
+        (plksr, {"feats.1.channel_mixer.2.weight": (1, 16, 3, 3), "feats.1.refine.weight": (60000, 1, 1, 1), "feats.1.norm.weight": (60000,)}),
+        (ecbsr, {"backbone.1.conv1x1_3x3.k0": (1, 60000, 1, 1), "backbone.1.conv1x1_3x3.k1": (60000, 1, 3, 3)}),
+    ):
+        start = time.monotonic()
+        with contextlib.suppress(ModelError):
+            archs.graph_of(tensors | {n: np.zeros(shape, np.float32) for n, shape in shapes.items()}, Path("net.pth")).validate()
+        assert time.monotonic() - start < 10

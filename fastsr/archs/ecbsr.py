@@ -65,7 +65,7 @@ def _kernel(w: Weights, name: str, adds: bool) -> tuple[np.ndarray, np.ndarray]:
     kernel, bias = w[f"{name}.conv3x3.weight"].astype(np.float64), w[f"{name}.conv3x3.bias"].astype(np.float64)
     if kernel.ndim != 4 or kernel.shape[2:] != (3, 3) or bias.shape != kernel.shape[:1]:
         raise ModelError(f"'{name}.conv3x3' has weights of shape {list(kernel.shape)}")
-    for k, b in _branches(w, name):
+    for k, b in _branches(w, name, kernel.shape):
         if k.shape != kernel.shape or b.shape != bias.shape:
             raise ModelError(f"the convolutions of '{name}' do not fit each other")
         kernel, bias = kernel + k, bias + b
@@ -74,10 +74,12 @@ def _kernel(w: Weights, name: str, adds: bool) -> tuple[np.ndarray, np.ndarray]:
     return kernel, bias
 
 
-def _branches(w: Weights, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _branches(w: Weights, name: str, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """A convolution of 1x1 and one of 3x3, or one of 1x1 and the edges of each channel."""
     if f"{name}.conv1x1_3x3.k0" in w:
         k0, b0, k1, b1 = (w[f"{name}.conv1x1_3x3.{p}"].astype(np.float64) for p in ("k0", "b0", "k1", "b1"))
+        if k1.shape[:1] + k0.shape[1:2] != shape[:2]:
+            raise ModelError(f"the convolutions of '{name}' do not fit each other")
         yield np.einsum("omyx,mi->oiyx", k1, k0[:, :, 0, 0]), k1.sum((2, 3)) @ b0 + b1
     for edge in EDGES:
         if f"{name}.{edge}.k0" not in w:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from .net import Net
+from .net import MAX_CHANNELS, Net
 from .parts import fed, shuffle_to
 from .weights import Weights
 
@@ -68,7 +68,7 @@ def group_norm(net: Net, x: str, name: str, groups: int, eps: float = 1e-5) -> s
     """Group normalisation (Wu and He, ECCV 2018): mean and variance of each group of channels over the whole picture."""
     c = net.channels[x]
     gamma, beta = net.w[f"{name}.weight"], net.w[f"{name}.bias"]
-    if c % groups or gamma.shape != (c,) or beta.shape != (c,):
+    if c > MAX_CHANNELS or c % groups or gamma.shape != (c,) or beta.shape != (c,):
         raise ModelError(f"the normalisation '{name}' does not have {c} channels in {groups} groups")
     size = c // groups
     together = np.kron(np.eye(groups), np.full((size, size), 1 / size)).astype(np.float32).reshape(c, c, 1, 1)

@@ -76,6 +76,8 @@ def _network(names: Weights, colours: int) -> Graph:
     net = Net(names, colours)
     x = shifted(net, net.input, "sub_mean")
     block = math.isqrt(max(first.shape[1] // colours, 1))
+    if block not in (1, 2, 4):
+        raise ModelError(f"its first convolution takes {first.shape[1]} channels")
     x = head = net.conv(net.unshuffle(x, block), first.name)
     groups, tail = _groups(rest)
     for blocks, last in groups:

@@ -16,6 +16,9 @@ NAME = "SPAN"
 PAPER = "Wan et al., Swift Parameter-free Attention Network for Efficient Super-Resolution, CVPR Workshops 2024"
 FED = "RGB 0..255 less DIV2K's mean, result 0..1; RGB 0..1"
 
+MAX_WEIGHTS = 1 << 24
+"""Of one convolution that was several."""
+
 
 def detect(w: Weights) -> bool:
     """By the names of its blocks, with the convolutions of training or the one made of these; SPANPlus has groups of blocks."""
@@ -56,6 +59,8 @@ def _one(w: Weights, module: str) -> tuple[np.ndarray, np.ndarray]:
     if any(p.ndim != 4 for p in (*parts, skip)) or any(p.shape[2:] != (1, 1) for p in (parts[0], parts[2], skip)):
         raise ModelError(f"the convolutions of '{module}' are not of 1x1, 3x3 and 1x1")
     first, mid, last = parts[0][:, :, 0, 0], parts[1], parts[2][:, :, 0, 0]
+    if len(last) * first.shape[1] * mid[0, 0].size > MAX_WEIGHTS:
+        raise ModelError(f"the convolutions of '{module}' make {len(last)} channels of {first.shape[1]}")
     wide = {"conv.0": len(first), "conv.1": len(mid), "conv.2": len(last), "sk": len(skip)}
     b0, b1, b2, b = (_bias(w, f"{module}.{part}", c) for part, c in wide.items())
     weight = np.einsum("om,mkyx,ki->oiyx", last, mid, first, optimize=True)
