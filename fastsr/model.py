@@ -96,7 +96,7 @@ def load(
 ) -> Model:
     """Load a trained network and make it ready to run on this machine.
 
-    path: a model file (TensorFlow frozen graph .pb, ONNX .onnx, .fsr), recognised by its content; or the name of an interpolation filter
+    path: a model file of any format that fastsr reads (docs/formats.md lists them), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos", "area").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
     precision: "f32"; "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's; "int8"

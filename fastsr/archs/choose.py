@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..errors import FastsrError, ModelError
-from ..graph import Graph
+from ..errors import FastsrError, ModelError, PictureError
+from ..graph import Graph, Node
 
 EDGES = {1: 24, 2: 24, 3: 20, 4: 16}
 """Scale -> pixels of the small picture's edge; 12 for larger scales."""
@@ -72,13 +73,38 @@ def gain(graph: Graph) -> float:
             given = resample(small, feed.pre_scale) if feed.pre_scale > 1 else small
         x = given * feed.range - np.reshape(feed.mean or (0,), (1, -1, 1, 1))
         with np.errstate(all="ignore"):
-            y = ops.run_graph(graph, {graph.inputs[0].name: x.astype(np.float32)})[graph.outputs[0]]
+            y = _run(graph, x.astype(np.float32))
         y = (y + np.reshape(feed.out_mean or (0,), (1, -1, 1, 1))) / feed.out_range
     except FastsrError:
         return -math.inf
     if y.shape != whole.shape or not np.isfinite(y).all():
         return -math.inf
     return psnr(np.clip(y, 0, 1), whole) - psnr(np.clip(plain, 0, 1), whole)
+
+
+def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """`ops.run_graph`, with one matrix product for each plain convolution: many times faster on small pictures."""
+    values: dict[str, np.ndarray] = {**graph.constants, graph.inputs[0].name: x}
+    for node in graph.nodes:
+        arrays = [values[i] if i else None for i in node.inputs]
+        if node.op == "Conv" and set(node.attrs.get("strides", [1]) + node.attrs.get("dilations", [1]) + [node.attrs.get("group", 1)]) == {1}:
+            results = [_conv(node, *arrays)]
+        else:
+            results = ops.run_node(node, arrays)
+        values.update(zip(node.outputs, results, strict=True))
+    return values[graph.outputs[0]]
+
+
+def _conv(node: Node, x: Any, w: Any, b: Any = None) -> np.ndarray:
+    top, left, bottom, right = node.attrs.get("pads", [0, 0, 0, 0])
+    k, _, kh, kw = w.shape
+    x = np.pad(x[0], ((0, 0), (top, bottom), (left, right)))
+    h, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    if h < 1 or width < 1:
+        raise PictureError("the picture is too small")
+    columns = np.lib.stride_tricks.sliding_window_view(x, (h, width), (1, 2)).reshape(-1, h * width)
+    out = (w.reshape(k, -1) @ columns).reshape(1, k, h, width)
+    return out if b is None else out + b.reshape(1, -1, 1, 1)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it. 0 when all pictures were written, 1 when any was not."""
     sources, target = _paths(args)
     if not args.model:
-        raise UsageError("no model: -m FILE names a trained network (.onnx, .pb, .fsr); -m bicubic needs none")
+        raise UsageError("no model: -m FILE names a trained network; -m bicubic needs none")
     if args.quality is not None and args.quality > 100:
         raise UsageError("--quality goes from 1 to 100")
     suffix = _suffix(args.format)
