@@ -16,10 +16,37 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import chain, choose, resnet, rrdb, srvgg
+from . import (
+    bsrn,
+    carn,
+    chain,
+    choose,
+    cunet,
+    dbpn,
+    drrn,
+    ecbsr,
+    imdn,
+    lapsrn,
+    mdsr,
+    msrn,
+    pan,
+    plksr,
+    rcan,
+    rdn,
+    resnet,
+    rfdn,
+    rrdb,
+    span,
+    srdensenet,
+    srvgg,
+    transformers,
+)
 from .weights import Weights
 
-ARCHS: tuple[ModuleType, ...] = (rrdb, srvgg, resnet, chain)
+ARCHS: tuple[ModuleType, ...] = (
+    transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn, srvgg,
+    resnet, chain,
+)  # fmt: skip
 
 MAX_TENSORS = 20000
 SHOWN = 6
@@ -42,12 +69,14 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
     weights = Weights(tensors, path.stem, keras)
     reasons = []
     for arch in ARCHS:
-        if not arch.detect(weights):
+        if not _detects(arch, weights):
             continue
         weights.used.clear()
         try:
             graph = _built(arch, weights)
         except ModelError as e:
+            if getattr(arch, "REFUSES", False):
+                raise ModelError(f"'{path}': {e}") from None
             reasons.append(f"as {arch.NAME}: {e}")
             continue
         left = weights.left()
@@ -60,6 +89,13 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
         f"'{path}': weights of a network whose architecture fastsr does not know{why}. It has {len(tensors)} tensors: {shown}"
         f"{', ...' if len(tensors) > SHOWN else ''}. Export the network to ONNX, which holds the architecture too"
     )
+
+
+def _detects(arch: ModuleType, weights: Weights) -> bool:
+    try:
+        return bool(arch.detect(weights))
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError):  # ModelError too
+        return False
 
 
 def _built(arch: ModuleType, weights: Weights) -> Graph:

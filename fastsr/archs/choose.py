@@ -20,6 +20,8 @@ from ..graph import Graph, Node
 EDGES = {1: 24, 2: 24, 3: 20, 4: 16}
 """Scale -> pixels of the small picture's edge; 12 for larger scales."""
 
+MAX_SCALE = 16
+
 NOISE = 15 / 255
 BORDER = 4
 CLEAR = 0.3
@@ -60,6 +62,8 @@ def gain(graph: Graph) -> float:
     feed = graph.feed
     try:
         scale = feed.pre_scale * int(graph.meta["scale"]) if graph.meta.get("task") != "denoise" else 1
+        if not 1 <= scale <= MAX_SCALE:
+            return -math.inf
         whole = drawing(EDGES.get(scale, 12) * scale, channels)
         if graph.meta.get("task") == "denoise":
             plain = given = whole + NOISE * _noise(whole.shape)

@@ -233,5 +233,30 @@ class Net:
         return self.emit("GlobalAveragePool", [x], self.channels[x])
 
     def max_pool(self, x: str, kernel: int, stride: int) -> str:
-        """The largest number of each window, without padding."""
-        return self.emit("MaxPool", [x], self.channels[x], by=Fraction(1, stride), kernel_shape=[kernel] * 2, strides=[stride] * 2)
+        """The largest number of each window, without padding: maxima of shifted pictures, rows first, then every stride-th pixel."""
+        c = self.channels[x]
+        for axis in range(2):
+            parts = []
+            for k in range(kernel):
+                crop = [0] * 4
+                crop[axis], crop[axis + 2] = -k, k + 1 - kernel
+                parts.append(self.pad(x, crop))
+            x = parts[0]
+            for part in parts[1:]:
+                x = self.emit("Max", [x, part], c)
+        if stride == 1:
+            return x
+        every = self.const(np.ones((c, 1, 1, 1), np.float32))
+        return self.emit("Conv", [x, every], c, by=Fraction(1, stride), kernel_shape=[1, 1], strides=[stride] * 2, group=c)
+
+    def resize_to(self, x: str, like: str, mode: str = "linear") -> str:
+        """To the height and width of another value, as torch.nn.functional.interpolate with a size does it. mode: "linear" or "nearest".
+
+        "nearest" to a size that is smaller by less than half drops the last row or column, or keeps all: position i is read from floor(i n / m).
+        """
+        attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
+        if mode == "nearest":
+            attrs = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        y = self.emit("Resize", [x, "", "", like], self.channels[x], **attrs)
+        self.scale[y] = self.scale[like]
+        return y

@@ -56,7 +56,8 @@ class Parts:
 @dataclass(frozen=True)
 class Reading:
     """What the weights leave open. act: in blocks without slopes; outer: behind head and enlarging convolutions without slopes; factor: of a block's
-    residual; end: activation of the result; signed_in, signed_out: pictures are -1..1 there; base: mode in which the input is enlarged and added."""
+    residual; end: activation of the result; signed_in, signed_out: pictures are -1..1 there; base: mode in which the input is enlarged and added;
+    shifted: mean shifts among the weights are run, as super-image does not."""
 
     name: str = "SRResNet"
     act: str = "relu"
@@ -69,6 +70,7 @@ class Reading:
     signed_out: bool = False
     base: str = ""
     imagenet: bool = False
+    shifted: bool = True
 
 
 def detect(w: Weights) -> bool:
@@ -251,6 +253,7 @@ def readings(w: Weights, found: Parts) -> Iterator[Reading]:
         if found.shifts:
             yield Reading(name, factor=factor, range=255.0)
             yield Reading(name, factor=factor)
+            yield Reading(name, factor=factor, shifted=False)
             continue
         means = DIV2K if found.channels == 3 else ()
         yield Reading(name, factor=factor, range=255.0, mean=tuple(255 * m for m in means))
@@ -266,7 +269,8 @@ def readings(w: Weights, found: Parts) -> Iterator[Reading]:
 
 def _network(w: Weights, found: Parts, reading: Reading) -> Graph:
     net = Net(w, found.channels)
-    start = net.conv(net.input, found.shifts[0].name) if found.shifts else net.input
+    shifts = found.shifts if reading.shifted else []
+    start = net.conv(net.input, shifts[0].name) if shifts else net.input
     if reading.imagenet:
         mean, std = (net.const(np.array(values, np.float32).reshape(1, -1, 1, 1)) for values in IMAGENET)
         start = net.emit("Div", [net.emit("Sub", [start, mean], 3), std], 3)
@@ -289,8 +293,8 @@ def _network(w: Weights, found: Parts, reading: Reading) -> Graph:
     if found.skip is not None:
         y = net.conv(start, found.skip.name)
         x = net.add(x, net.shuffle(y, _root(net.channels[y] // found.channels)))
-    if found.shifts:
-        x = net.conv(x, found.shifts[1].name)
+    if shifts:
+        x = net.conv(x, shifts[1].name)
     if reading.base:
         x = net.add(x, net.resize(net.input, float(net.scale[x]), reading.base))
     x = net.act(x, reading.end)

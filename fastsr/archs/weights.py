@@ -17,7 +17,7 @@ IGNORED = ("num_batches_tracked",)
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts "body.2" before "body.10"."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), "") if re.fullmatch("[0-9]{1,18}", part) else (1, 0, part) for part in re.split("([0-9]+)", name) if part]
 
 
 @dataclass(frozen=True)
