@@ -152,6 +152,21 @@ def GlobalAveragePool(node: Node, x: Array) -> Array:
     return x.mean(axis=(2, 3), keepdims=True, dtype=np.float64).astype(x.dtype)
 
 
+@op
+def GlobalMaxPool(node: Node, x: Array) -> Array:
+    """The largest of each channel over the whole picture, (N, C, 1, 1)."""
+    return x.max(axis=(2, 3), keepdims=True)
+
+
+@op
+def InstanceNormalization(node: Node, x: Array, scale: Array, b: Array) -> Array:
+    """(x - mean) / sqrt(variance + epsilon) * scale + b, with the mean and variance of each channel over the whole picture; scale and b are (C)."""
+    y = x.astype(np.float64)
+    y = y - y.mean(axis=(2, 3), keepdims=True)
+    y = y / np.sqrt((y * y).mean(axis=(2, 3), keepdims=True) + node.attrs.get("epsilon", 1e-5))
+    return (y * scale.reshape(1, -1, 1, 1) + b.reshape(1, -1, 1, 1)).astype(x.dtype)
+
+
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -427,9 +442,9 @@ def resize_position(i: int, scale: float, n_in: int, n_out: int, mode: str) -> f
     return (i + 0.5) / scale - 0.5
 
 
-def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any]) -> Array:
-    """The (n_out, n_in) float64 matrix that resizes one axis."""
-    n_out = math.floor(n_in * scale)
+def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any], n_out: int | None = None) -> Array:
+    """The (n_out, n_in) float64 matrix that resizes one axis, floor(n_in * scale) rows unless n_out is given."""
+    n_out = math.floor(n_in * scale) if n_out is None else n_out
     mode, coord = attrs.get("mode", "nearest"), attrs.get("coordinate_transformation_mode", "half_pixel")
     a = attrs.get("cubic_coeff_a", -0.75)
     m = np.zeros((n_out, n_in))
@@ -458,7 +473,10 @@ def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any]) -> Array:
 
 @op
 def Resize(node: Node, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None) -> Array:
-    """Resample H and W. `scales` has four entries (the first two 1); `sizes` is not used: pictures have no fixed size."""
+    """Resample H and W. `scales` has four entries (the first two 1). `sizes` is a picture: the result has its H and W (see `fastsr.graph`)."""
+    if sizes is not None:
+        rows, cols = (resize_matrix(n, m / n, node.attrs, m) for n, m in zip(x.shape[2:], sizes.shape[2:], strict=True))
+        return np.einsum("yh,nchw,xw->ncyx", rows, x, cols, optimize=True).astype(x.dtype)
     if scales is None or scales.size != 4 or scales[0] != 1 or scales[1] != 1:
         raise ModelError(f"node '{node.name}': Resize needs scales [1, 1, h, w]")
     rows, cols = (resize_matrix(n, float(s), node.attrs) for n, s in zip(x.shape[2:], scales[2:], strict=True))

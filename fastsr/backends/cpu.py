@@ -9,8 +9,10 @@ import numpy as np
 from .. import fsr
 from ..errors import BackendError
 from ..program import Program
+from ..stages import is_staged
 from ..threads import get_num_threads
 from . import Executable, Progress, Stream
+from .staged import Staged
 
 try:
     from .. import _core
@@ -31,6 +33,8 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
     """Raises BackendError for a precision other than `PRECISIONS`, ModelError for a program beyond the core's limits, or not quantised for int8."""
     if precision not in PRECISIONS:
         raise BackendError(f"the cpu backend computes in {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not '{precision}'")
+    if is_staged(program):
+        return Staged(program, NAME, precision, lambda piece, p: Cpu(piece, p, threads, tile))
     return Cpu(program, precision, threads, tile)
 
 
