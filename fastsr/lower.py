@@ -38,6 +38,13 @@ BINARY = {"Add": "Add", "Sub": "RSub", "Mul": "Mul", "Div": "RDiv", "Max": "Max"
 PLAIN = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "HardSwish": "HardSwish", "Mish": "Mish", "Abs": "Abs", "Neg": "Neg", "Sqrt": "Sqrt"}
 
 
+WHY = {
+    **dict.fromkeys(("MaxPool", "AveragePool"), "it pads by an amount that depends on the picture's size"),
+    **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), "its scale and bias must be constants, one for each channel"),
+}
+"""Operator that the passes rewrite -> why not here."""
+
+
 def lower(graph: Graph) -> Program:
     """The program that computes the graph's outputs, checked by `Program.validate`.
 
@@ -48,6 +55,7 @@ def lower(graph: Graph) -> Program:
 
 def unsupported(node: Node, why: str = "") -> ModelError:
     """The error for a node that has no place in a Program."""
+    why = why or WHY.get(node.op, "")
     if not why:
         return ModelError(f"operator {node.op} (node '{node.name}') is not supported by fastsr yet")
     return ModelError(f"operator {node.op} (node '{node.name}') is not supported by fastsr yet in this form: {why}")

@@ -167,6 +167,48 @@ def InstanceNormalization(node: Node, x: Array, scale: Array, b: Array) -> Array
     return (y * scale.reshape(1, -1, 1, 1) + b.reshape(1, -1, 1, 1)).astype(x.dtype)
 
 
+@op
+def GroupNormalization(node: Node, x: Array, scale: Array, b: Array) -> Array:
+    """InstanceNormalization with mean and variance of groups of channels; attribute num_groups. scale and b are (C)."""
+    n, c, h, w = x.shape
+    y = x.astype(np.float64).reshape(n, node.attrs["num_groups"], -1)
+    y = y - y.mean(axis=2, keepdims=True)
+    y = (y / np.sqrt((y * y).mean(axis=2, keepdims=True) + node.attrs.get("epsilon", 1e-5))).reshape(n, c, h, w)
+    return (y * scale.reshape(1, -1, 1, 1) + b.reshape(1, -1, 1, 1)).astype(x.dtype)
+
+
+def _windows(node: Node, x: Array, fill: float) -> Array:
+    """(N, C, H', W', kernel pixels): what the windows of a pool see, `fill` outside the picture."""
+    (kh, kw), (sh, sw), (dh, dw) = node.attrs["kernel_shape"], node.attrs.get("strides", [1, 1]), node.attrs.get("dilations", [1, 1])
+    t, left, bottom, r = _conv_pads(node, x.shape[2:], (kh, kw))
+    eh, ew = (sh - 1, sw - 1) if node.attrs.get("ceil_mode") else (0, 0)
+    x = np.pad(x, ((0, 0), (0, 0), (t, bottom + eh), (left, r + ew)), constant_values=fill)
+    oh, ow = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1, (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
+    if oh < 1 or ow < 1:
+        raise PictureError(f"the picture is too small for node '{node.name}': it would have no output pixel")
+    parts = [x[:, :, i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw] for i in range(kh) for j in range(kw)]
+    return np.stack(parts, -1)
+
+
+@op
+def MaxPool(node: Node, x: Array) -> Array:
+    """The largest of each window; windows may reach beyond the picture, also by rounding up (ceil_mode), but never lie outside."""
+    return _windows(node, x, -np.inf).max(-1)
+
+
+@op
+def AveragePool(node: Node, x: Array) -> Array:
+    """The mean of each window: of its pixels inside the picture, or, count_include_pad, inside the picture with its pads."""
+    inside = np.ones((1, 1, *x.shape[2:]), x.dtype)
+    if node.attrs.get("count_include_pad"):
+        t, left, bottom, r = _conv_pads(node, x.shape[2:], tuple(node.attrs["kernel_shape"]))
+        inside = np.pad(inside, ((0, 0), (0, 0), (t, bottom), (left, r)), constant_values=1)
+        counts = _windows(Node("", [], [], {**node.attrs, "pads": [0, 0, 0, 0], "auto_pad": "NOTSET"}), inside, 0)
+    else:
+        counts = _windows(node, inside, 0)
+    return _windows(node, x, 0).sum(-1) / counts.sum(-1)
+
+
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
 
 

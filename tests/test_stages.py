@@ -66,7 +66,9 @@ def test_written_and_read(name: str) -> None:
     close(reference.run_program(again, xs, everything(again)), wanted(NETWORKS[name](), xs))
 
 
-@pytest.mark.parametrize(("name", "what"), [("rcan", "means or maxima over the whole picture, which the C library does not run yet"), ("esa", "C library")])
+@pytest.mark.parametrize(
+    ("name", "what"), [("rcan", "means or maxima over the whole picture, which the C library does not run yet"), ("esa", "C library")]
+)
 def test_the_core_refuses_the_file(name: str, what: str) -> None:
     core = pytest.importorskip("fastsr._core", reason="the C++ extension is not built")
     with pytest.raises(ModelError, match=what):
@@ -111,7 +113,8 @@ def test_cheap_values_are_computed_where_they_are_read() -> None:
 
 def test_only_what_is_wanted_is_computed() -> None:
     program = NETWORKS["two_inputs"]()
-    assert len(stages.split(program, 9, 9, [program.outputs[0][1]]).actions) < len(stages.split(program, 9, 9, [v for _, v in program.outputs]).actions)
+    one, every = ([v for _, v in program.outputs][:n] for n in (1, 3))
+    assert len(stages.split(program, 9, 9, one).actions) < len(stages.split(program, 9, 9, every).actions)
     assert stages.split(program, 9, 9, [program.outputs[2][1]]).pieces == []
 
 
@@ -179,14 +182,11 @@ def test_progress_and_cancelling(backend: str) -> None:
     assert told[0][0] == 0 and told[-1][0] == told[-1][1] and len({t for _, t in told}) == 1
     assert [d for d, _ in told] == sorted(d for d, _ in told) and len({d for d, _ in told}) > 6
 
-    class Stop(Exception):
-        pass
-
     def stop(done: int, total: int) -> None:
         if done > total * 0.3:
-            raise Stop
+            raise KeyError(done)
 
-    with pytest.raises(Stop):
+    with pytest.raises(KeyError):
         executable.run(xs, [0], stop)
     assert np.array_equal(executable.run(xs, [0])[0], first[0])
 
@@ -257,7 +257,7 @@ def test_refused(case: str) -> None:
 
 def test_pictures_that_do_not_fit() -> None:
     model = Model(cunet())
-    with pytest.raises(PictureError, match="combines|joins"):
+    with pytest.raises(PictureError, match=r"combines .* for a|joins pictures"):
         model.run(image(model.program, 13, 11)[0])
     far = Builder(1)
     x = far.conv(0, 1, k=1, sh=4096, sw=4096, **dict.fromkeys(("pt", "pl", "pb", "pr"), 0))
