@@ -1,7 +1,7 @@
 """ONNX files (.onnx) to `Graph`: the walk over the nodes, inputs and outputs.
 
-The file is parsed with onnx_schema; operators on pictures are translated by onnx_ops, _conv, _pixels and _whole, those on constants and in shape code are
-evaluated by onnx_shapes. Changes of axes are tracked (onnx_values, onnx_views), so that everything in the Graph is NCHW.
+The file is parsed with onnx_schema; operators on pictures are translated by onnx_ops, _conv, _pixels and _whole, those on constants and in shape code
+are evaluated by onnx_shapes. Changes of axes are tracked (onnx_values, onnx_views), so that everything in the Graph is NCHW.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from . import onnx_ops, onnx_pixels
 from .context import register
 from .onnx_context import Context, Handler, OnnxNode
 from .onnx_ops import Args, like
-from .onnx_values import Atom, Axis, Picture
+from .onnx_values import Picture
 from .onnx_views import arranged, settled
-from .values import Array, Dim
+from .values import Dim, equal
 
 OPS: dict[str, Handler] = {}
 op = partial(register, OPS)
@@ -60,7 +60,7 @@ def global_pool(ctx: Context, node: OnnxNode, args: Args) -> Picture:
 @op("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 def reduce(ctx: Context, node: OnnxNode, args: Args) -> Any:
     """The mean of the channels (a 1x1 convolution), or of the whole picture, perhaps first along one axis and then along the other."""
-    before = args[0] if args else None
+    before: Any = args[0] if args else None
     r = before if isinstance(before, Reduced) else None
     x = r.picture if r is not None else settled(ctx, node, ctx.picture(node, args))
     layout = r.axes if r is not None else x.layout
@@ -88,15 +88,14 @@ def reduce(ctx: Context, node: OnnxNode, args: Args) -> Any:
 @op("Div")
 def divide(ctx: Context, node: OnnxNode, args: Args) -> Any:
     """A sum over the picture by its number of pixels is a mean; anything else as usual."""
-    r = args[0] if args else None
+    r: Any = args[0] if args else None
     if not isinstance(r, Reduced):
         return onnx_ops.binary(ctx, node, args)
     count: Any = 1
     for letter in sorted(r.summed):
         count = r.picture.size[letter] * count
     by = ctx.array(node, args, 1).data
-    given = by.reshape(-1)[0] if by.size == 1 else None
-    if not r.summed or not (given == count or (not isinstance(given, Dim) and given is not None and not isinstance(count, Dim) and given == float(count))):
+    if not r.summed or by.size != 1 or not equal(by.reshape(-1)[0], count):
         raise ModelError("divides a sum over rows or columns of the whole picture by something else than their number: not supported")
     return whole(ctx, node, replace(r, summed=frozenset()))
 
@@ -104,7 +103,8 @@ def divide(ctx: Context, node: OnnxNode, args: Args) -> Any:
 @op("Cast", "Identity")
 def same(ctx: Context, node: OnnxNode, args: Args) -> Any:
     """A sum stays what it is; anything else as usual."""
-    return args[0] if args and isinstance(args[0], Reduced) else onnx_ops.OPS[node.op](ctx, node, args)
+    x: Any = args[0] if args else None
+    return x if isinstance(x, Reduced) else onnx_ops.OPS[node.op](ctx, node, args)
 
 
 # ---- normalisation -----------------------------------------------------------------------------------------------------------------------------
@@ -138,15 +138,10 @@ def instance_norm(ctx: Context, node: OnnxNode, args: Args) -> Picture:
 
 def _groups(x: Picture) -> int:
     """How many, for axes (N, groups, the rest of C with H and W); 0 for others."""
-    channels: Axis = x.parts["C"]
-    if x.layout or x.rank != 3 or x.axes[0] != x.parts["N"] or x.axes[1] + x.axes[2] != channels + x.parts["H"] + x.parts["W"]:
+    if x.layout or x.rank != 3 or x.axes[0] != x.parts["N"] or x.axes[1] + x.axes[2] != x.parts["C"] + x.parts["H"] + x.parts["W"]:
         return 0
-    n = 1
-    for atom in x.axes[1]:
-        if not isinstance(atom, Atom) or isinstance(atom.size, Dim) or atom not in channels:
-            return 0
-        n *= atom.size
-    return n
+    groups = x.shape[1]
+    return groups if isinstance(groups, int) and all(atom in x.parts["C"] for atom in x.axes[1]) else 0
 
 
 @op("GroupNormalization")

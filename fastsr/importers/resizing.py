@@ -12,7 +12,6 @@ import numpy as np
 from ..errors import ModelError
 from .values import Dim
 
-
 Sized = Callable[[Any, Any], str | None]
 """(height, width) -> the name of a value of that size, None where there is none."""
 

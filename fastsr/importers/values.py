@@ -22,7 +22,10 @@ MAX_BITS = 256
 
 @dataclass(frozen=True)
 class Dim:
-    """`a * var + b`, where var is a size of an input ("x:H") or a step: ("floor", Dim), ("mod", Dim, n), ("times", Dim, Dim). `whole`: known to be an integer."""
+    """`a * var + b`, where var is a size of an input ("x:H") or a step: ("floor", Dim), ("mod", Dim, n), ("times", Dim, Dim).
+
+    `whole`: known to be an integer.
+    """
 
     var: Any
     a: Fraction
