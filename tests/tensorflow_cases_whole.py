@@ -33,14 +33,14 @@ def by_matrices(g: Frozen) -> Expected:
 
 @case("attention by convolutions")
 def by_convolutions(g: Frozen) -> Expected:
-    x, w = g.placeholder([None, None, None, 3]), floats(1, 1, 3, 3)
+    x, w = g.placeholder([-1, -1, -1, 3]), floats(1, 1, 3, 3)
     g.node("Mul", g.node("Sigmoid", g.conv(mean(g, x, True), w)), x, name="y")
     return lambda v: v * sigmoid(v.mean((1, 2), keepdims=True) @ w[0, 0])
 
 
 @case("largest of the picture, squeezed and expanded")
 def largest(g: Frozen) -> Expected:
-    x = g.placeholder([None, None, None, 3])
+    x = g.placeholder([-1, -1, -1, 3])
     flat = g.node("Squeeze", mean(g, x, True, "Max"), squeeze_dims=[1, 2])
     g.node("Add", x, g.node("ExpandDims", g.node("ExpandDims", flat, g.const(np.int32(1))), g.const(np.int32(2))), name="y")
     return lambda v: v + v.max((1, 2), keepdims=True)
@@ -48,7 +48,7 @@ def largest(g: Frozen) -> Expected:
 
 @case("statistics", tolerance=3e-6)
 def statistics(g: Frozen) -> Expected:
-    x = g.placeholder([None, None, None, 3])
+    x = g.placeholder([-1, -1, -1, 3])
     m = mean(g, x, True)
     variance = mean(g, g.node("SquaredDifference", x, g.node("StopGradient", m)), True)
     factor = g.node("Rsqrt", g.node("AddV2", variance, g.const(np.float32(1e-3))))
@@ -58,7 +58,7 @@ def statistics(g: Frozen) -> Expected:
 
 @case("a mean repeated")
 def repeated(g: Frozen) -> Expected:
-    x = g.placeholder([None, None, None, 3])
+    x = g.placeholder([-1, -1, -1, 3])
     wide = g.node("BroadcastTo", mean(g, x, True), g.node("Shape", x, out_type=Type(INT32)))
     g.node("ConcatV2", x, wide, g.const(np.int32(3)), name="y", N=2)
     return lambda v: np.concatenate([v, np.broadcast_to(v.mean((1, 2), keepdims=True), v.shape)], 3)
@@ -96,13 +96,13 @@ for label, (k, s, padding) in POOLS.items():
 
         @case(f"{op} {label}")
         def pool(g: Frozen, op: str = op, k: int = k, s: int = s, padding: str = padding) -> Expected:
-            x = g.node("Sub", g.placeholder([None, None, None, 3]), g.const(np.float32(5)))
+            x = g.node("Sub", g.placeholder([-1, -1, -1, 3]), g.const(np.float32(5)))
             g.node(op, x, name="y", ksize=[1, k, k, 1], strides=[1, s, s, 1], padding=padding, data_format="NHWC")
             return lambda v: pooled(v - np.float32(5), k, s, padding, op == "MaxPool")
 
 
 @case("AvgPool 3 stride 2")
 def average(g: Frozen) -> Expected:
-    x = g.placeholder([None, None, None, 3])
+    x = g.placeholder([-1, -1, -1, 3])
     g.node("AvgPool", x, name="y", ksize=[1, 3, 3, 1], strides=[1, 2, 2, 1], padding="SAME", data_format="NHWC")
     return lambda v: pooled(v, 3, 2, "SAME", False)
