@@ -24,6 +24,13 @@ def is_staged(program: Program) -> bool:
     return any(s.kind in OVER_PICTURE or s.kind == "ResizeTo" for s in program.steps)
 
 
+def sized(program: Program, height: int, width: int) -> Program:
+    """The program for pictures of that size only: ResizeTo of pictures has become Resize."""
+    sizes, small = program.value_sizes(height, width), program.small_values()
+    steps = [_resize(s, sizes) if s.kind == "ResizeTo" and not small[s.inputs[0]] else s for s in program.steps]
+    return replace(program, steps=steps)
+
+
 @dataclass(frozen=True)
 class Piece:
     """A Program to be run tile by tile.
@@ -119,17 +126,10 @@ class _Split:
             if step.output not in needed:
                 continue
             if step.kind == "ResizeTo":
-                step = self._resize(step)
+                step = replace(step, inputs=step.inputs[:1]) if self.small[step.inputs[0]] else _resize(step, self.sizes)
             needed.update(step.reads())
             items.append(_Item(step, number, 0, len(step.epilogue)))
         return items[::-1]
-
-    def _resize(self, step: Step) -> Step:
-        x, to = step.inputs
-        if self.small[x]:
-            return replace(step, inputs=(x,))
-        (h, w), (h_to, w_to) = self.sizes[x], self.sizes[to]
-        return replace(step, kind="Resize", inputs=(x,), params={**step.params, "scale_h": size_scale(h, h_to), "scale_w": size_scale(w, w_to)})
 
     def sink(self, items: list[_Item]) -> None:
         """Compute a value only where it is first read, if what it is made from has to be kept until there anyway."""
@@ -259,6 +259,13 @@ class _Split:
 
     def name(self, v: int) -> str:
         return self.program.values[v].name if v < len(self.program.values) else f"part {v}"
+
+
+def _resize(step: Step, sizes: Sequence[Size]) -> Step:
+    """A ResizeTo of a picture as a Resize."""
+    x, to = step.inputs
+    h, w = (size_scale(n, m) for n, m in zip(sizes[x], sizes[to], strict=True))
+    return replace(step, kind="Resize", inputs=(x,), params={**step.params, "scale_h": h, "scale_w": w})
 
 
 def _renumbered(step: Step, number: dict[int, int]) -> Step:
