@@ -60,6 +60,10 @@ class Plan:
     sizes: list[Size]
     channels: list[int]
 
+    def shape(self, v: int) -> tuple[int, int, int, int]:
+        """The shape of a value for one picture."""
+        return 1, self.channels[v], *self.sizes[v]
+
     @property
     def pieces(self) -> list[Piece]:
         """The actions that are pieces."""

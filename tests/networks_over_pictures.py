@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from programs import Builder, pads, shuffle
 
+from fastsr.errors import ModelError, PictureError
 from fastsr.graph import Feed
 from fastsr.program import Epilogue, Program
 
@@ -125,6 +126,78 @@ def two_inputs() -> Program:
 NETWORKS: dict[str, Callable[[], Program]] = {
     f.__name__: f for f in (rcan, imdn, instance_norm, cunet, cropped, esa, two_inputs)
 }
+
+
+def random_network(seed: int) -> tuple[Program, int, int]:
+    """Random steps with means, maxima and resizing to other values among them, and a picture size (height, width) that fits."""
+    rng = np.random.default_rng(seed)
+    b = Builder([int(c) for c in rng.integers(1, 4, rng.integers(1, 3))], seed)
+    size = int(rng.integers(1, 30)), int(rng.integers(1, 40))
+    for _ in range(int(rng.integers(4, 16))):
+        values, steps = list(b.values), list(b.steps)
+        try:
+            _random_step(b, rng, size)
+            sizes = b.program().value_sizes(*size)
+        except (ModelError, PictureError):
+            sizes = [(1000, 1000)]
+        if max(sizes[-1]) > 90 or b.values[-1].channels > 16:
+            b.values, b.steps = values, steps
+    if not b.steps:
+        b.step("Pointwise", [0], b.channels(0))
+    outputs = [int(v) for v in rng.choice([s.output for s in b.steps], int(rng.integers(1, 4)))]
+    return b.program(b.last, *outputs), *size
+
+
+def _random_step(b: Builder, rng: np.random.Generator, size: tuple[int, int]) -> None:
+    program = b.program() if b.steps else None
+    sizes = program.value_sizes(*size) if program else [size] * len(b.values)
+    small = program.small_values() if program else [False] * len(b.values)
+    x = int(rng.integers(max(0, len(b.values) - 6), len(b.values)))
+    c = b.channels(x)
+    kind = rng.choice(["Conv", "Conv", "Pointwise", "Pointwise", "GlobalAveragePool", "GlobalMaxPool", "ResizeTo", "Concat", "Pad", "Resize"])
+    if kind == "Conv":
+        made = int(rng.choice([c, 4, 8]))
+        stride, k = int(rng.choice([1, 1, 2])), int(rng.choice([1, 3]))
+        block = int(rng.choice([1, 1, 2])) if not small[x] else 1
+        edge = int(rng.integers(0, 2))
+        h, w = ((n + 2 * edge - k) // stride + 1 for n in sizes[x])
+        entries = _random_entries(b, rng, made * block**2, (h, w), sizes, small, small[x])
+        entries += [shuffle(block)] if block > 1 else []
+        entries += _random_entries(b, rng, made, (h * block, w * block), sizes, small, small[x])
+        b.conv(x, made * block**2, k=k, sh=stride, sw=stride, epilogue=entries, **pads(edge, edge, edge, edge))
+    elif kind == "Concat":
+        same = [v for v in range(len(b.values)) if sizes[v] == sizes[x] and small[v] == small[x]]
+        parts = [x, *(int(v) for v in rng.choice(same, int(rng.integers(0, 3))))]
+        b.step("Concat", parts, sum(b.channels(v) for v in parts))
+    elif kind == "ResizeTo":
+        to = int(rng.integers(0, len(b.values)))
+        b.step("ResizeTo", [x, to], c, {"mode": int(rng.integers(0, 3)), "coord": int(rng.integers(0, 2))},
+               _random_entries(b, rng, c, sizes[to], sizes, small, small[to]))  # fmt: skip
+    elif kind == "Pad":
+        b.step("Pad", [x], c, {p: int(rng.integers(-1, 3)) for p in ("pt", "pl", "pb", "pr")})
+    elif kind == "Resize":
+        b.step("Resize", [x], c, {"scale_h": float(rng.choice([0.5, 1, 2])), "scale_w": float(rng.choice([0.5, 1, 1.5]))})
+    else:
+        over = kind != "Pointwise"
+        entries = _random_entries(b, rng, c, (1, 1) if over else sizes[x], sizes, small, over or small[x])
+        b.step(str(kind), [x], c, {}, entries or [RELU])
+
+
+def _random_entries(
+    b: Builder, rng: np.random.Generator, c: int, size: tuple[int, int], sizes: list[tuple[int, int]], small: list[bool], pixel: bool
+) -> list[Epilogue]:
+    entries = []
+    for _ in range(int(rng.integers(0, 3))):
+        fit = [v for v in range(len(b.values)) if b.channels(v) in (1, c) and (small[v] or (sizes[v] == size and not pixel))]
+        choice = int(rng.integers(0, 4))
+        if choice and fit:
+            fit = [v for v in fit if small[v]] or fit if rng.integers(0, 2) else fit
+            entries.append(Epilogue(str(rng.choice(["Add", "Mul", "Max", "RSub"])), value=int(rng.choice(fit))))
+        elif choice == 0:
+            entries.append(Epilogue("Clip", a=-2.0, b=2.0))
+        elif pixel:
+            entries += [Epilogue("Abs"), Epilogue("Sqrt")]
+    return entries
 
 
 def image(program: Program, height: int, width: int, batch: int = 1) -> list[np.ndarray]:

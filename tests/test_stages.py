@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
-from networks_over_pictures import NETWORKS, cunet, esa, image, rcan
+from networks_over_pictures import NETWORKS, cunet, esa, image, random_network, rcan
 from programs import Builder
 
 from fastsr import fsr, stages
@@ -43,6 +43,20 @@ def test_every_backend_computes_them(name: str, size: tuple[int, int], backend: 
     for batch in (1, 2):
         xs = image(program, *size, batch)
         close(pick_backend(backend).compile(program, threads=2).run(xs, everything(program)), wanted(program, xs))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks(seed: int) -> None:
+    """Whatever is cut, the pieces together compute what the reference does, whatever is asked for."""
+    program, height, width = random_network(seed)
+    xs = image(program, height, width)
+    expected = wanted(program, xs)
+    largest = max(1.0, *(float(np.abs(a).max()) for a in expected))
+    for build in (lambda p, _: reference.Reference(p), lambda p, _: pick_backend().compile(p, threads=2, tile=8)):
+        executable = staged.Staged(program, "some", "f32", build)
+        for outputs in (everything(program), [0], [len(program.outputs) - 1, 0]):
+            for a, i in zip(executable.run(xs, outputs), outputs, strict=True):
+                assert a.shape == expected[i].shape and float(np.abs(a - expected[i]).max()) <= 1e-4 * largest
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -118,8 +118,9 @@ class PyModel {
     options_.tile = tile;
   }
 
+  // into: arrays for the results, of their shapes; none for new ones.
   py::list run(const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team,
-               std::vector<StepTime>* times = nullptr) const {
+               const py::sequence& into = py::list(), std::vector<StepTime>* times = nullptr) const {
     if (inputs.empty()) throw Error(ErrorKind::kPicture, "no input array was given");
     const py::ssize_t n = inputs[0].ndim() == 4 ? inputs[0].shape(0) : 0;
     for (const AnyFloatArray& a : inputs)
@@ -130,12 +131,22 @@ class PyModel {
         if (a.strides(i) % static_cast<py::ssize_t>(sizeof(float))) throw Error(ErrorKind::kPicture, "an input's strides are no multiples of 4 bytes: copy it");
     const int h = to_int(inputs[0].shape(2)), w = to_int(inputs[0].shape(3));
     const Program& program = model_.plan().program;
+    if (into.size() != 0 && into.size() != outputs.size()) throw Error(ErrorKind::kArgument, "not as many arrays for the results as outputs");
     std::vector<FloatArray> results;
     for (int o : outputs) {
       if (o < 0 || static_cast<size_t>(o) >= program.outputs.size()) throw Error(ErrorKind::kArgument, "the network has no output number " + std::to_string(o));
       const Size size = model_.output_size(o, h, w);
       const int c = program.values[static_cast<size_t>(program.outputs[static_cast<size_t>(o)].value)].channels;
-      results.emplace_back(std::vector<py::ssize_t>{n, c, size.h, size.w});
+      const std::vector<py::ssize_t> shape{n, c, size.h, size.w};
+      if (into.size() == 0) {
+        results.emplace_back(shape);
+        continue;
+      }
+      const py::object given = into[results.size()];
+      if (!py::isinstance<FloatArray>(given)) throw Error(ErrorKind::kArgument, "a result needs a contiguous float32 array");
+      results.push_back(py::reinterpret_borrow<FloatArray>(given));
+      if (!results.back().writeable() || results.back().ndim() != 4 || !std::equal(shape.begin(), shape.end(), results.back().shape()))
+        throw Error(ErrorKind::kArgument, "an array for a result has another shape or cannot be written");
     }
     Progress poll(progress, n);
     guarded(poll, threads, chunk, team, [&](const RunOptions& options) {
@@ -211,7 +222,7 @@ class PyModel {
     std::vector<int> outputs(model_.plan().program.outputs.size());
     std::iota(outputs.begin(), outputs.end(), 0);
     std::vector<StepTime> times;
-    run(inputs, outputs, py::none(), threads, 0, -1, &times);
+    run(inputs, outputs, py::none(), threads, 0, -1, py::list(), &times);
     std::vector<std::pair<double, double>> list;
     for (size_t s = 0; s < model_.plan().steps.size(); ++s) list.emplace_back(times[s].seconds, times[s].pixels * model_.plan().steps[s].flops_per_pixel);
     return list;
@@ -446,9 +457,9 @@ PYBIND11_MODULE(_core, m) {
            py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
       .def("run",
            [](const PyModel& m, const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
-              int team) { return m.run(inputs, outputs, progress, threads, chunk, team); },
+              int team, const py::sequence& into) { return m.run(inputs, outputs, progress, threads, chunk, team, into); },
            py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
-           py::arg("team") = -1)
+           py::arg("team") = -1, py::arg("into") = py::list())
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)
       .def("kernels", &PyModel::kernels)

@@ -42,6 +42,7 @@ class Cpu(Executable):
     """See the module."""
 
     backend = NAME
+    fills = True
 
     def __init__(self, program: Program, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> None:
         self.program = program
@@ -52,6 +53,12 @@ class Cpu(Executable):
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`."""
         return self._model.run(list(inputs), list(outputs), progress, threads=self._threads or get_num_threads())
+
+    def run_into(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[int], results: Sequence[np.ndarray] | None, progress: Progress | None = None
+    ) -> list[np.ndarray]:
+        """See `Executable.run_into`."""
+        return self._model.run(list(inputs), list(outputs), progress, threads=self._threads or get_num_threads(), into=results or ())
 
     def upscale(
         self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -122,6 +123,30 @@ class Staged(Executable):
         return total
 
 
+class _Spare:
+    """Arrays of values that nothing reads any more, for values of the same shape that come later: new memory costs as much as writing it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._to_come: Counter[tuple[int, ...]] = Counter(plan.shape(v) for p in plan.pieces for v in p.outputs)
+        self._arrays: dict[tuple[int, ...], list[np.ndarray]] = {}
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        found = self._arrays.get(shape)
+        return found.pop() if found else np.empty(shape, np.float32)
+
+    def made(self, shapes: Iterable[tuple[int, ...]]) -> None:
+        """Such results have come; what none to come needs is let go."""
+        self._to_come.subtract(shapes)
+        for shape, arrays in self._arrays.items():
+            del arrays[self._to_come[shape] :]
+
+    def give(self, array: np.ndarray, own: bool) -> None:
+        """own: nobody else has the array."""
+        arrays = self._arrays.setdefault(array.shape, [])
+        if own and len(arrays) < self._to_come[array.shape]:
+            arrays.append(array)
+
+
 class _Part:
     """Passes on how far one picture of a batch is, and in it each action."""
 
@@ -136,20 +161,26 @@ def _run(plan: Plan, executables: Sequence[Executable | None], values: dict[int,
     """Compute into `values`, which holds the inputs at first and what is wanted at the end."""
     whole = max(1, sum(piece.work for piece in plan.pieces))
     so_far = 0
+    own: set[int] = set()
+    spare = _Spare(plan)
     if tell is not None:
         tell(0)
     for action, executable, done in zip(plan.actions, executables, plan.done, strict=True):
         if isinstance(action, Piece):
             assert executable is not None
             inputs = [_fed(values[v], action.size) for v in action.inputs]
-            made = executable.run(inputs, range(len(action.outputs)), _scaled(tell, so_far, action.work, whole))
+            shapes = [plan.shape(v) for v in action.outputs]
+            into = [spare.take(s) for s in shapes] if executable.fills else None
+            made = executable.run_into(inputs, range(len(shapes)), into, _scaled(tell, so_far, action.work, whole))
             values.update(zip(action.outputs, made, strict=True))
-            del inputs, made
+            spare.made(shapes)
+            own.update(action.outputs if executable.fills else ())
+            del inputs, made, into
             so_far += action.work
         else:
             values[action.output] = _step(plan, action, values)
         for v in done:
-            values.pop(v, None)
+            spare.give(values.pop(v), v in own)
         if tell is not None:
             tell(so_far / whole)
     if tell is not None and not plan.pieces:
