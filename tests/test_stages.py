@@ -7,12 +7,13 @@ import weakref
 
 import numpy as np
 import pytest
-from networks_over_pictures import NETWORKS, cunet, esa, image, random_network, rcan
-from programs import Builder
+from networks_over_pictures import NETWORKS, SIGMOID, cunet, esa, image, random_network, rcan
+from programs import Builder, pads, shuffle
 
 from fastsr import fsr, stages
 from fastsr.backends import available_backends, pick_backend, reference, staged
 from fastsr.errors import ModelError, PictureError
+from fastsr.graph import Feed
 from fastsr.model import Model
 from fastsr.program import Epilogue, Program
 
@@ -145,10 +146,10 @@ def test_pieces_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in ((9, 9), (30, 20), (9, 9)):
         close(executable.run(image(program, *size), [0]), wanted(program, image(program, *size)))
     assert len(made) == 4
-    sized = staged.Staged(esa(), "some", "f32", build)
+    several = staged.Staged(esa(), "some", "f32", build)
     for edge in range(3, 3 + 2 * staged.PLANS_KEPT):
-        sized.run(image(sized.program, edge, edge), [0])
-    assert len(sized._compiled) <= 2 * (staged.PLANS_KEPT + 1)
+        several.run(image(several.program, edge, edge), [0])
+    assert len(several._compiled) <= 2 * (staged.PLANS_KEPT + 1)
 
 
 # ---- memory, progress, cancelling --------------------------------------------------------------------------------------------------------------
@@ -231,10 +232,36 @@ def test_precisions() -> None:
     if "cpu" not in BACKENDS:
         pytest.skip("the C++ extension is not built")
     plain = Model(program, "cpu").run(xs)
-    assert np.array_equal(Model(program, "cpu", "fast").run(xs), plain)
+    fast = Model(program, "cpu", "fast")
+    assert np.array_equal(fast.run(xs), plain) and "f32 instead of fast" in fast.describe()
     with pytest.raises(ModelError, match="not quantised"):
         Model(program, "cpu", "int8")
     assert "4 pieces" in Model(program, "cpu").describe()
+
+
+def spatial() -> Program:
+    """A network for pictures that resizes to the picture's size and takes no means."""
+    b = Builder(3)
+    small = b.conv(b.conv(0, 4, sh=2, sw=2, **pads(0, 0, 0, 0)), 4, sh=3, sw=3)
+    y = b.step("ResizeTo", [small, 0], 4, {"coord": 1})
+    b.conv(b.step("Concat", [0, y], 7), 12, epilogue=[shuffle(2), SIGMOID])
+    return b.program(feed=Feed("bgr"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_resizing_alone_needs_no_pieces(backend: str) -> None:
+    program, rng = spatial(), np.random.default_rng(5)
+    executable = pick_backend(backend).compile(program, threads=2, tile=16)
+    assert isinstance(executable, staged.Sized) and "each picture size" in executable.describe()
+    for size in ((30, 44), (17, 23), (30, 44)):
+        picture = rng.integers(0, 256, (*size, 3), np.uint8)
+        got, expected = (Model(program, b, tile=16).upscale(picture) for b in (backend, "reference"))
+        assert int(np.abs(got.astype(int) - expected).max()) <= 1
+        x = image(program, *size, 2)
+        whole = pick_backend(backend).compile(program, threads=1, tile=1000).run(x, [0])
+        assert np.array_equal(executable.run(x, [0])[0], whole[0])
+    with pytest.raises(PictureError, match="too small"):
+        executable.run(image(program, 1, 9), [0])
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ..program import Program
 from ..stages import is_staged
 from ..threads import get_num_threads
 from . import Executable, Progress, Stream
-from .staged import Staged
+from .staged import staged
 
 try:
     from .. import _core
@@ -34,7 +34,7 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
     if precision not in PRECISIONS:
         raise BackendError(f"the cpu backend computes in {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not '{precision}'")
     if is_staged(program):
-        return Staged(program, NAME, precision, lambda piece, p: Cpu(piece, p, threads, tile))
+        return staged(program, NAME, precision, lambda piece, p: Cpu(piece, p, threads, tile))
     return Cpu(program, precision, threads, tile)
 
 

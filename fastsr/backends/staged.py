@@ -5,6 +5,7 @@ The steps between are those of the reference backend, on whole arrays, means in 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import weakref
@@ -17,8 +18,8 @@ import numpy as np
 
 from ..errors import PictureError
 from ..levels import check_quantised, is_quantised
-from ..program import Program, Step
-from ..stages import Piece, Plan, split
+from ..program import OVER_PICTURE, Program, Step
+from ..stages import Piece, Plan, sized, split
 from . import Executable, Progress
 from .reference import run_step
 
@@ -31,21 +32,69 @@ PARTS = 1 << 16
 TYPICAL = 40320
 """Edge of a picture for which pieces are compiled beforehand: divisible by all small numbers."""
 
+_INSTEAD = {"fast": ", f32 instead of fast"}
+
 Key = tuple[int, int, tuple[int, ...]]
 Build = Callable[[Program, str], Executable]
 """Compiles a program for a precision."""
+
+
+def staged(program: Program, backend: str, precision: str, build: Build) -> Executable:
+    """What runs a program for which `stages.is_staged`.
+
+    build: the backend's own way to compile. Raises ModelError for what it cannot run, or for int8 without integers. Pieces are fed with values whose
+    range nobody knows, so "fast" is "f32" here, and "int8" is "int8" for the pieces that have such convolutions.
+    """
+    if precision == "int8":
+        check_quantised(program)
+    kind = Staged if any(s.kind in OVER_PICTURE for s in program.steps) else Sized
+    return kind(program, backend, precision, build)
+
+
+class Sized(Executable):
+    """A program that resizes to the sizes of other values: compiled anew for each picture size, with that size's fixed factors."""
+
+    def __init__(self, program: Program, backend: str, precision: str, build: Build) -> None:
+        self.program, self.backend = program, backend
+        self._precision, self._build = "f32" if precision == "fast" else precision, build
+        self._lock = threading.Lock()
+        self._made: dict[tuple[int, int], Executable] = {}
+        self._said = backend
+        with contextlib.suppress(PictureError):  # a network that takes no squares
+            self._said = f"{self._at(TYPICAL, TYPICAL).describe()}, made for each picture size{_INSTEAD.get(precision, '')}"
+
+    def describe(self) -> str:
+        """See `Executable.describe`."""
+        return self._said
+
+    def _at(self, height: int, width: int) -> Executable:
+        with self._lock:
+            made = self._made.get((height, width))
+            if made is None:
+                made = self._build(sized(self.program, height, width), self._precision)
+                self._made = {**dict(list(self._made.items())[1 - PLANS_KEPT :]), (height, width): made}
+            return made
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
+        """See `Executable.run`."""
+        return self._at(*inputs[0].shape[2:]).run(inputs, outputs, progress)
+
+    def upscale(
+        self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False
+    ) -> np.ndarray | None:
+        """See `Executable.upscale`."""
+        height, width = (n * self.program.feed.pre_scale for n in picture.shape[:2])
+        return self._at(height, width).upscale(picture, progress, white=white, to_u8=to_u8)
+
+    def working_memory(self, height: int, width: int) -> dict[str, int] | None:
+        """See `Executable.working_memory`."""
+        return self._at(height, width).working_memory(height, width)
 
 
 class Staged(Executable):
     """See the module and `fastsr.backends.Executable`. Pieces are compiled at once, or where they depend on the picture's size, when it is known."""
 
     def __init__(self, program: Program, backend: str, precision: str, build: Build) -> None:
-        """build: the backend's own way to compile. Raises ModelError for a piece that it cannot run.
-
-        Pieces are fed with values whose range nobody knows, so "fast" is "f32" here, and "int8" is "int8" for the pieces that have such convolutions.
-        """
-        if precision == "int8":
-            check_quantised(program)
         self.program, self.backend = program, backend
         self._precision, self._build = precision, build
         self._lock = threading.Lock()
@@ -57,7 +106,7 @@ class Staged(Executable):
         except PictureError:  # no network for squares
             return
         first = next((e for e in executables if e is not None), None)
-        self._said = f"{backend if first is None else first.describe()}, in {len(plan.pieces)} pieces"
+        self._said = f"{backend if first is None else first.describe()}, in {len(plan.pieces)} pieces{_INSTEAD.get(precision, '')}"
 
     def describe(self) -> str:
         """See `Executable.describe`."""

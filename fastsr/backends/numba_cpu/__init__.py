@@ -10,7 +10,7 @@ from ...errors import BackendError
 from ...program import Program
 from ...stages import is_staged
 from .. import Executable
-from ..staged import Staged
+from ..staged import staged
 
 NAME = "numba"
 PRECISIONS = ("f32",)
@@ -37,5 +37,5 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
     from .executable import NumbaExecutable
 
     if is_staged(program):
-        return Staged(program, NAME, precision, lambda piece, _: NumbaExecutable(piece, threads, tile))
+        return staged(program, NAME, precision, lambda piece, _: NumbaExecutable(piece, threads, tile))
     return NumbaExecutable(program, threads, tile)
