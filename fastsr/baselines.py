@@ -6,6 +6,7 @@
 | bilinear | triangle | cv2.INTER_LINEAR |
 | bicubic | Keys' cubic convolution (IEEE Trans. ASSP 29(6), 1981) with a = -0.75 | cv2.INTER_CUBIC; Pillow and MATLAB take a = -0.5 |
 | lanczos | Lanczos window of 4 pixels, weights scaled to the sum 1; whole scales only | cv2.INTER_LANCZOS4 |
+| area | the mean over the part of the picture that a pixel covers; whole scales only, where it is the pixel around | cv2.INTER_AREA |
 
 The last column holds for whole scales. Pixel centres lie at half coordinates and pixels beyond the edge repeat it, as in OpenCV.
 """
@@ -19,7 +20,10 @@ import numpy as np
 from .errors import ModelError
 from .graph import Feed, Graph, Input, Node
 
-BASELINES = ("nearest", "bilinear", "bicubic", "lanczos")
+BASELINES = ("nearest", "bilinear", "bicubic", "lanczos", "area")
+
+WHOLE = ("lanczos", "area")
+"""Filters of whole scales only."""
 
 MAX_SCALE = 16
 
@@ -27,14 +31,17 @@ _RESIZE: dict[str, dict[str, Any]] = {
     "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
     "bilinear": {"mode": "linear"},
     "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.75},
+    "area": {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"},
 }
+
+
 def is_baseline(name: str) -> bool:
     """True when `name` is one of `BASELINES`."""
     return name in BASELINES
 
 
 def baseline_graph(name: str, scale: float = 2) -> Graph:
-    """The filter `name` as a network of three BGR channels 0..255 that enlarges by `scale`, 1 to 16 (whole for "lanczos").
+    """The filter `name` as a network of three BGR channels 0..255 that enlarges by `scale`, 1 to 16 (whole for those of `WHOLE`).
 
     Raises ModelError for an unknown name or a scale out of range.
     """
@@ -48,9 +55,9 @@ def baseline_graph(name: str, scale: float = 2) -> Graph:
         feed=Feed(colour="bgr", range=255.0, out_range=255.0),
         meta={"name": f"{name} x{scale:g}", "format": "baseline"},
     )
+    if name in WHOLE and scale != int(scale):
+        raise ModelError(f"scale {scale:g}: {name} enlarges by whole numbers only; nearest, bilinear and bicubic by any")
     if name == "lanczos":
-        if scale != int(scale):
-            raise ModelError(f"scale {scale:g}: lanczos enlarges by whole numbers only; nearest, bilinear and bicubic by any")
         _lanczos(graph, int(scale))
     else:
         graph.constants["scales"] = np.array([1, 1, scale, scale], np.float64)

@@ -24,7 +24,7 @@ from . import fsr, image
 from ._version import __version__
 from .errors import BackendError, FastsrError, ModelError, PictureError
 from .graph import Feed
-from .model import Model, load
+from .model import Model, fed, load
 
 __all__ = ["DnnSuperResImpl", "DnnSuperResImpl_create"]
 
@@ -125,7 +125,7 @@ class DnnSuperResImpl:
         img = img.get() if _is_umat(img) else img
         _check_result(result)
         algorithm, scale = self._setting
-        model = self._ready(algorithm, "upsample")
+        model = self._ready(algorithm, scale, "upsample")
         picture = _check_picture(img, "upsample")
         if scale != model.scale:
             _fail(_STS_BAD_ARG, f"setModel() says scale {scale}, but the network in '{self._path}' enlarges by {model.scale}: "
@@ -161,7 +161,7 @@ class DnnSuperResImpl:
         algorithm = self._setting[0]
         if algorithm != "lapsrn":
             _fail(_STS_BAD_ARG, "Only LapSRN support multiscale upsampling for now.", func)
-        model = self._ready(algorithm, func)
+        model = self._ready(algorithm, self._setting[1], func)
         picture = _check_picture(img, func)
         for name, factor in zip(names, factors, strict=True):
             if name not in model.outputs:
@@ -214,8 +214,8 @@ class DnnSuperResImpl:
         if self._backend_id == _CUDA_BACKEND and self._target_id in _CUDA_TARGETS:
             warnings.warn("fastsr has no CUDA backend here: upsample() runs on the CPU", RuntimeWarning, stacklevel=3)
 
-    def _ready(self, algorithm: str, func: str) -> Model:
-        """The model, fed as cv2 feeds that algorithm. An .fsr file knows better how it is fed."""
+    def _ready(self, algorithm: str, scale: int, func: str) -> Model:
+        """The model, fed as cv2 feeds that algorithm. Files that cv2 cannot read know better how they are fed, and may enlarge by any factor."""
         with self._lock:
             model, path, precision = self._model, self._path, self._precision
         if model is None:
@@ -228,8 +228,8 @@ class DnnSuperResImpl:
         if channels != [wanted]:
             _fail(_STS_BAD_ARG, f"the algorithm '{algorithm}' feeds {wanted} channel{'s' if wanted > 1 else ''}, but the network in '{path}' "
                                 f"takes {' and '.join(map(str, channels))}: call setModel() with the algorithm of that network", func)  # fmt: skip
-        if model.feed != feed and model.feed.colour != "raw" and _is_fsr(path):
-            feed = model.feed
+        if model.feed != feed and model.feed.colour != "raw" and (_is_fsr(path) or "architecture" in model.program.meta):
+            feed = fed(model.program, {}, max(scale, 1)).feed
         if model.feed == feed and precision in (None, model.precision):
             return model
         program = replace(model.program, feed=feed)

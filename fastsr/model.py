@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 from . import fsr, knobs
 from .backends import Progress, pick_backend
 from .errors import ModelError, PictureError
+from .graph import Feed
 from .levels import is_quantised
 from .program import Program
 
@@ -21,17 +23,48 @@ if TYPE_CHECKING:
     from .many import Many
 
 
-def load_program(path: str | os.PathLike[str], scale: float | None = None) -> Program:
-    """The lowered network in a model file of any format that fastsr reads, or the interpolation filter of that name (see `load`)."""
+def load_program(path: str | os.PathLike[str], scale: float | None = None, feed: Mapping[str, Any] | None = None) -> Program:
+    """The lowered network in a model file of any format that fastsr reads, or the interpolation filter of that name; see `load` for all arguments."""
     from . import baselines, lower, passes
 
     if baselines.is_baseline(os.fspath(path)) and not Path(path).exists():
         graph = baselines.baseline_graph(os.fspath(path), 2 if scale is None else scale)
         return lower.lower(passes.optimise(graph))
-    program = _read_program(path)
+    program = fed(_read_program(path), feed or {}, scale)
     if scale is not None and scale != _enlargement(program):
         raise ModelError(f"'{os.fspath(path)}' enlarges by {_enlargement(program)}, not by {scale}: leave the scale out or choose another model")
     return program
+
+
+def fed(program: Program, feed: Mapping[str, Any], scale: float | None = None) -> Program:
+    """The program with these fields of its `Feed` changed; and a network that is fed enlarged pictures enlarges by `scale`, where that can be.
+
+    Raises ModelError for a name that is none of Feed's and for values that do not go with the network.
+    """
+    unknown = [k for k in feed if k not in Feed.__dataclass_fields__]
+    if unknown:
+        raise ModelError(f"feed: there is no '{unknown[0]}', only {', '.join(Feed.__dataclass_fields__)}")
+    changes: dict[str, Any] = {k: _feed_value(k, v) for k, v in feed.items()}
+    if scale is not None and program.feed.pre_scale > 1 and "pre_scale" not in changes:
+        before = Fraction(scale) / program.scale()
+        if before.denominator == 1 and before >= 1:
+            changes["pre_scale"] = int(before)
+    if not changes:
+        return program
+    program = replace(program, feed=replace(program.feed, **changes))
+    program.validate()
+    return program
+
+
+def _feed_value(name: str, value: Any) -> Any:
+    try:
+        if name == "colour":
+            return str(value)
+        if name in ("mean", "out_mean"):
+            return tuple(map(float, value))
+        return int(value) if name == "pre_scale" else float(value)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise ModelError(f"feed: {name}={value!r} cannot be: {e}") from None
 
 
 def _read_program(path: str | os.PathLike[str]) -> Program:
@@ -59,11 +92,12 @@ def load(
     tile: int | None = None,
     *,
     scale: float | None = None,
+    feed: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a trained network and make it ready to run on this machine.
 
-    path: a model file (TensorFlow frozen graph .pb, ONNX .onnx, .fsr), recognised by its content; or the name of an interpolation filter
-        ("nearest", "bilinear", "bicubic", "lanczos").
+    path: a model file of any format that fastsr reads (docs/formats.md lists them), recognised by its content; or the name of an interpolation filter
+        ("nearest", "bilinear", "bicubic", "lanczos", "area").
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
     precision: "f32"; "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's; "int8"
         (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the model consists of, exactly. In f32 a
@@ -71,12 +105,14 @@ def load(
         None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
-    scale: how many times a filter enlarges, 2 when not given. A model file has its own scale; another number is an error.
+    scale: how many times a filter enlarges, 2 when not given; or a network that is fed pictures enlarged before (SRCNN, VDSR), which takes any whole
+        number. Other networks have their own scale, and another number is an error.
+    feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """
     _check_number("threads", threads)
     _check_number("tile", tile)
-    return Model(load_program(path, scale), backend, precision, threads, tile)
+    return Model(load_program(path, scale, feed), backend, precision, threads, tile)
 
 
 def save_program(program: Program, path: str | os.PathLike[str]) -> None:

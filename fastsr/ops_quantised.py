@@ -37,9 +37,10 @@ def check_scale(node: Node, scale: Array, zero: Array | None, divides: bool = Fa
     """
     if node.attrs.get("block_size"):
         raise ModelError(f"node '{node.name}' ({node.op}) has scales for blocks: only one, or one per channel, is known")
-    least = np.finfo(np.float32).tiny
-    if scale.ndim > 1 or scale.dtype.kind != "f" or not np.all(np.isfinite(scale) & (scale >= least if divides else scale > 0)):
+    if scale.ndim > 1 or scale.dtype.kind != "f" or not np.all(np.isfinite(scale) & (scale > 0)):
         raise ModelError(f"node '{node.name}' ({node.op}) has scales that are not positive numbers, or of shape {list(scale.shape)}")
+    if divides and scale.min() < np.finfo(np.float32).tiny:
+        raise ModelError(f"node '{node.name}' ({node.op}) divides by the scale {scale.min():g}, which is too small: quantise the network again")
     if zero is not None and (zero.size != scale.size or zero.dtype.kind not in "iu"):
         raise ModelError(f"node '{node.name}' ({node.op}) has {zero.size} zero points of type {zero.dtype} for {scale.size} scales")
 
@@ -64,7 +65,7 @@ def saturate(x: Array, zero: Array, dtype: np.dtype[Any]) -> Array:
 
 def quantize(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """saturate(round half to even(x / scale) + zero point); integers, of the zero point's type."""
-    check_scale(node, scale, zero, divides=True)
+    check_scale(node, scale, zero)
     dtype = quantised_type(node, zero)
     x = x if x.dtype.kind == "f" else x.astype(scale.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -98,6 +99,12 @@ def check_linear_conv(node: Node, x_scale: Array, x_zero: Array, w: Array, w_sca
         raise ModelError(f"node '{node.name}' ({node.op}) has {x_scale.size}, {w_scale.size} and {y_scale.size} scales")
     if b is not None and (b.dtype.kind not in "iu" or b.shape != (w.shape[0],)):
         raise ModelError(f"node '{node.name}' ({node.op}) has a bias of type {b.dtype} and shape {list(b.shape)}: one int32 a channel is needed")
+
+
+def representable(scale: Array) -> Array:
+    """Products and quotients of scales as float32, neither 0 nor infinite: what is made with them rounds to the same integers."""
+    limits = np.finfo(np.float32)
+    return np.clip(scale, limits.smallest_subnormal, limits.max).astype(np.float32)
 
 
 def factors(x_scale: Array, w_scale: Array, y_scale: Array) -> Array:

@@ -13,7 +13,7 @@ from fastsr.errors import ModelError
 
 cv2 = pytest.importorskip("cv2", reason="compares with OpenCV: pip install fastsr[opencv]")
 
-FILTERS = {"nearest": "INTER_NEAREST_EXACT", "bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC", "lanczos": "INTER_LANCZOS4"}
+FILTERS = {"nearest": "INTER_NEAREST_EXACT", "bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC", "lanczos": "INTER_LANCZOS4", "area": "INTER_AREA"}
 SIZES = [(11, 9), (1, 1), (1, 20), (33, 2)]
 
 
@@ -60,7 +60,13 @@ def test_broken_scales_of_resize() -> None:
 
 @pytest.mark.parametrize(
     ("name", "scale", "message"),
-    [("bicubik", 2, "choose one of nearest, bilinear"), ("bicubic", 0, "1 to 16"), ("bicubic", 17, "1 to 16"), ("lanczos", 1.5, "whole numbers")],
+    [
+        ("bicubik", 2, "choose one of nearest, bilinear"),
+        ("bicubic", 0, "1 to 16"),
+        ("bicubic", 17, "1 to 16"),
+        ("lanczos", 1.5, "whole numbers"),
+        ("area", 2.5, "whole numbers"),
+    ],
 )
 def test_errors(name: str, scale: float, message: str) -> None:
     with pytest.raises(ModelError, match=message):

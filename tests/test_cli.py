@@ -184,7 +184,8 @@ def test_truncated_models(shared: Path, tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize("command", ["upscale", "info", "convert", "bench"])
 def test_missing_model(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     rest = {"upscale": [photo, tmp_path / "out.png", "-m", "none.pb"], "convert": ["none.pb", tmp_path / "out.fsr"]}
-    fails(capsys, [command, *rest.get(command, ["none.pb"])], "no model file 'none.pb' (and the filters are nearest, bilinear, bicubic, lanczos)")
+    says = "no model file 'none.pb' (and the filters are nearest, bilinear, bicubic, lanczos, area)"
+    fails(capsys, [command, *rest.get(command, ["none.pb"])], says)
     fails(capsys, ["info", tmp_path], "folder")
 
 

@@ -427,8 +427,8 @@ def test_half_floats_on_the_cpu_are_fast(shared: Path, monkeypatch: pytest.Monke
     made = engine(dnn_superres, shared, LAPSRN)
 
     def precision() -> str:
-        model = made._ready("lapsrn", "upsample")
-        assert model is made._ready("lapsrn", "upsample")
+        model = made._ready("lapsrn", 2, "upsample")
+        assert model is made._ready("lapsrn", 2, "upsample")
         assert model.run(image.to_network(picture, model.feed)[0]).tobytes() == expected[model.precision]
         np.testing.assert_array_equal(made.upsample(picture), model.upscale(picture))
         return model.precision

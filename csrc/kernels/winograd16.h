@@ -38,7 +38,7 @@ template <int T>
 size_t winograd16_scratch(int cin, int cout, int width, int rows) {
   const Layout16 l = layout16<T>(cin, cout, width, rows);
   const size_t channel = static_cast<size_t>(l.m) * sizeof(float), all = channel * static_cast<size_t>(cout), vectors = static_cast<size_t>(l.most);
-  const size_t lines = 2 * (T + 2) * (T * 3 * (vectors + 1) + kKeptColumns * vectors) * W;  // grows with the picture, unlike l.lines
+  const size_t lines = 2 * (T + 2) * (T * (2 * vectors + 1) + kKeptColumns * vectors) * W;  // grows with the picture, unlike l.lines
   const size_t most = channel * kDotChannels > kSumsBytes ? channel * kDotChannels : kSumsBytes;
   return lines * sizeof(float) + points16(T) * static_cast<size_t>(l.v) * sizeof(int16_t) + (all < most ? all : most) + 64;
 }
@@ -80,7 +80,7 @@ void winograd16(const Winograd16Rows& r) {
       const int b1 = b0 + l.blocks < blocks.count ? b0 + l.blocks : blocks.count;
       int k1 = k0;
       for (int p = 0; p < kPoints * kPoints; p++) {
-        const int after = p + 1 < kPoints * kPoints ? p + 1 : 0;  // the next point, or the next pass's first one
+        const int after = p + 1 < kPoints * kPoints ? p + 1 : 0;  // the next point; behind the last one the first: right where one pass does all
         k1 = k0;
         for (int i = b0; i < b1; i++) {
           const int kb = blocks.size(i);

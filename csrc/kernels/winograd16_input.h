@@ -26,7 +26,7 @@ FASTSR_INLINE void transform_column(const V (&d)[T + 2], float* lines, ptrdiff_t
 // The columns J and J + 1 of W tiles, of pairs those of both channels. second: floats from the first channel's lines to the second one's. line: floats from
 // line to line.
 template <int T, int J, class E>
-FASTSR_INLINE void transform_columns(const Tiles<T, E> (&in)[T + 2], ptrdiff_t second, float* lines, ptrdiff_t line) {
+FASTSR_INLINE void transform_columns(const Groups<T, E> (&in)[T + 2], ptrdiff_t second, float* lines, ptrdiff_t line) {
   V d[T + 2];
   if constexpr (std::is_same_v<E, uint32_t>) {
     I both[2][T + 2];
@@ -47,8 +47,9 @@ FASTSR_INLINE void transform_columns(const Tiles<T, E> (&in)[T + 2], ptrdiff_t s
 
 template <int T, class E>
 FASTSR_INLINE void transform_tiles(const E* const (&in)[T + 2], ptrdiff_t at, ptrdiff_t second, int n, float* lines, ptrdiff_t line) {
-  Tiles<T, E> tiles[T + 2];
-  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) tiles[i] = load_tiles<T>(in[i] + at, n);
+  Groups<T, E> tiles[T + 2];
+  static_assert(W > 8 || T * W <= T + 2 + kOverRead, "sets without wide permutations read all groups");
+  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) tiles[i] = load_groups<T>(in[i] + at, n);
   transform_columns<T, 0>(tiles, second, lines, line);
   transform_columns<T, 2>(tiles, second, lines, line);
   if constexpr (T == 6) transform_columns<T, 4>(tiles, second, lines, line);

@@ -24,7 +24,7 @@ FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 struct Layout16 {
   int tiles, groups, pitch, apart, vectors;  // tiles of a group of rows; of all groups: vectors
   bool kept;
-  int count, most;                           // blocks, vectors of the largest one
+  int count, most;                           // blocks, vectors that one may have
   int blocks;                                // of output channels, that are made at once
   // Scratch: floats of a line, of all lines; int16_t of V's points; int32_t of M's vectors and channels.
   ptrdiff_t line, lines, v, m_vector, m;

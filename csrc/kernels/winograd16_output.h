@@ -54,7 +54,7 @@ FASTSR_INLINE void finish_pixels(const Winograd16Rows& r, V pixels, int k, int r
 
 template <int T, class E>
 FASTSR_INLINE void add_residual(const E* p, V (&y)[T]) {
-  const Tiles<T, E> tiles = load_tiles<T>(p, kAll);
+  const Groups<T, E> tiles = load_groups<T>(p, kAll);
   V a, b;
   residues<0>(tiles, a, b);
   y[0] = add(y[0], a);

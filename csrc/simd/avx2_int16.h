@@ -1,8 +1,8 @@
 // Half floats and 16-bit integers for avx2.h, whose region this closes; it opens another one with F16C, which every processor with AVX2 has so far.
 //
 // load, store of uint16_t: W half floats, rounded to the nearest, half to even.
-// load_tiles<T>(p, n): W groups of T elements, T is 4 or 6, the first n of which may be read. residues<J>(tiles, a, b): of each group elements J and J + 1,
-// an even J. load_two: the first two elements, then zeros. store_two(a, p, q): a's first element to p, the second one to q.
+// load_groups<T>(p, n): W groups of T elements, T is 4 or 6, the first n of which count; a set without wide permutations reads T * W of them, when residues
+// is called. residues<J>(groups, a, b): of each group elements J and J + 1, an even J. load_two: the first two elements, then zeros. store_two(a, p, q): a's first element to p, the second one to q.
 // untile: from the T elements of W groups, one vector each, the groups one after the other.
 // whole(a, most): the nearest whole numbers, half to even, of a cut off to -most..most; either end for NaN.
 // pairs(lo, hi): the pairs (lo[i], hi[i]) of numbers within 16 bits. How they lie in a register and, by store_pairs and load_pairs, in memory is the
@@ -46,7 +46,7 @@ constexpr int kRowsChannels = 2;  // most channels of a block of conv16_rows, an
 FASTSR_INLINE V load(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, uint16_t>& t, V& a, V& b) {
   const auto two = [&t](int group) {
     int32_t both;
     std::memcpy(&both, t.p + T * group + J, 4);
@@ -59,7 +59,7 @@ FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   b = _mm256_cvtph_ps(_mm_unpackhi_epi64(lo, hi));
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, float>& t, V& a, V& b) {
   const auto four = [&t](int group) {
     const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(t.p + T * group + J)));
     return _mm_loadh_pi(two, reinterpret_cast<const __m64*>(t.p + T * (group + 1) + J));
@@ -69,9 +69,9 @@ FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
   b = _mm256_shuffle_ps(x, y, 0xdd);
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
+FASTSR_INLINE void residues(const Groups<T, uint32_t>& t, I& a, I& b) {
   V x, y;
-  residues<J>(Tiles<T, float>{reinterpret_cast<const float*>(t.p)}, x, y);
+  residues<J>(Groups<T, float>{reinterpret_cast<const float*>(t.p)}, x, y);
   a = _mm256_castps_si256(x);
   b = _mm256_castps_si256(y);
 }

@@ -65,18 +65,18 @@ FASTSR_INLINE __m512i load_some(const E* p, int n) {
 }
 
 template <int T, class E>
-struct Tiles {
+struct Groups {
   __m512i part[T * sizeof(E) / 4];
 };
 template <int T, class E>
-FASTSR_INLINE Tiles<T, E> load_tiles(const E* p, int n) {
+FASTSR_INLINE Groups<T, E> load_groups(const E* p, int n) {
   constexpr int kPart = 64 / sizeof(E);
-  Tiles<T, E> t;
+  Groups<T, E> t;
   FASTSR_UNROLL for (int i = 0; i < T * W / kPart; i++) t.part[i] = load_some(p + i * kPart, n - i * kPart);
   return t;
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, uint16_t>& t, V& a, V& b) {
   static_assert(T == 4 || T == 6, "");
   alignas(64) static constexpr ResidueIndex<int16_t, 32, T> kIndex(J);
   __m512i both = _mm512_permutex2var_epi16(t.part[0], _mm512_load_si512(kIndex.at), t.part[1]);
@@ -85,7 +85,7 @@ FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   b = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(both, 1));
 }
 template <int J, int T, class E>
-FASTSR_INLINE __m512i wide_residue(const Tiles<T, E>& t, int half) {  // of 8 groups
+FASTSR_INLINE __m512i wide_residue(const Groups<T, E>& t, int half) {  // of 8 groups
   alignas(64) static constexpr WideIndex<T / 2> kIndex(J / 2);
   const __m512i* const part = t.part + half * (T / 2);
   const __m512i both = _mm512_permutex2var_epi64(part[0], _mm512_load_si512(kIndex.at), part[1]);
@@ -93,13 +93,13 @@ FASTSR_INLINE __m512i wide_residue(const Tiles<T, E>& t, int half) {  // of 8 gr
   else return _mm512_mask_permutexvar_epi64(both, kIndex.mask, _mm512_load_si512(kIndex.third), part[2]);
 }
 template <int J, int T, class E>
-FASTSR_INLINE void wide_residues(const Tiles<T, E>& t, V& a, V& b) {
+FASTSR_INLINE void wide_residues(const Groups<T, E>& t, V& a, V& b) {
   deinterleave2(_mm512_castsi512_ps(wide_residue<J>(t, 0)), _mm512_castsi512_ps(wide_residue<J>(t, 1)), a, b);
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) { wide_residues<J>(t, a, b); }
+FASTSR_INLINE void residues(const Groups<T, float>& t, V& a, V& b) { wide_residues<J>(t, a, b); }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
+FASTSR_INLINE void residues(const Groups<T, uint32_t>& t, I& a, I& b) {
   V x, y;
   wide_residues<J>(t, x, y);
   a = _mm512_castps_si512(x);

@@ -23,7 +23,7 @@ constexpr int kRowsChannels = 4;
 FASTSR_INLINE V load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 FASTSR_INLINE void store(uint16_t* p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, uint16_t>& t, V& a, V& b) {
   uint16_t even[4], odd[4];
   for (int i = 0; i < 4; i++) {
     even[i] = t.p[T * i + J];
@@ -33,15 +33,15 @@ FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
   b = load(odd);
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, float>& t, V& a, V& b) {
   const V x = vcombine_f32(vld1_f32(t.p + J), vld1_f32(t.p + T + J)), y = vcombine_f32(vld1_f32(t.p + 2 * T + J), vld1_f32(t.p + 3 * T + J));
   a = vuzp1q_f32(x, y);
   b = vuzp2q_f32(x, y);
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
+FASTSR_INLINE void residues(const Groups<T, uint32_t>& t, I& a, I& b) {
   V x, y;
-  residues<J>(Tiles<T, float>{reinterpret_cast<const float*>(t.p)}, x, y);
+  residues<J>(Groups<T, float>{reinterpret_cast<const float*>(t.p)}, x, y);
   a = vreinterpretq_s32_f32(x);
   b = vreinterpretq_s32_f32(y);
 }

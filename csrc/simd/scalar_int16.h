@@ -42,21 +42,21 @@ FASTSR_INLINE void store(uint16_t* p, V a) {
   for (int i = 0; i < W; i++) p[i] = half_bits(a.v[i]);
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint16_t>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, uint16_t>& t, V& a, V& b) {
   for (int i = 0; i < W; i++) {
     a.v[i] = half_value(t.p[T * i + J]);
     b.v[i] = half_value(t.p[T * i + J + 1]);
   }
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, float>& t, V& a, V& b) {
+FASTSR_INLINE void residues(const Groups<T, float>& t, V& a, V& b) {
   for (int i = 0; i < W; i++) {
     a.v[i] = t.p[T * i + J];
     b.v[i] = t.p[T * i + J + 1];
   }
 }
 template <int J, int T>
-FASTSR_INLINE void residues(const Tiles<T, uint32_t>& t, I& a, I& b) {
+FASTSR_INLINE void residues(const Groups<T, uint32_t>& t, I& a, I& b) {
   for (int i = 0; i < W; i++) {
     std::memcpy(&a.v[i], t.p + T * i + J, 4);
     std::memcpy(&b.v[i], t.p + T * i + J + 1, 4);

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FastsrError
-from .common import Progress, UsageError, add_command, check_model_name, label_of, load_graph, natural, positive, size, table
+from .common import MODEL, Progress, UsageError, add_command, add_feed_options, check_model_name, label_of, load_graph, natural, positive, size, table
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -34,8 +34,8 @@ TOLERANCE_FAST = {"network": 2e-2, "picture": 2}
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     p = add_command(commands, "bench", run, "measure the backends and the installed peers on one model", EXAMPLES)
-    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
-    p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
+    p.add_argument("model", metavar="MODEL", help=MODEL)
+    add_feed_options(p)
     p.add_argument("-i", "--input", metavar="PICTURE", help="picture to enlarge (default: a synthetic one)")
     p.add_argument("--size", type=size, default=(540, 960), metavar="WxH", help="size of the synthetic picture (default 960x540)")
     p.add_argument("--runs", type=positive, default=9, metavar="N", help="timed runs of each contender, in turns (default 9)")
@@ -85,7 +85,7 @@ def _kernels(args: argparse.Namespace, picture: np.ndarray, threads: int) -> int
     from ..model import load_program
     from . import kernels
 
-    program = load_program(args.model, args.scale)
+    program = load_program(args.model, args.scale, dict(args.feed))
     h, w = picture.shape[:2]
     if program.feed.colour != "raw" and len(program.inputs) == 1:
         inputs = [image.to_network(picture, program.feed)[0]]
@@ -138,9 +138,10 @@ def _models(args: argparse.Namespace, threads: int) -> tuple[dict[str, Model], d
     usable = [name for name in wanted if not states[name]] or ([] if args.backend else ["reference"])
     if not usable:
         raise FastsrError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
-    models = {name: fastsr.load(args.model, name, "f32", threads=threads, tile=args.tile or None, scale=args.scale) for name in usable}
+    given: dict[str, Any] = {"threads": threads, "tile": args.tile or None, "scale": args.scale, "feed": dict(args.feed)}
+    models = {name: fastsr.load(args.model, name, "f32", **given) for name in usable}
     if args.precision == "fast" and "cpu" in models:
-        models[FAST] = fastsr.load(args.model, "cpu", "fast", threads=threads, tile=args.tile or None, scale=args.scale)
+        models[FAST] = fastsr.load(args.model, "cpu", "fast", **given)
     return models, absent
 
 

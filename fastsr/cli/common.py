@@ -44,6 +44,25 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], in
     return parser
 
 
+MODEL = "model file of any format that fastsr reads, or a filter: nearest, bilinear, bicubic, lanczos, area"
+
+
+def add_feed_options(parser: argparse.ArgumentParser) -> None:
+    """--scale, --feed: what `load` and `load_program` need besides the model's name."""
+    what = "how many times larger: for filters (default 2) and networks that are fed enlarged pictures; others have their own"
+    parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
+    what = "how pictures are fed, in place of what the file says or is guessed: colour=bgr, range=255, mean=0.45,0.44,0.4, pre_scale=2, ..."
+    parser.add_argument("--feed", action="append", default=[], type=_setting, metavar="NAME=VALUE", help=what)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """argparse type: NAME=VALUE of a field of Feed."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, such as colour=bgr")
+    return name, [v for v in value.split(",") if v] if name in ("mean", "out_mean") else value
+
+
 PRECISIONS = "f32; fast: 16-bit integers where they keep 60 dB to f32; int8: quantised models, which it is the default for (else f32)"
 
 
@@ -93,7 +112,7 @@ def load_model(args: argparse.Namespace, scale: int | None = None) -> Model:
     import fastsr
 
     check_model_name(args.model)
-    return fastsr.load(args.model, args.backend, args.precision, args.threads, args.tile or None, scale=scale)
+    return fastsr.load(args.model, args.backend, args.precision, args.threads, args.tile or None, scale=scale, feed=dict(args.feed))
 
 
 def load_graph(name: str, scale: int | None = None) -> Graph:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import UsageError, add_command, binary, check_model_name, label_of, positive
+from .common import MODEL, UsageError, add_command, add_feed_options, binary, check_model_name, label_of
 
 EXAMPLES = """\
   fastsr convert ESPCN_x2.pb espcn_x2.fsr
@@ -19,9 +19,9 @@ def add_parser(commands: Any) -> None:
     """Declare the command."""
     purpose = "write a model as .fsr, which loads fastest and needs no protobuf, or as .onnx for other runtimes"
     p = add_command(commands, "convert", run, purpose, EXAMPLES)
-    p.add_argument("model", metavar="IN", help="model file (.pb, .onnx, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
+    p.add_argument("model", metavar="IN", help=MODEL)
     p.add_argument("output", metavar="OUT", help="file to write: .fsr or .onnx")
-    p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
+    add_feed_options(p)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if out.suffix.lower() not in (".fsr", ".onnx"):
         raise UsageError(f"the output's name must end in .fsr or .onnx, got '{args.output}'")
     check_model_name(args.model)
-    program = load_program(args.model, args.scale)
+    program = load_program(args.model, args.scale, dict(args.feed))
     save_program(program, out)
     print(f"{label_of(args.model)} -> {out}  {len(program.steps)} steps, {binary(out.stat().st_size)}")
     return 0

@@ -13,7 +13,7 @@ from ..errors import ModelError
 from ..levels import check_quantised, integer_convs, is_quantised
 from ..program import OVER_PICTURE, Program, Step
 from ..stages import is_staged, sized
-from .common import add_command, binary, check_model_name, label_of, load_graph, positive, size, table, thousands
+from .common import MODEL, add_command, add_feed_options, binary, check_model_name, label_of, load_graph, size, table, thousands
 
 EXAMPLES = """\
   fastsr info FSRCNN_x2.pb
@@ -29,8 +29,8 @@ TILE = 256
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     p = add_command(commands, "info", run, "show what is in a model: layers, parameters, receptive field, arithmetic, memory", EXAMPLES)
-    p.add_argument("model", metavar="MODEL", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
-    p.add_argument("-s", "--scale", type=positive, metavar="N", help="a filter's scale (default 2)")
+    p.add_argument("model", metavar="MODEL", help=MODEL)
+    add_feed_options(p)
     p.add_argument("--size", type=size, default=(1080, 1920), metavar="WxH", help="picture for memory and arithmetic (default 1920x1080)")
     p.add_argument("--precision", choices=knobs.PRECISION.choices, help="of the engine whose memory is shown (default all)")
     p.add_argument("--json", action="store_true", help="everything as JSON")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     check_model_name(args.model)
     if args.graph:
         return _graph(args)
-    program = load_program(args.model, args.scale)
+    program = load_program(args.model, args.scale, dict(args.feed))
     if args.program:
         print(program.dump())
         return 0

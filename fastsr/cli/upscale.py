@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FastsrError
-from .common import Progress, UsageError, add_command, add_engine_options, check_model_name, load_model, positive
+from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed_options, check_model_name, load_model, positive
 from .upscale_many import Jobs, Pipeline
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def add_parser(commands: Any) -> None:
     p.add_argument("paths", nargs="*", metavar="IN OUT", help="input and output, in place of -i and -o; several pictures and a folder: IN IN IN OUT")
     p.add_argument("-i", "--input", help="picture, or folder of pictures")
     p.add_argument("-o", "--output", help="picture to write (its suffix chooses the format), or folder; made if its parent exists")
-    p.add_argument("-m", "-n", "--model", help="model file (.onnx, .pb, .fsr), or a filter: nearest, bilinear, bicubic, lanczos")
-    p.add_argument("-s", "--scale", type=positive, metavar="N", help="how many times larger: for filters (default 2); a network has its own")
+    p.add_argument("-m", "-n", "--model", help=MODEL)
+    add_feed_options(p)
     p.add_argument("-f", "--format", metavar="EXT", help="format of the pictures in an output folder: png, jpg, webp, ... (default: as the input)")
     p.add_argument("-q", "--quality", type=positive, metavar="N", help="1 to 100: JPEG (default 95) and lossy WebP (default: lossless)")
     p.add_argument("-r", "--recursive", action="store_true", help="subfolders too")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it. 0 when all pictures were written, 1 when any was not."""
     sources, target = _paths(args)
     if not args.model:
-        raise UsageError("no model: -m FILE names a trained network (.onnx, .pb, .fsr); -m bicubic needs none")
+        raise UsageError("no model: -m FILE names a trained network; -m bicubic needs none")
     if args.quality is not None and args.quality > 100:
         raise UsageError("--quality goes from 1 to 100")
     suffix = _suffix(args.format)

@@ -14,13 +14,15 @@ from types import ModuleType
 
 from ..errors import ModelError
 from ..graph import Graph
-from . import onnx, tensorflow
+from . import ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
 
-FORMATS: tuple[ModuleType, ...] = (tensorflow, onnx)
+FORMATS: tuple[ModuleType, ...] = (safetensors, pytorch, npz, tensorflow, tflite, onnx, ncnn)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
-READS = "fastsr reads TensorFlow frozen graphs (.pb), ONNX (.onnx) and .fsr"
+READS = (
+    "fastsr reads TensorFlow frozen graphs (.pb), TensorFlow Lite (.tflite), ONNX (.onnx), PyTorch (.pth, .pt, .ckpt, .safetensors), ncnn (.param with .bin) and .fsr"
+)
 
 
 def load_graph(path: str | os.PathLike[str]) -> Graph:
@@ -39,7 +41,7 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
     if not path.is_file():
         raise ModelError(f"'{path}': a model must be an ordinary file")
     if path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"'{path}': larger than 2 GiB, which no frozen graph or ONNX file is; {READS}")
+        raise ModelError(f"'{path}': larger than 2 GiB, which no super-resolution network is: of a checkpoint, save the network's weights alone")
     with open(path, "rb") as f:
         head = f.read(HEAD_BYTES)
     for reader in FORMATS:
@@ -63,13 +65,11 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"RIFF", "a RIFF file (WebP, AVI), not a model"),
     (b"version https://git-lfs", "a git-lfs pointer, not the model itself: run 'git lfs pull' or download the file"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)"),
-    (b"PK\x03\x04", "a zip archive (PyTorch .pth, Keras .keras or an archive to unpack)"),
+    (b"PK\x03\x04", "a zip archive without a model that fastsr knows: unpack it and give the model file that is inside"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"BZh", "a bzip2 archive: unpack it first"),
     (b"\xfd7zXZ\x00", "an xz archive: unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-zip archive: unpack it first"),
-    (b"7767517\n", "an ncnn model (.param)"),
-    (b"7767517\r\n", "an ncnn model (.param)"),
     (b"%PDF", "a PDF document, not a model"),
 )
 
@@ -81,14 +81,12 @@ def looks_like(head: bytes) -> str:
     for magic, what in MAGIC:
         if head.startswith(magic):
             return what
-    if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model (.tflite)"
+    if head[4:7] == b"TFL" and head[7:8].isdigit():
+        return "a TensorFlow Lite model of another version of the format: convert it again"
     if head[4:8] == b"ORTM":
         return "a model in ONNX Runtime's own format (.ort): give the .onnx file that it was made from"
-    if re.match(rb"\x80[\x02-\x05]", head):
-        return "a Python pickle (an old PyTorch .pth)"
-    if re.match(rb"[\s\S]{7}\x00\s*\{", head):
-        return "a safetensors file"
+    if head[257:262] == b"ustar":
+        return "a tar archive: unpack it first"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if re.match(rb"(?i)<(!doctype|html|head|body|\?xml|script)", text):
         return "an HTML or XML page, not a model: probably a web page was saved in place of the download (use the 'raw' link)"

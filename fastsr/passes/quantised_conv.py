@@ -83,7 +83,11 @@ def _conv(graph: Graph, uses: Uses, node: Node) -> list[Node] | None:
         return None
     if not _is_bytes(graph, uses, x[0].inputs[0], x[2]) or weight.dtype not in BYTES:
         return None
-    scale = x[1].reshape(()) * w[1].reshape(-1)
+    with np.errstate(over="ignore"):
+        scale = x[1].reshape(()) * w[1].reshape(-1)
+    if np.isinf(scale).any():
+        return None
+    scale = ops_quantised.representable(scale)
     sums, added = _sums(graph, uses, node, scale, weight, x[0].inputs[0], x[0].inputs[2:3], w[0].inputs[0], w[0].inputs[2:3])
     bias = node.inputs[2] if len(node.inputs) > 2 else ""
     out = graph.fresh(node.output + "_unbiased") if bias and not added else node.output
@@ -137,7 +141,8 @@ def _linear_conv(graph: Graph, node: Node) -> list[Node] | None:
     if xs is None or xz is None or weight is None or ws is None or wz is None or ys is None or yz is None:
         return None
     ops_quantised.check_linear_conv(node, xs, xz, weight, ws, ys, yz, bias)
-    factor = ops_quantised.factors(xs.astype(np.float32), ws.astype(np.float32), ys.astype(np.float32))
+    with np.errstate(over="ignore"):
+        factor = ops_quantised.representable(ops_quantised.factors(xs.astype(np.float32), ws.astype(np.float32), ys.astype(np.float32)))
     sums, _ = _sums(graph, None, node, factor, weight, x, [x_zero], w, [w_zero])
     real = graph.fresh(node.output + "_real")
     one = graph.add_const(node.output + "_one", np.array(1, np.float32))
@@ -213,5 +218,5 @@ def _divided(graph: Graph, chain: list[Node], factor: Array) -> list[tuple[Node,
                 quotient = constant.astype(np.float32) / factor
             if (np.isinf(quotient) & np.isfinite(constant)).any():
                 return None
-            found.append((node, k, quotient))
+            found.append((node, k, ops_quantised.representable(quotient) if node.op == "DequantizeLinear" else quotient))
     return found

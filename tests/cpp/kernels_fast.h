@@ -247,6 +247,7 @@ void test_winograd16(const std::vector<const FastKernels*>& isas, int tile) {
         test_fast_convolution(isas, tile, cin, cout, width, 1 + pick(12), variant++);
     }
   for (int width = 1; width <= 140; width++) test_fast_convolution(isas, tile, 3, 2, width, 1 + pick(9), variant++);
+  for (int width = 29; width <= 95; width += 3) test_fast_convolution(isas, tile, 2, 3, width, 1 + pick(8 * tile), variant++);  // up to 8 groups of rows
   for (int width : {257, 1021}) test_fast_convolution(isas, tile, 5, 13, width, 9, variant++);
   for (const auto& [cin, cout, width, rows] :
        {std::tuple{128, 128, 57, 7}, {256, 256, 13, 8}, {250, 67, 29, 5}, {180, 180, 34, 4}, {192, 32, 65, 12}, {129, 251, 20, 3}})

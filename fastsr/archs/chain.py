@@ -1,0 +1,271 @@
+"""Plain chains, every module of which reads the one before it: SRCNN, VDSR, DnCNN, ESPCN, FSRCNN, autoencoders, and what is like them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..errors import ModelError
+from ..graph import Feed, Graph
+from .net import Net
+from .weights import Module, Weights
+
+NAME = "chain"
+PAPER = (
+    "Dong et al., SRCNN, TPAMI 2016; Kim et al., VDSR, CVPR 2016; Shi et al., ESPCN, CVPR 2016; Dong et al., FSRCNN, ECCV 2016; Zhang et al., DnCNN, "
+    "TIP 2017; Mao et al., RED-Net, NIPS 2016"
+)
+FED = "Y or RGB 0..1; networks that do not enlarge get the picture enlarged by the bicubic filter, DnCNN and other denoisers do not"
+
+MAX_LAYERS = 200
+DEEP = 6
+"""Convolutions from which on a network that does not enlarge is taken to compute what is missing rather than the picture itself."""
+
+TRANSPOSED = ("deconv", "transpose", "convt", "upconv", "up_conv", "last_part")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """kind: "conv", "deconv", "norm" or "prelu"."""
+
+    name: str
+    kind: str
+    channels: int
+    kernel: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the weights leave open. act: behind convolutions without slopes. skip: 1, the chain's result is added to the input; -1, taken from it.
+    end: activation of the result. base: the input enlarged by that mode is added. geometry: of the last transposed convolution, "half" its kernel is
+    cut off or its "centre" kept. levels: see `_Skips`."""
+
+    name: str
+    act: str = "relu"
+    skip: int = 0
+    end: str = ""
+    base: str = ""
+    scale: int = 1
+    geometry: str = "half"
+    task: str = "enlarge"
+    levels: str = ""
+    range: float = 1.0
+    mean: float = 0.0
+
+
+def layers(w: Weights) -> list[Layer] | None:
+    """The modules as a chain, or None when they are none."""
+    modules = w.modules
+    if not 1 < len(modules) <= 3 * MAX_LAYERS:
+        return None
+    return _in_order(modules) or _in_order(_sorted(modules))
+
+
+def _sorted(modules: list[Module]) -> list[Module]:
+    """The convolution that reads a picture first, the one that makes one last, for classes that define their inner layers before these."""
+    convs = [m for m in modules if m.kind == "conv"]
+    transposed = [m for m in convs if m.shape[1] in (1, 3) and m.bias == m.shape[1] < m.shape[0]]
+    heads = [m for m in convs if m.shape[1] in (1, 3) and m.shape[0] > 3 and m not in transposed]
+    tails = transposed or [m for m in convs if m.shape[0] in (1, 3) and m.shape[1] > 3]
+    if len(heads) != 1 or len(tails) != 1:
+        return []
+    parts: list[list[Module]] = [[]]
+    for m in modules:  # norms and slopes stay behind their convolution
+        if m.kind == "conv":
+            parts.append([])
+        parts[-1].append(m)
+    place = {heads[0].name: -1, tails[0].name: 1}
+    parts.sort(key=lambda part: place.get(part[0].name, 0) if part else -2)
+    return [m for part in parts for m in part]
+
+
+def _in_order(modules: list[Module]) -> list[Layer] | None:
+    found: list[Layer] = []
+    if not modules or modules[0].kind != "conv" or modules[0].shape[1] not in (1, 3):
+        return None
+    c = modules[0].shape[1]
+    for m in modules:
+        if m.kind == "conv" and min(m.shape) > 0 and m.shape[2] == m.shape[3]:
+            kind = _direction(m, c)
+            if not kind:
+                return None
+            c = m.shape[0] if kind == "conv" else m.shape[1]
+            found.append(Layer(m.name, kind, c, m.shape[2]))
+        elif m.kind in ("norm", "vector") and m.shape in ((c,), (1,)):
+            found.append(Layer(m.name, "norm" if m.kind == "norm" else "prelu", c))
+        else:
+            return None
+    return found
+
+
+def _direction(m: Module, c: int) -> str:
+    """Which kind of convolution takes c channels; its name decides when both do."""
+    o, i = m.shape[:2]
+    conv = i == c or (i < c and c % i == 0 and o % (c // i) == 0 and c // i == c)
+    deconv = o == c and m.bias in (0, i)
+    if conv and deconv:
+        named = any(t in m.name.lower() for t in TRANSPOSED)
+        return "deconv" if m.bias in (0, i) and (named or m.shape[2] % 2 == 0) else "conv"
+    return "conv" if conv else "deconv" if deconv else ""
+
+
+def detect(w: Weights) -> bool:
+    """Whether the modules in order fit each other, from 1 or 3 channels to as many or a square number of times as many."""
+    found = layers(w)
+    if not found or sum(x.kind in ("conv", "deconv") for x in found) < 2:
+        return False
+    return _block(found[-1].channels, _first(w, found)) > 0
+
+
+def _first(w: Weights, found: list[Layer]) -> int:
+    return int(w.shape(f"{found[0].name}.weight")[1])
+
+
+def _block(channels: int, c: int) -> int:
+    """By how much a pixel shuffle enlarges c channels' picture; 0 when there is none."""
+    r = math.isqrt(channels // c) if channels % c == 0 else 0
+    return r if r * r * c == channels else 0
+
+
+def build(w: Weights) -> list[Graph]:
+    """All readings of the chain."""
+    found = layers(w)
+    if not found:
+        raise ModelError("the modules do not fit each other")
+    graphs = []
+    for reading in readings(found, _first(w, found), w.scale_hint()):
+        try:
+            graphs.append(_network(w, found, reading))
+        except ModelError:
+            continue
+    return graphs
+
+
+def readings(found: list[Layer], c: int, hint: int) -> Iterator[Reading]:
+    """What the chain may be, the usual first. hint: the scale that the file's name tells, or 0."""
+    n = sum(x.kind == "conv" for x in found)
+    block = _block(found[-1].channels, c)
+    deconvs = [k for k, x in enumerate(found) if x.kind == "deconv"]
+    inner = [x for x in found[:-1] if x.kind == "conv"]
+    slopes = any(x.kind == "prelu" for x in found)
+    if block > 1:
+        acts = ["relu"] if slopes else ["tanh", "relu", "leaky0.2"]
+        for act in acts:
+            yield Reading("ESPCN", act, scale=block)
+        for act in acts:
+            yield Reading("ESPCN", act, scale=block, end="sigmoid")
+            for base in ("nearest", "linear", "cubic"):
+                yield Reading("plain network", act, scale=block, base=base)
+        for act in acts:
+            yield Reading("ESPCN", act, scale=block, range=255.0)
+    elif deconvs == [len(found) - 1] and (found[-1].kernel > 3 or inner):
+        for scale in dict.fromkeys([s for s in (hint, 2, 3, 4) if s > 1]):
+            for geometry in ("half", "centre") if scale > 2 and found[-1].kernel % 2 else ("half",):
+                yield Reading("FSRCNN", scale=scale, geometry=geometry)
+    elif deconvs:
+        scale = hint or 2
+        for levels in ("own", "mirror", "", "down"):
+            for act in ("relu",):
+                yield Reading("autoencoder", act, scale=scale, levels=levels)
+                yield Reading("autoencoder", act, scale=1, task="denoise", levels=levels)
+                yield Reading("autoencoder", act, scale=scale, levels=levels, skip=1)
+    else:
+        yield from _same_size(found, n, hint or 2)
+
+
+def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
+    norms = any(x.kind == "norm" for x in found)
+    plain, residual = Reading("SRCNN", scale=scale), Reading("VDSR", scale=scale, skip=1)
+    denoise = Reading("DnCNN", task="denoise", skip=-1)
+    if norms:
+        usual = [denoise, residual, replace(denoise, skip=0, name="denoiser"), plain]
+    else:
+        usual = [residual, denoise, plain] if n >= DEEP else [plain, residual, denoise]
+    yield from usual
+    for reading in usual:
+        yield replace(reading, range=255.0)
+    yield replace(plain, name="denoiser", task="denoise")
+
+
+def _network(w: Weights, found: list[Layer], reading: Reading) -> Graph:
+    c = _first(w, found)
+    net = Net(w, c)
+    enlarges = reading.name in ("ESPCN", "FSRCNN", "plain network")
+    x = _run(net, found, reading)
+    if _block(net.channels[x], c) > 1:
+        x = net.shuffle(x, _block(net.channels[x], c))
+    if reading.skip > 0:
+        x = net.add(net.input, x)
+    elif reading.skip < 0:
+        x = net.sub(net.input, x)
+    if reading.base:
+        x = net.add(x, net.resize(net.input, reading.scale, reading.base))
+    x = net.act(x, reading.end)
+    denoises = reading.task == "denoise"
+    pre = 1 if enlarges or denoises else reading.scale
+    feed = Feed("y" if c == 1 else "rgb", reading.range, (), reading.range, (), pre)
+    return net.done(x, feed, reading.name, task=reading.task)
+
+
+def _run(net: Net, found: list[Layer], reading: Reading) -> str:
+    """The chain itself, without what follows the last convolution."""
+    x = net.input
+    last = max(k for k, layer in enumerate(found) if layer.kind in ("conv", "deconv"))
+    skips = _Skips(net, found, reading.levels)
+    for k, layer in enumerate(found):
+        if layer.kind == "norm":
+            x = net.norm(x, layer.name)
+        elif layer.kind == "prelu":
+            x = net.prelu(x, layer.name)
+        elif layer.kind == "conv":
+            x = skips.conv(x, layer, k)
+        else:
+            x = skips.deconv(x, layer, reading, k == last)
+        later = found[k + 1].kind if k + 1 < len(found) else ""
+        if k < last and layer.kind != "prelu" and later not in ("norm", "prelu"):
+            x = net.act(x, reading.act)
+        if layer.kind in ("conv", "deconv"):
+            x = skips.after(x, layer, k)
+    return x
+
+
+class _Skips:
+    """Skips of encoders and decoders. levels "own": what a deconvolution makes is added to what it read; "mirror": to what the encoder made one level
+    above; "down": a level is half as large, by the stride of convolutions."""
+
+    def __init__(self, net: Net, found: list[Layer], levels: str) -> None:
+        self.net, self.levels = net, levels
+        self.depth = sum(layer.kind == "deconv" for layer in found)
+        convs = [k for k, layer in enumerate(found) if layer.kind == "conv"]
+        first = next((k for k, layer in enumerate(found) if layer.kind == "deconv"), 0)
+        encoder = [k for k in convs if k < first]
+        self.encoder = encoder[-self.depth :] if self.depth else []
+        self.made: list[str] = []
+
+    def conv(self, x: str, layer: Layer, k: int) -> str:
+        stride = 2 if self.levels == "down" and k in self.encoder else 1
+        if stride == 2:
+            return self.net.conv(x, layer.name, stride, pad=layer.kernel // 2)
+        return self.net.conv(x, layer.name)
+
+    def deconv(self, x: str, layer: Layer, reading: Reading, is_last: bool) -> str:
+        if reading.name == "FSRCNN" and is_last:
+            if reading.geometry == "half" and layer.kernel % 2:
+                return self.net.conv_transpose(x, layer.name, reading.scale, layer.kernel // 2, reading.scale - 1)
+            return self.net.conv_transpose(x, layer.name, reading.scale)
+        return self.net.conv_transpose(x, layer.name, 2 if self.levels == "down" else 1)
+
+    def after(self, x: str, layer: Layer, k: int) -> str:
+        if layer.kind == "conv":
+            if k in self.encoder:
+                self.made.append(x)
+            return x
+        if self.levels == "own" and self.made:
+            return self.net.add(x, self.made.pop())
+        if self.levels == "mirror" and len(self.made) > 1:
+            self.made.pop()
+            return self.net.add(x, self.made[-1])
+        return x
+
+
