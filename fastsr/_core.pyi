@@ -33,6 +33,7 @@ class Model:
         threads: int = 0,
         chunk: int = 0,
         team: int = -1,
+        into: Sequence[NDArray[np.float32]] = (),
     ) -> list[NDArray[np.float32]]:
         """The network: C-contiguous float32 arrays (N, C, H, W), one per input, to arrays of that kind, one per index in `outputs`.
 

@@ -36,8 +36,8 @@ from .program import (
 )
 
 MAGIC = b"\x89FSR\r\n\x1a\n"
-VERSIONS = (1, 2)
-"""Those that are read. Written is the lowest that has what the program needs: 2 for Quantize."""
+VERSIONS = (1, 2, 3)
+"""Those that are read. Written is the lowest that has what the program needs: 2 for Quantize, 3 for steps that look at whole pictures."""
 
 NONE = 0xFFFFFFFF
 _HEADER = struct.Struct("<8sIIQIIQQQQ")
@@ -46,7 +46,9 @@ _COLOURS = tuple(COLOURS)
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"), np.dtype("u1"), np.dtype("<i4"))
 _KIND_NAMES = {v: k for k, v in KINDS.items()}
 _CODE_NAMES = {v: k for k, v in CODES.items()}
-_CODES_OF_1 = {v: k for v, k in _CODE_NAMES.items() if k != "Quantize"}
+_LAST_KIND = {1: KINDS["SpaceToDepth"], 2: KINDS["SpaceToDepth"], 3: max(KINDS.values())}
+_LAST_CODE = {1: CODES["DepthToSpace"], 2: CODES["Quantize"], 3: max(CODES.values())}
+"""Version -> the last kind and code that it has."""
 
 
 class _Writer:
@@ -82,7 +84,9 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
     """
     program.validate()
     w = _Writer()
-    version = 2 if any(e.op == "Quantize" for s in program.steps for e in s.epilogue) else 1
+    kind = max((KINDS[s.kind] for s in program.steps), default=0)
+    code = max((CODES[e.op] for s in program.steps for e in s.epilogue), default=0)
+    version = next(v for v in VERSIONS if kind <= _LAST_KIND[v] and code <= _LAST_CODE[v])
     w.u32(len(program.steps))
     for s in program.steps:
         w.u32(KINDS[s.kind])
@@ -172,9 +176,9 @@ class _Reader:
             raise ModelError("the .fsr file is damaged: a name contains NUL")
         return s
 
-    def name_of(self, table: dict[int, str], what: str) -> str:
+    def name_of(self, table: dict[int, str], last: int, what: str) -> str:
         n = self.u32()
-        if n not in table:
+        if n not in table or n > last:
             raise ModelError(f"the .fsr file has an unknown {what} {n}: it was written by a newer fastsr; upgrade fastsr")
         return table[n]
 
@@ -188,7 +192,7 @@ def loads(data: bytes | memoryview) -> Program:
         raise ModelError("the .fsr file is truncated: it ends inside its header")
     _, version, header, total, crc, reserved, at, size, data_at, data_size = _HEADER.unpack(data[:64])
     if version not in VERSIONS:
-        known = " and ".join(map(str, VERSIONS))
+        known = " to ".join(map(str, (VERSIONS[0], VERSIONS[-1])))
         raise ModelError(f"the .fsr file has version {version}, this fastsr reads versions {known}: upgrade fastsr or convert the model again")
     if total != len(data):
         raise ModelError(f"the .fsr file is truncated or has grown: {len(data)} bytes, its header says {total}")
@@ -237,7 +241,7 @@ def _program(r: _Reader, data: memoryview, meta: dict[str, Any], version: int) -
         outputs.append((r.text(), v))
     steps = []
     for _ in range(r.count("steps", 0, MAX_STEPS)):
-        kind = r.name_of(_KIND_NAMES, "step kind")
+        kind = r.name_of(_KIND_NAMES, _LAST_KIND[version], "step kind")
         name = r.text()
         ins = r.u32s(r.count("step inputs", 1, MAX_STEP_INPUTS))
         out = r.u32()
@@ -247,7 +251,7 @@ def _program(r: _Reader, data: memoryview, meta: dict[str, Any], version: int) -
         weights = [tensor(i) for i in r.u32s(r.count("step tensors", n, n))] or [None, None]
         epilogue = []
         for _ in range(r.count("epilogue entries", 0, MAX_EPILOGUE)):
-            code = r.name_of(_CODE_NAMES if version > 1 else _CODES_OF_1, "epilogue code")
+            code = r.name_of(_CODE_NAMES, _LAST_CODE[version], "epilogue code")
             value, t = r.u32s(2)
             a, b = r.f64s(2)
             epilogue.append(Epilogue(code, None if value == NONE else value, tensor(t), a, b))

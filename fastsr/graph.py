@@ -7,6 +7,7 @@ conventions:
 - every value that flows between nodes is a float32 picture tensor of shape (N, C, H, W); H and W are unknown until run time;
 - parameters (weights, slopes, pads, scales) are entries of `Graph.constants`, referenced by name among a node's inputs;
 - attributes use ONNX names and spelling; a missing attribute has ONNX's default;
+- `Resize` may have a picture as its fourth input, `sizes`: the result has that picture's H and W, N and C stay;
 - `Pad` additionally knows mode "symmetric" (TensorFlow's MirrorPad SYMMETRIC, the edge pixel repeated), which ONNX lacks.
 """
 

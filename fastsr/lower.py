@@ -17,16 +17,32 @@ from .errors import ModelError
 from .graph import Graph, Node
 from .ops_quantised import check_scale, quantised_type
 from .passes.pattern import conv_geometry, pad_amounts, per_channel, uniform
-from .program import AUTO_PAD, D2S_MODE, MAX_EPILOGUE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step, Value
+from .program import (
+    AUTO_PAD,
+    D2S_MODE,
+    MAX_EPILOGUE,
+    OVER_PICTURE,
+    PAD_MODE,
+    RESIZE_COORD,
+    RESIZE_MODE,
+    RESIZE_NEAREST,
+    Epilogue,
+    Program,
+    Step,
+    Value,
+)
 
 BINARY = {"Add": "Add", "Sub": "RSub", "Mul": "Mul", "Div": "RDiv", "Max": "Max", "Min": "Min"}
 """Operator -> epilogue code with the operands exchanged."""
 
-PLAIN = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "HardSwish": "HardSwish", "Mish": "Mish", "Abs": "Abs", "Neg": "Neg"}
+PLAIN = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "HardSwish": "HardSwish", "Mish": "Mish", "Abs": "Abs", "Neg": "Neg", "Sqrt": "Sqrt"}
 
 
-WHY = {"GlobalAveragePool": "it takes the mean over the whole picture, which cannot be done tile by tile"}
-"""Operator that has no place in a Program -> why."""
+WHY = {
+    **dict.fromkeys(("MaxPool", "AveragePool"), "it pads by an amount that depends on the picture's size"),
+    **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), "its scale and bias must be constants, one for each channel"),
+}
+"""Operator that the passes rewrite -> why not here."""
 
 
 def lower(graph: Graph) -> Program:
@@ -56,6 +72,7 @@ class _Lowering:
         self.outputs: set[str] = set()
         self.zeros: dict[int, np.ndarray] = {}  # of quantised values, which are kept less these zero points: () or (channels,)
         self.sums: set[int] = set()  # values made by ConvInteger
+        self.small: set[int] = set()  # values of one pixel for every picture
 
     # ---- values ------------------------------------------------------------------------------------------------------------------------------
 
@@ -80,6 +97,12 @@ class _Lowering:
         self.values.append(Value(name, channels))
         self.index[name] = len(self.values) - 1
         return self.index[name]
+
+    def append(self, step: Step) -> None:
+        """Add a step at the end."""
+        self.steps.append(step)
+        if step.kind in OVER_PICTURE or all(v in self.small for v in step.inputs[step.kind == "ResizeTo" :]):
+            self.small.add(step.output)
 
     def channels(self, value: int) -> int:
         return self.values[value].channels
@@ -114,7 +137,7 @@ class _Lowering:
     def copy(self, source: int, name: str, epilogue: tuple[Epilogue, ...] = ()) -> int:
         """A value equal to a graph input, or an epilogue of one: outputs are always made by a step."""
         out = self.new_value(f"{name} (copy of {self.values[source].name})", self.channels(source))
-        self.steps.append(Step("Pointwise", (source,), out, {}, epilogue=epilogue, name=name))
+        self.append(Step("Pointwise", (source,), out, {}, epilogue=epilogue, name=name))
         return out
 
     def finish(self, inputs: list[int], outputs: list[tuple[str, int]]) -> Program:
@@ -144,12 +167,14 @@ class _Lowering:
         entry = self._activation(node)
         if entry is None:
             raise unsupported(node)
+        if entry.op == "Sqrt" and self.value(node, node.inputs[0]) not in self.small:
+            raise unsupported(node, "square roots are only taken of means and maxima over the whole picture")
         self.value(node, node.inputs[0])
         self.fuse_or_point(node, node.inputs[0], entry)
 
     def step(self, node: Node, kind: str, inputs: list[int], channels: int, params: dict[str, int | float], **extra: np.ndarray | None) -> None:
         out = self.new_value(node.output, channels)
-        self.steps.append(Step(kind, tuple(inputs), out, params, extra.get("weight"), extra.get("bias"), (), node.name or node.output))
+        self.append(Step(kind, tuple(inputs), out, params, extra.get("weight"), extra.get("bias"), (), node.name or node.output))
 
     def fusable(self, name: str, entries: int = 1) -> int | None:
         """Position of the step that makes the value when only one reader wants it and its epilogue has room for so many, else None."""
@@ -163,7 +188,7 @@ class _Lowering:
     def fuse(self, node: Node, position: int, entries: tuple[Epilogue, ...], channels: int) -> None:
         """Append `entries` to the step's epilogue and move the step to the end."""
         step = self.steps.pop(position)
-        self.steps.append(replace(step, epilogue=(*step.epilogue, *entries), output=self.new_value(node.output, channels)))
+        self.append(replace(step, epilogue=(*step.epilogue, *entries), output=self.new_value(node.output, channels)))
 
     def fuse_or_point(self, node: Node, operand: str, *entries: Epilogue) -> None:
         v = self.any_value(node, operand)
@@ -173,7 +198,7 @@ class _Lowering:
             self.fuse(node, position, entries, c)
             return
         out = self.new_value(node.output, c)
-        self.steps.append(Step("Pointwise", (v,), out, {}, None, None, entries, node.name or node.output))
+        self.append(Step("Pointwise", (v,), out, {}, None, None, entries, node.name or node.output))
 
     # ---- element-wise ------------------------------------------------------------------------------------------------------------------------
 
@@ -183,6 +208,8 @@ class _Lowering:
             return Epilogue(PLAIN[node.op])
         if node.op == "LeakyRelu":
             return Epilogue("LeakyRelu", a=float(a.get("alpha", 0.01)))
+        if node.op == "Reciprocal":
+            return Epilogue("RDiv", a=1.0)
         if node.op == "HardSigmoid":
             return Epilogue("HardSigmoid", a=float(a.get("alpha", 0.2)), b=float(a.get("beta", 0.5)))
         if node.op == "Swish":
@@ -237,8 +264,8 @@ class _Lowering:
             return
         choices = []
         for x, other, code in ((left, right, node.op), (right, left, BINARY[node.op])):
-            cx, co = (self.channels(self.value(node, i)) for i in (x, other))
-            if co in (1, cx):
+            vx, vo = self.value(node, x), self.value(node, other)
+            if self.channels(vo) in (1, self.channels(vx)) and (vx not in self.small or vo in self.small):
                 position = self.fusable(x)
                 choices.append((self._rank(position), x, other, code))
         if not choices:
@@ -286,20 +313,31 @@ class _Lowering:
         self.step(node, "Concat", xs, sum(self.channels(v) for v in xs), {})
         self._keep_zero(node, zero)
 
+    def _globalaveragepool(self, node: Node) -> None:
+        x = self.value(node, node.inputs[0])
+        self.step(node, node.op, [x], self.channels(x), {})
+
+    _globalmaxpool = _globalaveragepool
+
     def _resize(self, node: Node) -> None:
         x = self.value(node, node.inputs[0])
+        to = self.any_value(node, node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
         scales = self.graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
         a = node.attrs
-        if scales is None or scales.size != 4 or scales[0] != 1 or scales[1] != 1:
+        if to is None and (scales is None or scales.size != 4 or scales[0] != 1 or scales[1] != 1):
             raise unsupported(node, "the enlargement must be a constant factor of height and width")
         mode, coord = a.get("mode", "nearest"), a.get("coordinate_transformation_mode", "half_pixel")
         nearest = a.get("nearest_mode", "round_prefer_floor")
         if mode not in RESIZE_MODE or coord not in RESIZE_COORD or nearest not in RESIZE_NEAREST or a.get("antialias"):
             raise unsupported(node, f"mode {mode}, {coord}, {nearest}, antialias {a.get('antialias', 0)}")
         params: dict[str, int | float] = dict(mode=RESIZE_MODE[mode], coord=RESIZE_COORD[coord], nearest_mode=RESIZE_NEAREST[nearest],
-                                              cubic_a=float(a.get("cubic_coeff_a", -0.75)), exclude_outside=int(a.get("exclude_outside", 0)),
-                                              scale_h=float(scales[2]), scale_w=float(scales[3]))  # fmt: skip
-        self.step(node, "Resize", [x], self.channels(x), params)
+                                              cubic_a=float(a.get("cubic_coeff_a", -0.75)),
+                                              exclude_outside=int(a.get("exclude_outside", 0)))  # fmt: skip
+        if to is not None:
+            self.step(node, "ResizeTo", [x, to], self.channels(x), params)
+            return
+        assert scales is not None
+        self.step(node, "Resize", [x], self.channels(x), {**params, "scale_h": float(scales[2]), "scale_w": float(scales[3])})
 
     def _pad(self, node: Node) -> None:
         x = self.value(node, node.inputs[0])
@@ -348,7 +386,7 @@ class _Lowering:
         del self.steps[position]
         channels = self.channels(step.output)
         out = self.new_value(node.output, channels)
-        self.steps.append(replace(step, bias=np.broadcast_to(bias, channels).astype(np.float32), output=out))
+        self.append(replace(step, bias=np.broadcast_to(bias, channels).astype(np.float32), output=out))
         return True
 
     def _parameters(self, node: Node, channels: int) -> tuple[np.ndarray, np.ndarray, np.dtype[Any] | None]:
@@ -407,4 +445,7 @@ def _arithmetic(code: str, v: np.ndarray) -> Epilogue:
     return Epilogue(code, a=float(np.float32(flat))) if flat is not None else Epilogue(code, tensor=v.astype(np.float32))
 
 
-STEPS = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "Conv", "Concat", "Resize", "Pad", "DepthToSpace", "SpaceToDepth"})
+STEPS = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "ConvInteger", "Conv", "Concat", "Resize", "Pad", "DepthToSpace", "SpaceToDepth", "GlobalAveragePool",
+    "GlobalMaxPool",
+})  # fmt: skip

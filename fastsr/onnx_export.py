@@ -14,10 +14,10 @@ from .errors import ModelError
 from .graph import Feed, Graph, Input
 from .graph import Node as GraphNode
 from .onnx_file import onnx_bytes
-from .program import AUTO_PAD, D2S_MODE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step
+from .program import AUTO_PAD, D2S_MODE, OVER_PICTURE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step
 
 PREFIX = "fastsr."
-PLAIN = frozenset({"Relu", "Tanh", "Sigmoid", "HardSwish", "Mish", "Abs", "Neg"})
+PLAIN = frozenset({"Relu", "Tanh", "Sigmoid", "HardSwish", "Mish", "Abs", "Neg", "Sqrt"})
 BINARY = {"Add": "Add", "Sub": "Sub", "Mul": "Mul", "Div": "Div", "Max": "Max", "Min": "Min", "RSub": "Sub", "RDiv": "Div"}
 
 
@@ -113,15 +113,20 @@ class _Raising:
             return x
         if step.kind == "Concat":
             return self.add("Concat", xs, stem, axis=1)
-        if step.kind == "Resize":
-            scales = self.constant(f"{stem}/scales", np.array([1, 1, p["scale_h"], p["scale_w"]], np.float32))
+        if step.kind in OVER_PICTURE:
+            return self.add(step.kind, [x], stem)
+        if step.kind in ("Resize", "ResizeTo"):
+            if step.kind == "Resize":
+                how = [self.constant(f"{stem}/scales", np.array([1, 1, p["scale_h"], p["scale_w"]], np.float32))]
+            else:
+                how = ["", xs[1]]
             mode = _name(RESIZE_MODE, p["mode"])
             attrs: dict[str, object] = {"mode": mode, "coordinate_transformation_mode": _name(RESIZE_COORD, p["coord"])}
             if mode == "nearest":
                 attrs["nearest_mode"] = _name(RESIZE_NEAREST, p["nearest_mode"])
             if mode == "cubic":
                 attrs |= {"cubic_coeff_a": float(p["cubic_a"]), "exclude_outside": p["exclude_outside"]}
-            return self.add("Resize", [x, "", scales], stem, **attrs)
+            return self.add("Resize", [x, "", *how], stem, **attrs)
         if step.kind == "Pad":
             amounts = self.constant(f"{stem}/pads", np.array([0, 0, p["pt"], p["pl"], 0, 0, p["pb"], p["pr"]], np.int64))
             value = [self.constant(f"{stem}/value", np.array(p["value"], np.float32))] if p["value"] else []

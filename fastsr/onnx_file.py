@@ -26,7 +26,7 @@ def onnx_bytes(graph: Graph, shape: tuple[int, int, int, int] | None = None, met
 
     metadata: metadata_props of the file. Constants of float64 become float32. Raises ModelError for what ONNX cannot say: the Pad mode "symmetric".
     """
-    body = b"".join(_message(1, _node(n)) for n in graph.nodes)
+    body = b"".join(_message(1, _node(n)) for node in graph.nodes for n in _spelled_out(graph, node))
     body += _text(2, str(graph.meta.get("name") or "network"))
     body += b"".join(_message(5, _tensor(name, a)) for name, a in graph.constants.items())
     body += b"".join(_message(11, _value(i.name, i.channels, shape)) for i in graph.inputs)
@@ -34,6 +34,19 @@ def onnx_bytes(graph: Graph, shape: tuple[int, int, int, int] | None = None, met
     opset = _text(1, "") + _number(2, OPSET)
     props = b"".join(_message(14, _text(1, key) + _text(2, value)) for key, value in (metadata or {}).items())
     return _number(1, IR_VERSION) + _text(2, "fastsr") + _message(7, body) + _message(8, opset) + props
+
+
+def _spelled_out(graph: Graph, node: Node) -> list[Node]:
+    """The node as ONNX has it: sizes to resize to, which a Graph takes from a picture, from that picture's shape."""
+    if node.op != "Resize" or len(node.inputs) < 4 or not node.inputs[3]:
+        return [node]
+    kept, given, sizes = (graph.fresh(f"{node.output}/{name}") for name in ("kept", "given", "sizes"))
+    return [
+        Node("Shape", [node.inputs[0]], [kept], {"end": 2}),
+        Node("Shape", [node.inputs[3]], [given], {"start": 2}),
+        Node("Concat", [kept, given], [sizes], {"axis": 0}),
+        Node("Resize", [*node.inputs[:3], sizes], node.outputs, node.attrs, node.name),
+    ]
 
 
 def _node(node: Node) -> bytes:

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from . import ops_quantised
+from . import ops_pools, ops_quantised
 from .errors import ModelError, PictureError
 from .graph import Graph, Node
+from .ops_pools import conv_pads
 
 Array = np.ndarray
-OPS: dict[str, Callable[..., Any]] = {}
+OPS: dict[str, Callable[..., Any]] = {f.__name__: f for f in ops_pools.ALL}
 
 
 def op(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,29 +50,12 @@ def run_graph(graph: Graph, inputs: dict[str, Array], outputs: Sequence[str] | N
 # ---- convolution -------------------------------------------------------------------------------------------------------------------------------
 
 
-def same_pads(n: int, kernel: int, stride: int, dilation: int, upper: bool) -> tuple[int, int]:
-    """(before, after) padding of one axis for auto_pad SAME_UPPER or SAME_LOWER."""
-    total = max((math.ceil(n / stride) - 1) * stride + (kernel - 1) * dilation + 1 - n, 0)
-    return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
-
-
-def _conv_pads(node: Node, size: tuple[int, int], kernel: tuple[int, int]) -> list[int]:
-    strides, dilations = node.attrs.get("strides", [1, 1]), node.attrs.get("dilations", [1, 1])
-    mode = node.attrs.get("auto_pad", "NOTSET")
-    if mode == "VALID":
-        return [0, 0, 0, 0]
-    if mode == "NOTSET":
-        return list(node.attrs.get("pads", [0, 0, 0, 0]))
-    (t, b), (left, r) = (same_pads(size[a], kernel[a], strides[a], dilations[a], mode == "SAME_UPPER") for a in (0, 1))
-    return [t, left, b, r]
-
-
 @op
 def Conv(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
     """Cross-correlation. x (N, C, H, W), w (K, C / group, kh, kw), b (K)."""
     (sh, sw), (dh, dw), group = node.attrs.get("strides", [1, 1]), node.attrs.get("dilations", [1, 1]), node.attrs.get("group", 1)
     k, cg, kh, kw = w.shape
-    t, left, bottom, r = _conv_pads(node, x.shape[2:], (kh, kw))
+    t, left, bottom, r = conv_pads(node, x.shape[2:], (kh, kw))
     x = np.pad(x, ((0, 0), (0, 0), (t, bottom), (left, r)))
     oh, ow = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1, (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
     if oh < 1 or ow < 1:
@@ -144,12 +128,6 @@ def QLinearConv(node: Node, x: Array, x_scale: Array, x_zero: Array, w: Array, w
         sums = sums + b.reshape(-1, 1, 1).astype(np.int32)
     factor = ops_quantised.factors(x_scale, w_scale, y_scale).reshape(-1, 1, 1)
     return ops_quantised.saturate(sums.astype(y_scale.dtype) * factor, y_zero.reshape(()), ops_quantised.quantised_type(node, y_zero))
-
-
-@op
-def GlobalAveragePool(node: Node, x: Array) -> Array:
-    """The mean of each channel over the whole picture, (N, C, 1, 1)."""
-    return x.mean(axis=(2, 3), keepdims=True, dtype=np.float64).astype(x.dtype)
 
 
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
@@ -427,9 +405,9 @@ def resize_position(i: int, scale: float, n_in: int, n_out: int, mode: str) -> f
     return (i + 0.5) / scale - 0.5
 
 
-def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any]) -> Array:
-    """The (n_out, n_in) float64 matrix that resizes one axis."""
-    n_out = math.floor(n_in * scale)
+def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any], n_out: int | None = None) -> Array:
+    """The (n_out, n_in) float64 matrix that resizes one axis, floor(n_in * scale) rows unless n_out is given."""
+    n_out = math.floor(n_in * scale) if n_out is None else n_out
     mode, coord = attrs.get("mode", "nearest"), attrs.get("coordinate_transformation_mode", "half_pixel")
     a = attrs.get("cubic_coeff_a", -0.75)
     m = np.zeros((n_out, n_in))
@@ -458,7 +436,10 @@ def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any]) -> Array:
 
 @op
 def Resize(node: Node, x: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None) -> Array:
-    """Resample H and W. `scales` has four entries (the first two 1); `sizes` is not used: pictures have no fixed size."""
+    """Resample H and W. `scales` has four entries (the first two 1). `sizes` is a picture: the result has its H and W (see `fastsr.graph`)."""
+    if sizes is not None:
+        rows, cols = (resize_matrix(n, m / n, node.attrs, m) for n, m in zip(x.shape[2:], sizes.shape[2:], strict=True))
+        return np.einsum("yh,nchw,xw->ncyx", rows, x, cols, optimize=True).astype(x.dtype)
     if scales is None or scales.size != 4 or scales[0] != 1 or scales[1] != 1:
         raise ModelError(f"node '{node.name}': Resize needs scales [1, 1, h, w]")
     rows, cols = (resize_matrix(n, float(s), node.attrs) for n, s in zip(x.shape[2:], scales[2:], strict=True))

@@ -20,7 +20,13 @@ import numpy as np
 from .errors import ModelError, PictureError
 from .graph import Feed
 
-KINDS = {"Conv": 1, "Pointwise": 2, "Concat": 3, "Resize": 4, "Pad": 5, "DepthToSpace": 6, "SpaceToDepth": 7}
+KINDS = {
+    "Conv": 1, "Pointwise": 2, "Concat": 3, "Resize": 4, "Pad": 5, "DepthToSpace": 6, "SpaceToDepth": 7, "GlobalAveragePool": 8, "GlobalMaxPool": 9,
+    "ResizeTo": 10,
+}  # fmt: skip
+
+OVER_PICTURE = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
+"""Kinds that make one pixel of a whole picture."""
 
 PARAMS: dict[str, tuple[str, ...]] = {
     "Conv": ("kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "pb", "pr", "auto_pad", "group"),
@@ -30,6 +36,9 @@ PARAMS: dict[str, tuple[str, ...]] = {
     "Pad": ("pt", "pl", "pb", "pr", "mode", "value"),
     "DepthToSpace": ("block", "mode"),
     "SpaceToDepth": ("block",),
+    "GlobalAveragePool": (),
+    "GlobalMaxPool": (),
+    "ResizeTo": ("mode", "coord", "nearest_mode", "cubic_a", "exclude_outside"),
 }
 FLOAT_PARAMS = {"cubic_a", "scale_h", "scale_w", "value"}
 
@@ -57,6 +66,7 @@ CODES = {
     "RDiv": 21,
     "DepthToSpace": 22,
     "Quantize": 23,
+    "Sqrt": 24,
 }
 
 AUTO_PAD = {"NOTSET": 0, "SAME_UPPER": 1, "SAME_LOWER": 2}
@@ -72,10 +82,10 @@ COLOURS = {"raw": 0, "y": 1, "bgr": 3, "rgb": 3}
 """Colour of a feed, in the order of their codes -> channels of the network's first input and first output, 0 for any."""
 
 RANGES = {
-    "mode": {"Resize": 2, "Pad": 3, "DepthToSpace": 1},
-    "coord": {"Resize": 5},
-    "nearest_mode": {"Resize": 3},
-    "exclude_outside": {"Resize": 1},
+    "mode": {"Resize": 2, "ResizeTo": 2, "Pad": 3, "DepthToSpace": 1},
+    "coord": {"Resize": 5, "ResizeTo": 5},
+    "nearest_mode": {"Resize": 3, "ResizeTo": 3},
+    "exclude_outside": {"Resize": 1, "ResizeTo": 1},
     "auto_pad": {"Conv": 2},
 }
 """Parameter -> kind -> largest value; the smallest is 0."""
@@ -87,7 +97,7 @@ MAX_BLOCK = 256
 """Largest block of pixels: a larger one would need more than `MAX_CHANNELS`."""
 
 MAX_CHANNELS = MAX_STEPS = MAX_VALUES = MAX_TENSORS = 65536
-MAX_INPUTS, MAX_OUTPUTS, MAX_STEP_INPUTS, MAX_EPILOGUE = 16, 64, 1024, 64
+MAX_INPUTS, MAX_OUTPUTS, MAX_STEP_INPUTS, MAX_EPILOGUE = 64, 64, 1024, 64
 MAX_PRE_SCALE = 16
 
 MAX_LEVEL = 1 << 20
@@ -175,9 +185,18 @@ class Program:
         sizes: list[tuple[int, int]] = [(0, 0)] * len(self.values)
         for i in self.inputs:
             sizes[i] = (height, width)
+        small = self.small_values()
         for step in self.steps:
-            sizes[step.output] = _output_size(step, [sizes[i] for i in step.inputs], sizes, f"{width}x{height}")
+            sizes[step.output] = _output_size(step, [sizes[i] for i in step.inputs], sizes, f"{width}x{height}", small)
         return sizes
+
+    def small_values(self) -> list[bool]:
+        """Of each value, whether it is one pixel for every picture: made by a step `OVER_PICTURE`, or from nothing but such values."""
+        small = [False] * len(self.values)
+        for step in self.steps:
+            sources = step.inputs[1:] if step.kind == "ResizeTo" else step.inputs
+            small[step.output] = step.kind in OVER_PICTURE or all(small[i] for i in sources)
+        return small
 
     def scale(self, output: int = 0) -> Fraction:
         """Enlargement of output number `output`: its height over the input's, in the limit of big pictures. 2 for an x2 network."""
@@ -196,6 +215,7 @@ class Program:
         for v in self.values:
             if not 1 <= v.channels <= MAX_CHANNELS:
                 raise ModelError(f"value '{v.name}' has {v.channels} channels: 1 to {MAX_CHANNELS} are possible")
+        small = [False] * len(self.values)
         ready = set(self.inputs)
         if len(ready) != len(self.inputs) or not all(0 <= v < len(self.values) for v in ready):
             raise ModelError("the model's inputs are not distinct values")
@@ -212,6 +232,7 @@ class Program:
             ready.add(step.output)
             channels = _check_step(step, [self.values[i].channels for i in step.inputs], where)
             channels = _check_epilogue(step, channels, self.values, where)
+            small[step.output] = _check_small(step, small, where)
             if channels != self.values[step.output].channels:
                 raise ModelError(f"{where} makes {channels} channels, but its output has {self.values[step.output].channels}")
         if len(ready) != len(self.values):
@@ -263,7 +284,15 @@ def conv_pads(step: Step, in_size: tuple[int, int]) -> tuple[int, int, int, int]
     return out[0][0], out[1][0], out[0][1], out[1][1]
 
 
-def _output_size(step: Step, ins: list[tuple[int, int]], sizes: list[tuple[int, int]], picture: str) -> tuple[int, int]:
+def size_scale(n_in: int, n_out: int) -> float:
+    """The scale of a Resize that makes n_out pixels of n_in."""
+    scale = n_out / n_in
+    while math.floor(n_in * scale) < n_out:
+        scale = math.nextafter(scale, math.inf)
+    return scale
+
+
+def _output_size(step: Step, ins: list[tuple[int, int]], sizes: list[tuple[int, int]], picture: str, small: list[bool]) -> tuple[int, int]:
     h, w = ins[0]
     if step.kind == "Conv":
         pt, pl, pb, pr = conv_pads(step, (h, w))
@@ -284,6 +313,12 @@ def _output_size(step: Step, ins: list[tuple[int, int]], sizes: list[tuple[int, 
         h, w = h + step["pt"] + step["pb"], w + step["pl"] + step["pr"]
     elif step.kind == "DepthToSpace":
         h, w = h * step["block"], w * step["block"]
+    elif step.kind in OVER_PICTURE:
+        h, w = 1, 1
+    elif step.kind == "ResizeTo":
+        if not small[step.inputs[0]] and max(-(-ins[1][0] // h), -(-ins[1][1] // w)) > LIMIT:
+            raise PictureError(f"step '{step.name}' resizes {w}x{h} to {ins[1][1]}x{ins[1][0]} for a {picture} picture, more than {LIMIT} times")
+        h, w = ins[1]
     elif step.kind == "SpaceToDepth":
         if h % step["block"] or w % step["block"]:
             raise PictureError(f"step '{step.name}' needs a height and width divisible by {step['block']}, but a {picture} picture gives {w}x{h}")
@@ -293,7 +328,7 @@ def _output_size(step: Step, ins: list[tuple[int, int]], sizes: list[tuple[int, 
     for e in step.epilogue:
         if e.op == "DepthToSpace":
             h, w = h * int(e.a), w * int(e.a)
-        elif e.value is not None and sizes[e.value] != (h, w):
+        elif e.value is not None and sizes[e.value] != (h, w) and not small[e.value]:
             raise PictureError(
                 f"step '{step.name}' combines {w}x{h} with {sizes[e.value][1]}x{sizes[e.value][0]} for a {picture} picture: "
                 "this network needs another picture size"
@@ -305,11 +340,12 @@ def _output_size(step: Step, ins: list[tuple[int, int]], sizes: list[tuple[int, 
 
 def _check_step(step: Step, channels: list[int], where: str) -> int:
     """Channels of the step's result before its epilogue."""
-    if not channels or len(channels) > (MAX_STEP_INPUTS if step.kind == "Concat" else 1):
+    least, most = {"Concat": (1, MAX_STEP_INPUTS), "ResizeTo": (2, 2)}.get(step.kind, (1, 1))
+    if not least <= len(channels) <= most:
         raise ModelError(f"{where}: {len(channels)} inputs")
     for name, v in step.params.items():
-        least, most, whole = BOUNDS[step.kind][name]
-        if not least <= v <= most or (whole and v != int(v)):
+        low, high, whole = BOUNDS[step.kind][name]
+        if not low <= v <= high or (whole and v != int(v)):
             raise ModelError(f"{where}: {name}={v} is out of range")
     c = _result_channels(step, channels, where)
     if c > MAX_CHANNELS:
@@ -378,3 +414,26 @@ def _check_epilogue(step: Step, c: int, values: list[Value], where: str) -> int:
                 raise ModelError(f"{where}: {c} channels do not shuffle by {b}")
             c //= b * b
     return c
+
+
+def _check_small(step: Step, small: list[bool], where: str) -> bool:
+    """Whether the step's result is one pixel for every picture (`Program.small_values`); what its operands may be for that."""
+    if step.kind in OVER_PICTURE:
+        result = True
+    elif step.kind == "ResizeTo":
+        result = small[step.inputs[1]]
+        if result and not small[step.inputs[0]]:
+            raise ModelError(f"{where}: makes one pixel of a picture, which only a mean or a maximum can")
+    else:
+        result = all(small[i] for i in step.inputs)
+        if not result and any(small[i] for i in step.inputs):
+            raise ModelError(f"{where}: joins a picture and one pixel")
+        if result and _output_size(step, [(1, 1)] * len(step.inputs), [(1, 1)] * len(small), "1x1", small) != (1, 1):
+            raise ModelError(f"{where}: makes a picture of one pixel")
+    if result and step.block > 1:
+        raise ModelError(f"{where}: makes a picture of one pixel")
+    if result and any(e.value is not None and not small[e.value] for e in step.epilogue):
+        raise ModelError(f"{where}: combines one pixel, as what is computed, with a picture, as operand")
+    if not result and any(e.op == "Sqrt" for e in step.epilogue):
+        raise ModelError(f"{where}: square roots are only taken of means and maxima over the whole picture")
+    return result

@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import fuzzing  # noqa: E402
 import onnx_cases_pixels  # noqa: E402, F401
+import onnx_cases_whole  # noqa: E402, F401
 from fuzzing import NUMBERS, mutate_bytes  # noqa: E402
 from onnx_cases import CASES  # noqa: E402
 from onnx_graphs import Net  # noqa: E402

@@ -23,6 +23,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import fuzzing  # noqa: E402
 import tensorflow_cases_pixels  # noqa: E402, F401
+import tensorflow_cases_whole  # noqa: E402, F401
 from fuzzing import NUMBERS, mutate_bytes  # noqa: E402
 from tensorflow_cases import CASES  # noqa: E402
 from tensorflow_graphs import Frozen  # noqa: E402

@@ -66,7 +66,6 @@ refused("exchanged axes", lambda n: n.layer("Permute", n.input(3), p={0: 1}), "e
 refused("flattened picture", lambda n: n.layer("Flatten", n.input(3)), "single pixels")
 refused("reshaped picture", lambda n: n.layer("Reshape", n.input(3), p={0: 8, 1: 8, 2: -1}), "single pixels")
 refused("dense layer of a picture", lambda n: n.layer("InnerProduct", n.input(3), p={0: 2, 2: 6}, w=(marked(n.random(6)),)), "all pixels")
-refused("largest of all", lambda n: n.layer("Pooling", n.input(3), p={0: 0, 4: 1}), "whole picture")
 refused("mean at borders", lambda n: n.layer("Pooling", n.input(3), p={0: 1, 1: 3, 3: 1}), "fewer pixels at borders")
 refused("mean of windows outside", lambda n: n.layer("Pooling", n.input(3), p={0: 1, 1: 2, 2: 2}), "fewer pixels at borders")
 refused("windows by size", lambda n: n.layer("Pooling", n.input(3), p={0: 1, 7: 1, 8: 4}), "depend on the picture's size")

@@ -89,7 +89,7 @@ for op, attrs, since in [
     case(f"{op} {attrs or ''} {since}", lambda n, op=op, a=attrs: n.node(op, n.conv(n.input(), 3, 4), **a), opset=since)
 for op in ("Exp", "Softplus", "Erf"):
     case(op, lambda n, op=op: n.node(op, n.conv(n.input(), 3, 4)), runs=False)
-case("Reciprocal", lambda n: n.node("Reciprocal", n.node("Add", n.node("Abs", n.input()), n.const(0.5))), runs=False)
+case("Reciprocal", lambda n: n.node("Reciprocal", n.node("Add", n.node("Abs", n.input()), n.const(0.5))))
 case("Sqrt", lambda n: n.node("Sqrt", n.node("Abs", n.input())), runs=False)
 case("Clip attributes", lambda n: n.node("Clip", n.input(), min=-0.5, max=0.7), opset=8)
 case("Clip one attribute", lambda n: n.node("Clip", n.input(), max=0.7), opset=10)
@@ -163,9 +163,9 @@ for opset in (7, 9, 14, 15):
     case(f"BatchNormalization {opset}", lambda n: n.node("BatchNormalization", n.conv(n.input(), 3, 4), n.random(4), n.random(4), n.random(4),
                                                          n.const(np.abs(n.rng.standard_normal(4)) + 0.5), epsilon=1e-3), opset=opset)  # fmt: skip
 case("Cast to double and back", lambda n: n.node("Cast", n.node("Cast", n.input(), to=TensorProto.DOUBLE), to=TensorProto.FLOAT))
-case("GlobalAveragePool", lambda n: n.node("Mul", n.input(), n.node("Sigmoid", n.conv(n.node("GlobalAveragePool", "x"), 3, 3, 1))), runs=False)
-case("ReduceMean of pixels", lambda n: n.node("Sub", n.input(), n.node("ReduceMean", "x", axes=[2, 3])), runs=False)
-case("ReduceMean of pixels 18", lambda n: n.node("Sub", n.input(), n.node("ReduceMean", "x", n.ints(-1, -2))), opset=18, runs=False)
+case("GlobalAveragePool", lambda n: n.node("Mul", n.input(), n.node("Sigmoid", n.conv(n.node("GlobalAveragePool", "x"), 3, 3, 1))))
+case("ReduceMean of pixels", lambda n: n.node("Sub", n.input(), n.node("ReduceMean", "x", axes=[2, 3])))
+case("ReduceMean of pixels 18", lambda n: n.node("Sub", n.input(), n.node("ReduceMean", "x", n.ints(-1, -2))), opset=18)
 case("ReduceMean of channels", lambda n: n.node("Sub", n.input(), n.node("ReduceMean", "x", axes=[1])))
 case("ReduceSum of channels", lambda n: n.node("ReduceSum", n.input(), n.ints(1)))
 
@@ -185,8 +185,8 @@ def squeeze_and_excite_matmul(n: Net) -> Any:
     return n.node("Mul", x, n.node("Unsqueeze", n.node("Unsqueeze", gate, n.ints(2)), n.ints(3)))
 
 
-case("channel attention Gemm", squeeze_and_excite, runs=False)
-case("channel attention MatMul", squeeze_and_excite_matmul, runs=False)
+case("channel attention Gemm", squeeze_and_excite)
+case("channel attention MatMul", squeeze_and_excite_matmul)
 
 # ---- pooling -----------------------------------------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,14 @@ def sound() -> Any:
 
 # ---- what is not supported ---------------------------------------------------------------------------------------------------------------------
 
-refused("InstanceNormalization", lambda n: n.node("InstanceNormalization", n.input(), n.random(3), n.random(3)), "Instance.*whole picture")
+refused("normalisation of two axes", lambda n: n.node("InstanceNormalization", n.node("Reshape", n.input((1, 4, 16, 16)), n.ints(1, 2, 512, 1)),
+        n.random(2), n.random(2)), "moves pixels")  # fmt: skip
+refused("normalisation of other channels", lambda n: n.node("InstanceNormalization", n.input(), n.random(4), n.random(4)), "scale of shape")
+refused("groups", lambda n: n.node("GroupNormalization", n.input(), n.random(3), n.random(3), num_groups=2), "2 groups for 3 channels")
+refused("sum over the picture", lambda n: n.node("Relu", n.node("ReduceSum", n.input(), n.ints(2, 3))), "sum or a mean over rows or columns")
+refused("sum over something else", lambda n: n.node("Div", n.node("ReduceSum", n.input(), n.ints(2, 3)), n.const(100.0)), "something else")
+refused("pixel repeated to a size of nothing", lambda n: n.node("Expand", n.node("GlobalAveragePool", n.input()), n.node("Concat", n.size_of("x", 0),
+        n.size_of("x", 1), n.node("Mul", n.size_of("x", 2), n.ints(3)), n.size_of("x", 3), axis=0)), "no picture in the network")  # fmt: skip
 refused("unknown operator", lambda n: n.node("Whatever", n.input()), "'Whatever_0'.*Whatever is not supported")
 refused("other domain", lambda n: n.node("FusedConv", n.input(), domain="com.microsoft"), "domain 'com.microsoft'")
 refused("Softmax", lambda n: n.node("Softmax", n.input()), "attention")
@@ -62,8 +69,9 @@ refused("window attention", lambda n: n.node("Transpose", n.node("Reshape", n.in
         perm=[0, 2, 4, 1, 3, 5]), "moves pixels")  # fmt: skip
 refused("flattened picture", lambda n: n.node("Relu", n.node("Reshape", n.input((1, 4, 16, 16)), n.ints(1, 4, 256))), "moves pixels")
 refused("multiplied sizes", lambda n: n.node("Reshape", n.input(), n.node("Concat", n.ints(1, 3), n.node("Mul", n.size_of("x", 2), n.size_of("x", 3)),
-        axis=0)), "multiplies sizes")  # fmt: skip
-refused("average at borders", lambda n: n.node("AveragePool", n.input(), kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "count_include_pad")
+        axis=0)), "moves pixels")  # fmt: skip
+refused("maxima of unknown borders", lambda n: n.node("MaxPool", n.input(), kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"),
+        "depends on the picture's size")  # fmt: skip
 refused("mean of rows", lambda n: n.node("ReduceMean", n.input(), axes=[2]), "whole picture")
 refused("training", lambda n: n.node("Dropout", n.input(), n.const(0.5), n.const(True, np.bool_)), "training")
 refused("power", lambda n: n.node("Pow", n.input(), n.const(2.5)), "power 2.5")

@@ -21,6 +21,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Pad": {"pt": 1, "pl": 1, "pb": 1, "pr": 1, "mode": 0, "value": 0.0},
     "DepthToSpace": {"block": 2, "mode": 0},
     "SpaceToDepth": {"block": 2},
+    "GlobalAveragePool": {},
+    "GlobalMaxPool": {},
+    "ResizeTo": {"mode": 1, "coord": 0, "nearest_mode": 0, "cubic_a": -0.75, "exclude_outside": 0},
 }
 
 

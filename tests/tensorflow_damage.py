@@ -202,10 +202,10 @@ def resize_to_constant_size(g: Frozen) -> None:
 
 
 @damage("fixed multiple")
-def resize_to_other_picture(g: Frozen) -> None:
+def resize_to_the_size_of_nothing(g: Frozen) -> None:
     x = g.placeholder([1, -1, -1, 1])
     small = g.conv(x, np.ones((3, 3, 1, 1), np.float32), padding="VALID")
-    g.node("ResizeBilinear", small, g.size_of(x), name="y")
+    g.node("ResizeBilinear", small, g.size_of(x, 2), name="y")
 
 
 @damage("rounded down")

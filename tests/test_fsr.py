@@ -58,7 +58,7 @@ def test_every_single_byte_change_is_refused() -> None:
 
 def test_newer_version_says_upgrade() -> None:
     data = bytearray(fsr.dumps(espcn(channels=(2, 2))))
-    struct.pack_into("<I", data, 8, 3)
+    struct.pack_into("<I", data, 8, 4)
     with pytest.raises(ModelError, match="upgrade fastsr"):
         fsr.loads(bytes(data))
 

@@ -123,11 +123,11 @@ def test_every_field_with_awkward_values(make: Callable[[], Program], monkeypatc
 
 
 def test_versions() -> None:
-    """Version 1 has no Quantize; version 2 need not have it."""
-    for make, accepted in ((mixed, (1, 2)), (quantised, (2,))):
+    """Version 1 has no Quantize; version 2 need not have it, nor version 3 what is new in it."""
+    for make, accepted in ((mixed, (1, 2, 3)), (quantised, (2, 3))):
         data = bytearray(fsr.dumps(make()))
         assert struct.unpack_from("<I", data, 8)[0] == accepted[0]
-        for version in (0, 1, 2, 3, 2**32 - 1):
+        for version in (0, 1, 2, 3, 4, 2**32 - 1):
             struct.pack_into("<I", data, 8, version)
             python, cpp = verdict(fsr.loads, sealed(data)), verdict(core.Model, sealed(data))
             assert bool(python) == bool(cpp) == (version not in accepted)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_cases_pixels  # noqa: F401
+import onnx_cases_whole  # noqa: F401
 import pytest
 from hypothesis import assume, given, settings
+from networks_over_pictures import NETWORKS
 from onnx_cases import CASES, Case
 from onnx_graphs import Net, run_onnx
 from programs import Builder, random_programs
@@ -48,7 +50,14 @@ def compare(program: Program, height: int = 12, width: int = 16, tolerance: floa
 def test_what_was_read_can_be_written(case: Case) -> None:
     net = Net(case.opset)
     case.build(net)
-    compare(lower(optimise(loads(net.data()))))
+    compare(lower(optimise(loads(net.data()))), *((21, 26) if case.name.startswith("spatial") else (12, 16)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_over_whole_pictures(name: str) -> None:
+    compare(NETWORKS[name](), 24, 20)
+    if name == "esa":
+        compare(NETWORKS[name](), 17, 23)
 
 
 @pytest.mark.parametrize("folder", ["tensorflow", "onnx"])

@@ -281,7 +281,7 @@ def test_document_lists_the_operators() -> None:
     table = text.split("## Operators on pictures", 1)[1].split("\n\n", 1)[0]
     known = set(onnx.PICTURE_OPS) | set(onnx.onnx_quantised.MICROSOFT)
     assert known - set(re.findall(r"\w+", table)) == set()
-    assert "InstanceNormalization" not in known
+    assert "LayerNormalization" not in known
 
 
 # ---- files -------------------------------------------------------------------------------------------------------------------------------------

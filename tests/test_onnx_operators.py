@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_cases_pixels  # noqa: F401
+import onnx_cases_whole  # noqa: F401
 import pytest
 from onnx_cases import CASES, Case
 from onnx_graphs import Net, run_onnx

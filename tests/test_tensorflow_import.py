@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_cases_pixels  # noqa: F401
+import tensorflow_cases_whole  # noqa: F401
 from tensorflow_cases import CASES, Case
 from tensorflow_graphs import Frozen, TensorFlow, peer
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastsr.backends import pick_backend
 from fastsr.importers import load_graph
+from fastsr.lower import lower
 from fastsr.ops import run_graph
+from fastsr.passes import optimise
 
 EXPORT = """
 import os, sys
@@ -41,6 +44,16 @@ NETWORKS = {
     "resize_bilinear": lambda x: function(lambda t: tf.image.resize(t, tf.shape(t)[1:3] * 3, method="bilinear"))(x),
     "swish": lambda x: L.ReLU(max_value=6.0)(conv(3, activation="swish")(x)),
     "reflect": lambda x: function(lambda t: tf.pad(t, [[0, 0], [1, 2], [3, 1], [0, 0]], mode="REFLECT"))(conv(3)(x)),
+    "squeeze_dense": lambda x: L.Multiply()([conv(8)(x), L.Reshape((1, 1, 8))(L.Dense(8, "sigmoid")(L.Dense(2, "relu")(
+        L.GlobalAveragePooling2D()(conv(8)(x)))))]),
+    "squeeze_conv": lambda x: (lambda y: y * conv(8, 1, activation="sigmoid")(L.GlobalMaxPooling2D(keepdims=True)(y)))(conv(8)(x)),
+    "squeeze_dims": lambda x: function(lambda t: t * tf.sigmoid(tf.reduce_mean(t, [1, 2])[:, None, None, :]))(conv(4)(x)),
+    "instance_norm": lambda x: function(lambda t: tf.nn.batch_normalization(t, *tf.nn.moments(t, [1, 2], keepdims=True), None, None, 1e-3))(
+        conv(4)(x)),
+    "repeated": lambda x: conv(3)(function(lambda t: tf.concat([t, tf.broadcast_to(tf.reduce_mean(t, [1, 2], True), tf.shape(t))], 3))(conv(4)(x))),
+    "pools": lambda x: L.AveragePooling2D(3, 2, "same")(L.MaxPooling2D(3, 1, "same")(L.MaxPooling2D(2, 2, "same")(conv(4)(x)))),
+    "pools_valid": lambda x: L.AveragePooling2D(2)(L.MaxPooling2D(3, 2)(conv(4)(x))),
+    "resize_to_other": lambda x: function(lambda t: tf.image.resize(t[0], tf.shape(t[1])[1:3], method="bilinear"))([conv(4, strides=2)(x), x]),
     "two_outputs": lambda x: [conv(3, name="a")(x), conv(4, name="b")(x)],
 }
 for name, build in NETWORKS.items():
@@ -52,7 +65,7 @@ for name, build in NETWORKS.items():
     frozen = convert_variables_to_constants_v2(call)
     with open(os.path.join(sys.argv[1], name + ".pb"), "wb") as f:
         f.write(frozen.graph.as_graph_def().SerializeToString())
-    x = rng.random((1, 12, 10, 3), dtype=np.float32)
+    x = rng.random((1, 13, 10, 3), dtype=np.float32)
     y = frozen(tf.constant(x))
     np.savez(os.path.join(sys.argv[1], name + ".npz"), x=x, **{str(i): np.array(t) for i, t in enumerate(y if isinstance(y, (list, tuple)) else [y])})
 """
@@ -82,3 +95,6 @@ def test_exported_network_gives_the_same(name: str, exported: Path) -> None:
             want = data[str(i)].transpose(0, 3, 1, 2)
             assert got[output].shape == want.shape
             np.testing.assert_allclose(got[output], want, rtol=0, atol=2e-6 * float(np.abs(want).max()))
+            if i == 0:
+                run = pick_backend().compile(lower(optimise(graph))).run([np.ascontiguousarray(data["x"].transpose(0, 3, 1, 2))], [0])[0]
+                np.testing.assert_allclose(run, want, rtol=0, atol=1e-5 * float(np.abs(want).max()))

@@ -90,11 +90,10 @@ def attention(n: Net) -> Any:
     return n.op("MUL", x, n.op("RESHAPE", n.op("LOGISTIC", y), n.ints(1, 1, 1, 8)))
 
 
-case("channel attention", attention, runs=False)
+case("channel attention", attention)
 case(
     "channel attention by 1x1 convolutions",
     lambda n: n.op("MUL", (x := n.conv(n.input(), 3, 8)), n.op("LOGISTIC", n.conv(n.op("MEAN", x, n.ints(1, 2), keep_dims=True), 8, 8, 1))),
-    runs=False,
 )
 case("MEAN of channels", lambda n: n.op("MEAN", n.conv(n.input(), 3, 4), n.ints(3), keep_dims=True))
 case("SUM of channels", lambda n: n.op("SUM", n.conv(n.input(), 3, 4), n.ints(-1), keep_dims=True))
@@ -113,7 +112,6 @@ case(
     lambda n: n.op(
         "ADD", (x := n.conv(n.input(), 3, 4)), n.op("AVERAGE_POOL_2D", x, filter_w=16, filter_h=12, stride_w=1, stride_h=1, padding=VALID)
     ),
-    runs=False,
 )
 
 # ---- element by element ------------------------------------------------------------------------------------------------------------------------
@@ -347,7 +345,7 @@ quantised(
 )
 quantised("MAX_POOL_2D", lambda n, x, of: n.op("MAX_POOL_2D", x, filter_w=2, filter_h=2, stride_w=2, stride_h=2, q=of))
 quantised("AVERAGE_POOL_2D", lambda n, x, of: n.op("AVERAGE_POOL_2D", x, filter_w=3, filter_h=3, stride_w=1, stride_h=1, q=of))
-quantised("MEAN", lambda n, x, of: n.op("MEAN", x, n.ints(1, 2), keep_dims=True, q=to(of, 1 / 60, 0)), runs=False)
+quantised("MEAN", lambda n, x, of: n.op("MEAN", x, n.ints(1, 2), keep_dims=True, q=to(of, 1 / 60, 0)))
 
 
 def transposed_q(n: Net, x: int, of: Q) -> Any:

@@ -56,7 +56,7 @@ refused("SLICE of fixed size", lambda n: n.op("SLICE", n.input(signature=(1, -1,
 refused("PAD of channels", lambda n: n.op("PAD", n.input(), n.const([[0, 0], [0, 0], [0, 0], [0, 1]], "int32")), "channels")
 refused("MIRROR_PAD of another mode", lambda n: n.op("MIRROR_PAD", n.input(), n.const(PADS, "int32"), mode=7), "mode 7")
 refused("MEAN of rows", lambda n: n.op("MEAN", n.input(), n.ints(1)), "whole picture")
-refused("REDUCE_MAX", lambda n: n.op("REDUCE_MAX", n.input(), n.ints(1, 2)), "whole picture")
+refused("REDUCE_MIN", lambda n: n.op("REDUCE_MIN", n.input(), n.ints(1, 2)), "reduces the axes HW")
 refused("CAST to integers", lambda n: n.op("CAST", n.input(), kind="uint8"), "uint8 inside the network")
 refused("POW", lambda n: n.op("POW", n.input(), n.const(2.5)), "power 2.5")
 refused(

@@ -119,6 +119,11 @@ class CostModel {
       flops_.push_back(net.active[i] ? plan.cost_per_pixel() + 10 * passes * net.step(i).channels : 0);
       share_.push_back(net.active[i] ? rows_at_a_time(net, i, chunk) : 1);
     }
+    // Pieces of a network that is cut at means are fed with, and make, values of many channels; pictures have few, whose cost does not show.
+    const auto add_lines = [&](int v) { lines_ += std::max(0, net.channels(v) - 4) * static_cast<double>(net.size(v).h); };
+    for (int v : net.plan.program.inputs)
+      if (net.used[static_cast<size_t>(v)]) add_lines(v);
+    for (int v : net.outputs) add_lines(v);
     const Strip whole = make_strip(net, {0, net.width});
     packing_ = layout_floats(net, schedule_, whole) / std::max(live_floats(net, schedule_, whole), 1.0);
   }
@@ -138,8 +143,8 @@ class CostModel {
   // rings: floats. team: whether the threads work on one tile after the other together, or on tiles of their own.
   double time(const Bands& bands, const Strips& strips, const Strips::Calls& calls, double rings, int threads, bool team) const {
     // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes; a single vector of
-    // tiles, which does not fill a kernel's registers.
-    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25;
+    // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before.
+    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4;
     double work = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
       if (flops_[i] == 0) continue;
@@ -161,6 +166,7 @@ class CostModel {
       work += step * busy;
       if (team) work += kTurn * bands.pixels[i] * strips.pieces / std::max(share, group);
     }
+    work += kLine * lines_ * strips.pieces / (team ? threads : 1);
     const auto beyond = [](double bytes) { return std::clamp(bytes / (768 << 10) - 1, 0.0, 4.0 / 3); };  // the second-level cache
     work *= 1 + 0.045 * beyond(rings * 4) + 0.06 * beyond(strips.widest);
     // A team that has slept may wake up on one core and stay there for some milliseconds.
@@ -176,6 +182,7 @@ class CostModel {
   Schedule schedule_;
   const double weights_;               // bytes, of all steps
   std::vector<double> flops_, share_;  // per step: of a pixel of its result; rows at a time
+  double lines_ = 0;                   // of inputs and outputs of many channels: lines of all channels
   double packing_ = 1;                 // of rings: what their places add to what lives at the same time
 };
 

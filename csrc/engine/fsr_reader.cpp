@@ -294,6 +294,8 @@ int Reading::epilogue_channels(int c) {
 Step read_step(Cursor& in, const Program& program, uint32_t version, std::vector<char>& ready) {
   Step step;
   const uint32_t kind = in.u32();
+  if (version > 2 && (kind == 8 || kind == 9)) fail("this network takes means or maxima over the whole picture, which the C library does not run yet: use fastsr from Python");
+  if (version > 2 && kind == 10) fail("this network resizes to the size of another picture in it, which the C library does not run yet: use fastsr from Python");
   if (kind < 1 || kind > 7) fail("the .fsr file has an unknown step kind " + std::to_string(kind) + ": upgrade fastsr");
   step.kind = static_cast<Kind>(kind);
   step.name = in.text();
@@ -388,8 +390,8 @@ Program read_fsr(const void* data, size_t bytes, bool verify) {
   if (bytes < 8 || std::memcmp(p, magic, 8) != 0) fail("not an .fsr file: its first bytes are not the .fsr signature");
   if (bytes < kHeader) fail("the .fsr file is truncated: it ends inside its header");
   const uint32_t version = load<uint32_t>(p + 8);
-  if (version != 1 && version != 2)
-    fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads versions 1 and 2: upgrade fastsr or convert the model again");
+  if (version < 1 || version > 3)
+    fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads versions 1 to 3: upgrade fastsr or convert the model again");
   const uint64_t total = load<uint64_t>(p + 16), at = load<uint64_t>(p + 32), size = load<uint64_t>(p + 40), data_at = load<uint64_t>(p + 48),
                  data_size = load<uint64_t>(p + 56);
   if (total != bytes)
@@ -412,7 +414,7 @@ Program read_fsr(const void* data, size_t bytes, bool verify) {
     program.values.push_back(std::move(v));
   }
   std::vector<char> ready(program.values.size(), 0);
-  for (int n = in.count("inputs", 1, 16, 4); n > 0; --n) {
+  for (int n = in.count("inputs", 1, kMaxInputs, 4); n > 0; --n) {
     const uint32_t v = in.u32();
     if (v >= program.values.size() || ready[v]) damaged("its inputs are not distinct values");
     ready[v] = 1;

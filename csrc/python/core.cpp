@@ -23,6 +23,7 @@ using namespace fastsr;
 namespace {
 
 using FloatArray = py::array_t<float, py::array::c_style>;
+using AnyFloatArray = py::array_t<float, 0>;  // of any strides
 
 // Lets other Python threads run while it lives. At the interpreter's exit Python before 3.14 ends the other (daemon) threads that ask for the GIL, by
 // pthread_exit. A thread that comes out of the core sleeps instead, as with 3.14: its stack is what pool threads work on, and destructors must not throw.
@@ -117,30 +118,44 @@ class PyModel {
     options_.tile = tile;
   }
 
-  py::list run(const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team,
-               std::vector<StepTime>* times = nullptr) const {
+  // into: arrays for the results, of their shapes; none for new ones.
+  py::list run(const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team,
+               const py::sequence& into = py::list(), std::vector<StepTime>* times = nullptr) const {
     if (inputs.empty()) throw Error(ErrorKind::kPicture, "no input array was given");
     const py::ssize_t n = inputs[0].ndim() == 4 ? inputs[0].shape(0) : 0;
-    for (const FloatArray& a : inputs)
+    for (const AnyFloatArray& a : inputs)
       if (a.ndim() != 4 || a.shape(0) != n || a.size() == 0)
         throw Error(ErrorKind::kPicture, "each input must be a float32 array of shape (N, C, H, W), the same N for all, none of them 0");
+    for (const AnyFloatArray& a : inputs)
+      for (py::ssize_t i = 0; i < 4; ++i)
+        if (a.strides(i) % static_cast<py::ssize_t>(sizeof(float))) throw Error(ErrorKind::kPicture, "an input's strides are no multiples of 4 bytes: copy it");
     const int h = to_int(inputs[0].shape(2)), w = to_int(inputs[0].shape(3));
     const Program& program = model_.plan().program;
+    if (into.size() != 0 && into.size() != outputs.size()) throw Error(ErrorKind::kArgument, "not as many arrays for the results as outputs");
     std::vector<FloatArray> results;
     for (int o : outputs) {
       if (o < 0 || static_cast<size_t>(o) >= program.outputs.size()) throw Error(ErrorKind::kArgument, "the network has no output number " + std::to_string(o));
       const Size size = model_.output_size(o, h, w);
       const int c = program.values[static_cast<size_t>(program.outputs[static_cast<size_t>(o)].value)].channels;
-      results.emplace_back(std::vector<py::ssize_t>{n, c, size.h, size.w});
+      const std::vector<py::ssize_t> shape{n, c, size.h, size.w};
+      if (into.size() == 0) {
+        results.emplace_back(shape);
+        continue;
+      }
+      const py::object given = into[results.size()];
+      if (!py::isinstance<FloatArray>(given)) throw Error(ErrorKind::kArgument, "a result needs a contiguous float32 array");
+      results.push_back(py::reinterpret_borrow<FloatArray>(given));
+      if (!results.back().writeable() || results.back().ndim() != 4 || !std::equal(shape.begin(), shape.end(), results.back().shape()))
+        throw Error(ErrorKind::kArgument, "an array for a result has another shape or cannot be written");
     }
     Progress poll(progress, n);
     guarded(poll, threads, chunk, team, [&](const RunOptions& options) {
       for (py::ssize_t i = 0; i < n; ++i, ++poll.round) {
         std::vector<ArraySource> sources;
         std::vector<ArraySink> sinks;
-        for (const FloatArray& a : inputs) {
-          const py::ssize_t line = a.shape(3), channel = a.shape(2) * line;
-          sources.emplace_back(a.data() + i * a.shape(1) * channel, to_int(a.shape(1)), to_int(a.shape(2)), to_int(line), channel, line);
+        for (const AnyFloatArray& a : inputs) {
+          constexpr py::ssize_t each = sizeof(float);
+          sources.emplace_back(a.data(i), to_int(a.shape(1)), to_int(a.shape(2)), to_int(a.shape(3)), a.strides(1) / each, a.strides(2) / each, a.strides(3) / each);
         }
         for (FloatArray& a : results) {
           const py::ssize_t line = a.shape(3), channel = a.shape(2) * line;
@@ -203,11 +218,11 @@ class PyModel {
   }
 
   // Of each step: seconds of processor time, and the operations it would take as a direct convolution.
-  std::vector<std::pair<double, double>> profile(const std::vector<FloatArray>& inputs, int threads) const {
+  std::vector<std::pair<double, double>> profile(const std::vector<AnyFloatArray>& inputs, int threads) const {
     std::vector<int> outputs(model_.plan().program.outputs.size());
     std::iota(outputs.begin(), outputs.end(), 0);
     std::vector<StepTime> times;
-    run(inputs, outputs, py::none(), threads, 0, -1, &times);
+    run(inputs, outputs, py::none(), threads, 0, -1, py::list(), &times);
     std::vector<std::pair<double, double>> list;
     for (size_t s = 0; s < model_.plan().steps.size(); ++s) list.emplace_back(times[s].seconds, times[s].pixels * model_.plan().steps[s].flops_per_pixel);
     return list;
@@ -441,10 +456,10 @@ PYBIND11_MODULE(_core, m) {
            }),
            py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
       .def("run",
-           [](const PyModel& m, const std::vector<FloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
-              int team) { return m.run(inputs, outputs, progress, threads, chunk, team); },
+           [](const PyModel& m, const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
+              int team, const py::sequence& into) { return m.run(inputs, outputs, progress, threads, chunk, team, into); },
            py::arg("inputs"), py::arg("outputs"), py::arg("progress") = py::none(), py::arg("threads") = 0, py::arg("chunk") = 0,
-           py::arg("team") = -1)
+           py::arg("team") = -1, py::arg("into") = py::list())
       .def("upscale", &PyModel::upscale, py::arg("picture"), py::arg("progress") = py::none(), py::arg("white") = 1.0, py::arg("to_u8") = false,
            py::arg("threads") = 0)
       .def("kernels", &PyModel::kernels)

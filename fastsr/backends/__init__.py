@@ -48,6 +48,8 @@ class Executable(ABC):
 
     backend: str
     program: Program
+    fills = False
+    """Whether `run_into` fills arrays that it is given."""
 
     @abstractmethod
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
@@ -56,6 +58,17 @@ class Executable(ABC):
         inputs: one array per `program.inputs`, float32, (N, C, H, W), C-contiguous, already checked for channels and equal N, H, W.
         outputs: indices into `program.outputs`. Returns new float32 arrays (N, C', H', W'), C-contiguous.
         """
+
+    def run_into(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[int], results: Sequence[np.ndarray] | None, progress: Progress | None = None
+    ) -> list[np.ndarray]:
+        """`run` for pieces of a network (`staged.py`): inputs may have any strides, and `results`, where given, are the arrays to be filled.
+
+        Raises BackendError for `results` unless `fills`.
+        """
+        if results is not None:
+            raise BackendError(f"the {self.backend} backend makes its results itself")
+        return self.run(inputs, outputs, progress)
 
     def upscale(
         self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False

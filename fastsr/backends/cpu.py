@@ -9,8 +9,10 @@ import numpy as np
 from .. import fsr
 from ..errors import BackendError
 from ..program import Program
+from ..stages import is_staged
 from ..threads import get_num_threads
 from . import Executable, Progress, Stream
+from .staged import staged
 
 try:
     from .. import _core
@@ -31,6 +33,8 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
     """Raises BackendError for a precision other than `PRECISIONS`, ModelError for a program beyond the core's limits, or not quantised for int8."""
     if precision not in PRECISIONS:
         raise BackendError(f"the cpu backend computes in {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not '{precision}'")
+    if is_staged(program):
+        return staged(program, NAME, precision, lambda piece, p: Cpu(piece, p, threads, tile))
     return Cpu(program, precision, threads, tile)
 
 
@@ -38,6 +42,7 @@ class Cpu(Executable):
     """See the module."""
 
     backend = NAME
+    fills = True
 
     def __init__(self, program: Program, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> None:
         self.program = program
@@ -48,6 +53,12 @@ class Cpu(Executable):
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`."""
         return self._model.run(list(inputs), list(outputs), progress, threads=self._threads or get_num_threads())
+
+    def run_into(
+        self, inputs: Sequence[np.ndarray], outputs: Sequence[int], results: Sequence[np.ndarray] | None, progress: Progress | None = None
+    ) -> list[np.ndarray]:
+        """See `Executable.run_into`."""
+        return self._model.run(list(inputs), list(outputs), progress, threads=self._threads or get_num_threads(), into=results or ())
 
     def upscale(
         self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False

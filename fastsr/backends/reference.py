@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from .. import knobs, ops
 from ..errors import BackendError
 from ..graph import Node
 from ..levels import check_quantised, integer_convs
-from ..program import AUTO_PAD, D2S_MODE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step
+from ..program import AUTO_PAD, D2S_MODE, OVER_PICTURE, PAD_MODE, RESIZE_COORD, RESIZE_MODE, RESIZE_NEAREST, Epilogue, Program, Step, size_scale
 from . import Executable, Progress
 
 NAME = "reference"
@@ -71,22 +71,28 @@ def run_program(
         if progress:
             progress(done, len(program.steps))
         start = time.perf_counter()
-        if exact[done]:
-            x = _kind(step, [values[i].astype(np.float64) for i in step.inputs], np.float64).astype(dtype)  # whole numbers: exact
-        else:
-            x = _kind(step, [values[i] for i in step.inputs], dtype)
-        flops = 0 if step.weight is None else 2 * step.weight.size * (x.size // x.shape[1])
-        for e in step.epilogue:
-            x = _epilogue(e, x, values, dtype)
+        x = values[step.output] = run_step(step, values, dtype, exact[done])
         assert x.shape[1:] == (program.values[step.output].channels, *sizes[step.output]), step.name
-        values[step.output] = np.asarray(x, dtype)
         if timed:
+            pixels = x.size // x.shape[1] // step.block**2
+            flops = 0 if step.weight is None else 2 * step.weight.size * pixels
             seconds = time.perf_counter() - start
             rate = f"{flops / seconds / 1e9:9.1f} GFLOP/s" if flops else " " * 17
             print(f"fastsr: {1e3 * seconds:9.3f} ms {rate}  {step.kind} {step.name}", file=sys.stderr)
     if progress:
         progress(len(program.steps), len(program.steps))
     return [np.ascontiguousarray(values[program.outputs[i][1]]).copy() for i in outputs]
+
+
+def run_step(step: Step, values: Mapping[int, np.ndarray], dtype: Any = np.float32, exact: bool = False) -> np.ndarray:
+    """The result of one step; values: those that it reads, (N, C, H, W). exact: an integer convolution, whose sums are exact."""
+    if exact:
+        x = _kind(step, [values[i].astype(np.float64) for i in step.inputs], np.float64).astype(dtype)  # whole numbers: exact
+    else:
+        x = _kind(step, [values[i] for i in step.inputs], dtype)
+    for e in step.epilogue:
+        x = _epilogue(e, x, values, dtype)
+    return np.asarray(x, dtype)
 
 
 def _name(table: dict[str, int], code: int) -> str:
@@ -111,7 +117,7 @@ def _kind(step: Step, xs: list[np.ndarray], dtype: Any) -> np.ndarray:
         return x
     if step.kind == "Concat":
         return ops.Concat(_node("Concat", axis=1), *xs)
-    if step.kind == "Resize":
+    if step.kind in ("Resize", "ResizeTo"):
         node = _node(
             "Resize",
             mode=_name(RESIZE_MODE, step["mode"]),
@@ -120,7 +126,12 @@ def _kind(step: Step, xs: list[np.ndarray], dtype: Any) -> np.ndarray:
             cubic_coeff_a=step["cubic_a"],
             exclude_outside=step["exclude_outside"],
         )
-        return ops.Resize(node, x, None, np.array([1, 1, step["scale_h"], step["scale_w"]]))
+        scales = step.params.get("scale_h", 0), step.params.get("scale_w", 0)
+        if step.kind == "ResizeTo":
+            scales = size_scale(x.shape[2], xs[1].shape[2]), size_scale(x.shape[3], xs[1].shape[3])
+        return ops.Resize(node, x, None, np.array([1, 1, *scales]))
+    if step.kind in OVER_PICTURE:
+        return np.asarray(ops.OPS[step.kind](_node(step.kind), x))
     if step.kind == "Pad":
         amounts = np.array([0, 0, step["pt"], step["pl"], 0, 0, step["pb"], step["pr"]])
         return ops.Pad(_node("Pad", mode=_name(PAD_MODE, step["mode"])), x, amounts, np.array(step["value"], dtype))
@@ -134,7 +145,7 @@ def _node(op: str, **attrs: Any) -> Node:
     return Node(op, [], [], attrs)
 
 
-def _epilogue(e: Epilogue, x: np.ndarray, values: dict[int, np.ndarray], dtype: Any) -> np.ndarray:
+def _epilogue(e: Epilogue, x: np.ndarray, values: Mapping[int, np.ndarray], dtype: Any) -> np.ndarray:
     if e.op == "DepthToSpace":
         return ops.DepthToSpace(_node("DepthToSpace", blocksize=int(e.a), mode=_name(D2S_MODE, int(e.b))), x)
     a, b = dtype(e.a), dtype(e.b)

@@ -11,7 +11,8 @@ from typing import Any
 from .. import knobs
 from ..errors import ModelError
 from ..levels import check_quantised, integer_convs, is_quantised
-from ..program import Program, Step
+from ..program import OVER_PICTURE, Program, Step
+from ..stages import is_staged, sized
 from .common import MODEL, add_command, add_feed_options, binary, check_model_name, label_of, load_graph, size, table, thousands
 
 EXAMPLES = """\
@@ -52,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     chosen = args.precision or knobs.PRECISION.read()
     if chosen == "int8":
         check_quantised(program)
-    first = ["int8"] if is_quantised(program) else []
-    engines = [_engine(program, args.size, precision) for precision in ([chosen] if chosen else [*first, "f32", "fast"])]
+    all_of_them = [*(["int8"] if is_quantised(program) else []), "f32", *([] if is_staged(program) else ["fast"])]
+    engines = [_engine(program, args.size, precision) for precision in ([chosen] if chosen else all_of_them)]
     facts["memory"]["engine"], facts["memory"]["engines"] = engines[0], [e for e in engines if e]
     facts["model"] = label_of(args.model)
     if args.json:
@@ -80,11 +81,13 @@ def _graph(args: argparse.Namespace) -> int:
 def describe(program: Program, picture: tuple[int, int] = (1080, 1920)) -> dict[str, Any]:
     """Facts about a program as plain JSON values. FLOPs count a multiply-add of a convolution as two and every other element-wise operation as one.
 
-    picture: (height, width) for which arithmetic and memory are counted.
+    picture: (height, width) for which arithmetic and memory are counted. Receptive field and memory of a tile are None where steps look at the
+    whole picture.
     """
     sizes = program.value_sizes(*picture)
     growth = [(b[0] - a[0]) / 2880 for a, b in zip(program.value_sizes(2880, 2880), program.value_sizes(5760, 5760), strict=True)]
-    layers = [_layer(program, s, sizes, growth) for s in program.steps]
+    small = program.small_values()
+    layers = [_layer(program, s, sizes, growth, small) for s in program.steps]
     pixels_in = picture[0] * picture[1]
     height, width = sizes[program.outputs[0][1]]
     flops = sum(row["flops"] for row in layers)
@@ -105,7 +108,7 @@ def describe(program: Program, picture: tuple[int, int] = (1080, 1920)) -> dict[
             "scale": str(scale),
             "layers": len(layers),
             "parameters": sum(row["parameters"] for row in layers),
-            "receptive_field": list(field),
+            "receptive_field": None if field is None else list(field),
             "flops": flops,
             "flops_per_input_pixel": flops / pixels_in,
             "flops_per_output_pixel": flops / (height * width),
@@ -134,7 +137,7 @@ def _engine(program: Program, picture: tuple[int, int], precision: str) -> dict[
     return {"precision": precision, "threads": get_num_threads(), **executable.working_memory(*picture)}
 
 
-def _layer(program: Program, step: Step, sizes: list[tuple[int, int]], growth: list[float]) -> dict[str, Any]:
+def _layer(program: Program, step: Step, sizes: list[tuple[int, int]], growth: list[float], small: list[bool]) -> dict[str, Any]:
     parameters = sum(a.size for a in (step.weight, step.bias) if a is not None) + sum(e.tensor.size for e in step.epilogue if e.tensor is not None)
     h, w = sizes[step.output]
     before = h * w // step.block**2
@@ -142,8 +145,10 @@ def _layer(program: Program, step: Step, sizes: list[tuple[int, int]], growth: l
     flops = 0
     if step.weight is not None:
         flops += 2 * step.weight.size * before
-    elif step.kind == "Resize":
+    elif step.kind == "Resize" or (step.kind == "ResizeTo" and not small[step.inputs[0]]):
         flops += (0, 8, 16)[int(step["mode"])] * channels * before
+    elif step.kind in OVER_PICTURE:
+        flops += channels * sizes[step.inputs[0]][0] * sizes[step.inputs[0]][1]
     flops += sum(channels * before for e in step.epilogue if e.op != "DepthToSpace")
     return {
         "name": step.name,
@@ -151,7 +156,7 @@ def _layer(program: Program, step: Step, sizes: list[tuple[int, int]], growth: l
         "kernel": _kernel(step),
         "channels_in": [program.values[i].channels for i in step.inputs],
         "channels_out": program.values[step.output].channels,
-        "size": f"{growth[step.output]:.4g}x",
+        "size": "1 px" if small[step.output] else f"{growth[step.output]:.4g}x",
         "parameters": int(parameters),
         "flops": int(flops),
         "epilogue": [_epilogue(program, e) for e in step.epilogue],
@@ -166,6 +171,8 @@ def _kernel(step: Step) -> str:
         return text + (f" groups {step['group']}" if step["group"] > 1 else "")
     if step.kind == "Resize":
         return f"{('nearest', 'linear', 'cubic')[int(step['mode'])]} x{step['scale_h']:g}"
+    if step.kind == "ResizeTo":
+        return ("nearest", "linear", "cubic")[int(step["mode"])]
     if step.kind in ("DepthToSpace", "SpaceToDepth"):
         return f"{step['block']}x{step['block']}"
     return ""
@@ -182,11 +189,14 @@ def _epilogue(program: Program, e: Any) -> str:
     return e.op + numbers.get(e.op, f" {e.a:g}" if e.op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "RSub", "RDiv") else "")
 
 
-def receptive_field(program: Program) -> tuple[int, int]:
-    """(height, width) in input pixels that the output pixels over one input pixel depend on."""
+def receptive_field(program: Program) -> tuple[int, int] | None:
+    """(height, width) in input pixels that the output pixels over one input pixel depend on; None for the whole picture."""
     from ..tiles import plan_tile
 
+    if any(s.kind in OVER_PICTURE for s in program.steps):
+        return None
     edge = 5760
+    program = sized(program, edge, edge)
     sizes = program.value_sizes(edge, edge)
     value = program.outputs[0][1]
     h, w = sizes[value]
@@ -211,10 +221,13 @@ def _peak_bytes(program: Program, areas: list[int]) -> int:
     return peak
 
 
-def _tile_bytes(program: Program) -> int:
+def _tile_bytes(program: Program) -> int | None:
     from ..tiles import plan_tile
 
+    if any(s.kind in OVER_PICTURE for s in program.steps):
+        return None
     edge = 2880
+    program = sized(program, edge, edge)
     sizes = program.value_sizes(edge, edge)
     value = program.outputs[0][1]
     h, w = sizes[value]
@@ -248,6 +261,7 @@ def as_text(facts: dict[str, Any]) -> str:
     fed = f"{feed['colour']}, 0..{feed['range']:g}" + (f", mean {tuple(feed['mean'])}" if feed["mean"] else "")
     fed += f", enlarged x{feed['pre_scale']} before" if feed["pre_scale"] > 1 else ""
     width, height = memory["picture"]
+    field = "{1}x{0} input pixels".format(*totals["receptive_field"]) if totals["receptive_field"] else "the whole picture"
     per_pixel = f"{thousands(totals['flops_per_input_pixel'])} FLOPs per input pixel, {thousands(totals['flops_per_output_pixel'])} per output pixel"
     lines = [
         f"{facts['model']}   scale x{totals['scale']}",
@@ -260,19 +274,22 @@ def as_text(facts: dict[str, Any]) -> str:
         table(rows, left=3),
         "",
         f"parameters        {totals['parameters']:,}",
-        f"receptive field   {totals['receptive_field'][1]}x{totals['receptive_field'][0]} input pixels",
+        f"receptive field   {field}",
         f"arithmetic        {per_pixel}",
         f"                  {thousands(totals['flops'])} FLOPs for {width}x{height} -> {memory['result'][0]}x{memory['result'][1]}",
-        f"memory            {binary(memory['whole_picture_bytes'])} if {width}x{height} were computed in one piece,",
-        f"                  {binary(memory['tile_bytes'])} for a tile of {memory['tile']}x{memory['tile']}, were it held whole",
+        f"memory            {binary(memory['whole_picture_bytes'])} if {width}x{height} were computed in one piece",
     ]
+    if memory["tile_bytes"] is not None:
+        lines[-1] += ","
+        lines.append(f"                  {binary(memory['tile_bytes'])} for a tile of {memory['tile']}x{memory['tile']}, were it held whole")
     for engine in memory.get("engines", []):
         threads = f"{engine['threads']} thread{'s' if engine['threads'] > 1 else ''}"
         scratch = f"{binary(engine['scratch_bytes_per_thread'])} for each of {engine['working_threads']}"
         lines[-1] += ","
         core = f"for the C++ core in {engine['precision']} with {threads}, beyond input and output"
         lines.append(f"                  {binary(engine['bytes'])} {core}:")
-        lines.append(f"                  rows {binary(engine['rings_bytes'])}, kernel scratch {binary(engine['scratch_bytes'])} ({scratch});")
+        kept = f"kept whole between pieces {binary(engine['kept_bytes'])}, " if "kept_bytes" in engine else ""
+        lines.append(f"                  {kept}rows {binary(engine['rings_bytes'])}, kernel scratch {binary(engine['scratch_bytes'])} ({scratch});")
         lines.append(f"                  packed weights beside it {binary(engine['weights_bytes'])}")
     return "\n".join(lines)
 

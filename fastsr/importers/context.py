@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph, Node
-from .values import Array
+from .values import Array, equal
 
 
 def register(table: dict[str, Any], *names: str) -> Callable[[Any], Any]:
@@ -109,6 +109,15 @@ class BaseContext:
         """Append a node that computes `output`; returns that name."""
         self.graph.nodes.append(Node(op, inputs, [output], attrs, node.name))
         return output
+
+    def sized(self, height: Any, width: Any) -> str | None:
+        """The name of a value of the Graph that has this height and width for every picture, the earliest that does."""
+        for value in self.values.values():
+            for v in value if isinstance(value, list) else [value]:
+                size = getattr(v, "size", None)
+                if isinstance(size, dict) and equal(size["H"], height) and equal(size["W"], width):
+                    return str(v.name)
+        return None
 
     def array(self, node: Any, args: Sequence[Any], k: int) -> Array:
         """Argument k as numbers known now (which may hold sizes)."""

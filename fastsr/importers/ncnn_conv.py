@@ -18,7 +18,7 @@ from .values import Dim, ceil_div
 OPS: dict[str, Handler] = {}
 op = partial(register, OPS)
 SAME_UPPER, SAME_LOWER = -233, -234
-WHOLE = "over the whole picture, which cannot be done tile by tile"
+WHOLE = "over rows or columns of the whole picture, which is not supported"
 
 
 def pair(layer: Layer, w: int, h: int, default: int, what: str, least: int = 1) -> list[int]:
@@ -200,16 +200,15 @@ def requantised(ctx: Context, layer: Layer, y: Picture) -> Picture:
 
 @op("Pooling")
 def pooling(ctx: Context, layer: Layer, args: Args) -> Picture:
-    """The largest or the mean of a window, or the mean of the whole picture."""
+    """The largest or the mean of a window or of the whole picture."""
     x, kind = ctx.picture(layer, args), layer.integer(0, 0)
     if kind not in (0, 1):
         raise ModelError(f"pools in the way {kind}, which is not known")
     adaptive = layer.integer(7, 0)
     out = (layer.integer(18, layer.integer(8, 0)), layer.integer(8, 0))
     if layer.integer(4, 0) or (adaptive and out == (1, 1)):
-        if kind == 0:
-            raise ModelError(f"takes the largest number {WHOLE}")
-        return x.like(ctx.add(layer, "GlobalAveragePool", [x.name]), height=1, width=1, rank=3 if adaptive and not layer.integer(4, 0) else 1)
+        name = ctx.add(layer, "GlobalMaxPool" if kind == 0 else "GlobalAveragePool", [x.name])
+        return x.like(name, height=1, width=1, rank=3 if adaptive and not layer.integer(4, 0) else 1)
     if adaptive:
         if out == (SAME_UPPER, SAME_UPPER):
             return x

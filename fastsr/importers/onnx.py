@@ -1,7 +1,7 @@
 """ONNX files (.onnx) to `Graph`: the walk over the nodes, inputs and outputs.
 
-The file is parsed with onnx_schema; operators on pictures are translated by onnx_ops, _conv and _pixels, those on constants and in shape code are
-evaluated by onnx_shapes. Changes of axes are tracked (onnx_values, onnx_views), so that everything in the Graph is NCHW.
+The file is parsed with onnx_schema; operators on pictures are translated by onnx_ops, _conv, _pixels and _whole, those on constants and in shape code
+are evaluated by onnx_shapes. Changes of axes are tracked (onnx_values, onnx_views), so that everything in the Graph is NCHW.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph, Input
-from . import onnx_conv, onnx_ops, onnx_pixels, onnx_quantised, onnx_shapes
+from . import onnx_conv, onnx_ops, onnx_pixels, onnx_quantised, onnx_shapes, onnx_whole
 from .context import guarded, running_order
 from .onnx_context import Context, OnnxNode, Value
 from .onnx_feed import guess_feed
@@ -26,7 +26,7 @@ from .values import Array, symbol
 NAME = "ONNX"
 SUFFIXES = (".onnx",)
 
-PICTURE_OPS = {**onnx_ops.OPS, **onnx_conv.OPS, **onnx_pixels.OPS, **onnx_quantised.OPS}
+PICTURE_OPS = {**onnx_ops.OPS, **onnx_conv.OPS, **onnx_pixels.OPS, **onnx_quantised.OPS, **onnx_whole.OPS}
 MICROSOFT = "com.microsoft"
 OPSETS = (7, 28)
 """First and last version of ONNX's operators that has been looked at; newer files are tried."""
@@ -315,7 +315,7 @@ SAME_AXES = {
 }  # fmt: skip
 TELLS_LAYOUT = {
     "Conv": 1, "ConvTranspose": 1, "QLinearConv": 3, "BatchNormalization": 1, "DepthToSpace": 0, "SpaceToDepth": 0, "MaxPool": 0, "AveragePool": 0,
-    "GlobalAveragePool": 0,
+    "GlobalAveragePool": 0, "GlobalMaxPool": 0, "InstanceNormalization": 1, "GroupNormalization": 0,
 }  # fmt: skip
 """Operators that take NCHW -> the input whose size tells the channels, 0 for none."""
 
@@ -369,6 +369,8 @@ def make_outputs(ctx: Context, sinks: list[str]) -> int:
     for name in dict.fromkeys(sinks):
         value = ctx.values.get(name)
         if not isinstance(value, Picture):
+            if isinstance(value, onnx_whole.Reduced):
+                raise ModelError(f"the output '{name}' is a sum or a mean over rows or columns of the whole picture: not supported")
             if name == sinks[0]:
                 raise ModelError(f"the output '{name}' is not a picture computed from the input")
             continue

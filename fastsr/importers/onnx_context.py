@@ -117,6 +117,8 @@ class Context(BaseContext):
         value = args[k] if k < len(args) else None
         if value is None:
             raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
+        if not isinstance(value, (Picture, Array, Filled)):
+            raise ModelError(f"input {k} is a sum or a mean over rows or columns of the whole picture, with which this is not supported")
         if not isinstance(value, Picture):
             raise ModelError(f"input {k} is a constant, where a picture is expected")
         return value

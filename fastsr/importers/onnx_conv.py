@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ModelError
 from .context import register
 from .onnx_context import Context, Handler, OnnxNode
-from .onnx_ops import NOT_BY_TILES, Args, like
+from .onnx_ops import Args, like
 from .onnx_values import Picture
 from .onnx_views import arranged, settled
 from .values import Array, Dim, ceil_div
@@ -19,7 +19,6 @@ from .values import Array, Dim, ceil_div
 OPS: dict[str, Handler] = {}
 op = partial(register, OPS)
 LARGEST = 4096
-LOWEST = float(np.finfo(np.float32).min)
 
 
 def weights(ctx: Context, node: OnnxNode, args: Args, k: int = 1) -> tuple[Array, np.ndarray]:
@@ -184,92 +183,29 @@ def gemm(ctx: Context, node: OnnxNode, args: Args) -> Picture:
 # ---- pooling -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def _pool(ctx: Context, node: OnnxNode, args: Args) -> tuple[Picture, list[int], list[int], list[int], list[int], dict[str, Any]]:
+@op("AveragePool", "MaxPool")
+def pool(ctx: Context, node: OnnxNode, args: Args) -> Picture:
+    """The mean or the largest of a window."""
     x = arranged(ctx, node, ctx.picture(node, args))
-    kernel = pairs(node, "kernel_shape", 0, 1)
-    ceil = node.int("ceil_mode", 0)
-    strides, dilations, pads, out = window(node, kernel, x, 1 if ceil else 0)
+    kernel, ceil, most = pairs(node, "kernel_shape", 0, 1), int(bool(node.int("ceil_mode", 0))), node.op == "MaxPool"
+    strides, dilations, pads, out = window(node, kernel, x, ceil)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if "auto_pad" in pads:
-        raise ModelError("pads by an amount that depends on the picture's size: not supported")
-    low = list(pads["pads"])
-    for i in range(2):
-        reach = (kernel[i] - 1) * dilations[i] + 1
-        if low[i] >= reach or low[i + 2] >= reach:
+        ceil = 0
+        if most and (pads["auto_pad"] != "SAME_UPPER" or max(reach) > 2):
+            raise ModelError("pads by an amount that depends on the picture's size: not supported")
+    else:
+        low = pads["pads"]
+        if any(low[i] >= reach[i % 2] for i in range(4)):
             raise ModelError("pads by more than its window: damaged file")
-        if ceil:
-            if low[i + 2] + strides[i] > reach:
-                raise ModelError("rounds its output's size up to windows that may lie outside the picture (ceil_mode): not supported")
-            low[i + 2] += strides[i] - 1
+        if ceil and any(low[i + 2] + strides[i] > reach[i] for i in range(2)):
+            raise ModelError("rounds its output's size up to windows that may lie outside the picture (ceil_mode): not supported")
     if math.prod(kernel) > 1024:
         raise ModelError(f"has a window of {kernel}: not supported")
-    return x, kernel, strides, dilations, low, out
-
-
-@op("AveragePool")
-def average_pool(ctx: Context, node: OnnxNode, args: Args) -> Picture:
-    """The mean of a window: a convolution of each channel by equal numbers."""
-    x, kernel, strides, dilations, pads, out = _pool(ctx, node, args)
-    if any(pads) and (not node.int("count_include_pad", 0) or node.int("ceil_mode", 0)):
-        raise ModelError("takes the mean of fewer pixels at borders (count_include_pad 0, or ceil_mode): not supported")
-    ctx.spend(4 * x.channels * math.prod(kernel))
-    weight = np.full((x.channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
-    ctx.add(node, "Conv", [x.name, ctx.number(node, weight, "mean")], node.output, strides=strides, dilations=dilations, group=x.channels,
-            kernel_shape=kernel, pads=pads)  # fmt: skip
-    return like(x, node.output, **out)
-
-
-@op("MaxPool")
-def max_pool(ctx: Context, node: OnnxNode, args: Args) -> Picture:
-    """The largest of a window: maxima of shifted pictures, rows first, and then every stride-th pixel."""
-    if node.int("storage_order", 0):
+    if most and node.int("storage_order", 0):
         raise ModelError("stores indices by columns: not supported")
-    x, kernel, strides, dilations, pads, out = _pool(ctx, node, args)
-    name = x.name
-    if any(pads):
-        names = [name, ctx.number(node, [0, 0, *pads[:2], 0, 0, *pads[2:]], "pads", np.int64), ctx.number(node, LOWEST, "lowest")]
-        name = ctx.add(node, "Pad", names, mode="constant")
-    for i in range(2):
-        reach = (kernel[i] - 1) * dilations[i]
-        best = ""
-        for k in range(kernel[i] if reach else 0):
-            crop = [0] * 8
-            crop[2 + i], crop[6 + i] = -k * dilations[i], k * dilations[i] - reach
-            part = ctx.add(node, "Pad", [name, ctx.number(node, crop, "crop", np.int64)], mode="constant")
-            best = ctx.add(node, "Max", [best, part]) if best else part
-        name = best or name
-    if strides != [1, 1]:
-        weight = ctx.number(node, np.ones((x.channels, 1, 1, 1)), "every")
-        name = ctx.add(node, "Conv", [name, weight], strides=strides, group=x.channels, kernel_shape=[1, 1])
-    ctx.add(node, "Identity", [name], node.output)
+    if not most:
+        ctx.spend(4 * x.channels * math.prod(kernel))
+        pads["count_include_pad"] = int(bool(node.int("count_include_pad", 0)))
+    ctx.add(node, node.op, [x.name], node.output, kernel_shape=kernel, strides=strides, dilations=dilations, ceil_mode=ceil, **pads)
     return like(x, node.output, **out)
-
-
-@op("GlobalAveragePool")
-def global_average_pool(ctx: Context, node: OnnxNode, args: Args) -> Picture:
-    """The mean of every channel over the whole picture."""
-    x = arranged(ctx, node, ctx.picture(node, args))
-    ctx.add(node, "GlobalAveragePool", [x.name], node.output)
-    return like(x, node.output, H=1, W=1)
-
-
-@op("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
-def reduce(ctx: Context, node: OnnxNode, args: Args) -> Picture:
-    """The mean of the channels (a 1x1 convolution), or of the whole picture (GlobalAveragePool)."""
-    x = settled(ctx, node, ctx.picture(node, args))
-    axes = ctx.axes(node, args, 1, 13 if node.op == "ReduceSum" else 18, [])
-    if not all(-x.rank <= a < x.rank for a in axes):
-        raise ModelError(f"reduces the axes {axes[:8]} of {x.rank}: damaged file")
-    letters = {x.layout[a] for a in axes}
-    if letters == {"C"} and node.op in ("ReduceMean", "ReduceSum"):
-        weight = np.full((1, x.channels, 1, 1), 1 / x.channels if node.op == "ReduceMean" else 1)
-        ctx.add(node, "Conv", [x.name, ctx.number(node, weight, "mean")], node.output, kernel_shape=[1, 1])
-        out = like(x, node.output, C=1)
-    elif letters == {"H", "W"} and node.op == "ReduceMean":
-        ctx.add(node, "GlobalAveragePool", [x.name], node.output)
-        out = like(x, node.output, H=1, W=1)
-    else:
-        raise ModelError(f"reduces the axes {''.join(sorted(letters))} of a picture: {NOT_BY_TILES if letters & {'H', 'W'} else 'not supported'}")
-    if node.int("keepdims", 1):
-        return out
-    gone = {a % x.rank for a in axes}
-    return out.view(tuple(axis for i, axis in enumerate(out.axes) if i not in gone))

@@ -21,13 +21,9 @@ OPS: dict[str, Handler] = {}
 op = partial(register, OPS)
 Args = list[Value | None]
 
-NOT_BY_TILES = "takes a mean over the whole picture, which cannot be done tile by tile"
 ADVICE = {
-    "InstanceNormalization": f"{NOT_BY_TILES}: export a network without it, or with batch normalisation",
-    "GroupNormalization": f"{NOT_BY_TILES}: export a network without it",
     "LayerNormalization": "fastsr has no step for it",
     "LpNormalization": "fastsr has no step for it",
-    "GlobalMaxPool": "it looks at the whole picture, which cannot be done tile by tile",
     "Softmax": "attention is not supported",
     "Einsum": "attention is not supported",
     "Loop": "loops are not supported: export the network for inference",

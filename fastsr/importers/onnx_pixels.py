@@ -16,7 +16,7 @@ from .onnx_context import Context, Handler, OnnxNode
 from .onnx_ops import Args, like
 from .onnx_values import Atom, Axis, Picture, make, reshape
 from .onnx_views import arranged, choose_channels, divided, settled
-from .resizing import scale_of
+from .resizing import resizing
 from .values import Dim, Filled, differ
 
 OPS: dict[str, Handler] = {}
@@ -334,17 +334,21 @@ def resize(ctx: Context, node: OnnxNode, args: Args) -> Picture:
         raise ModelError(f"has {len(wanted or [])} scales or sizes for {len(axes)} axes: damaged file")
     scales: dict[str, float] = {"H": 1.0, "W": 1.0}
     out: dict[str, Any] = {a: x.size[a] for a in "HW"}
+    to: str | None = None
     for axis, n in zip(axes, wanted, strict=True):
         letter = x.layout[axis]
         if letter not in "HW":
             if (n != 1.0) if factors is not None else differ(n, x.shape[axis]):
                 raise ModelError("resizes the batch or the channels, which is not supported")
         elif factors is None:
-            scales[letter], out[letter] = scale_of(n, x.size[letter], coordinates == "align_corners")
+            out[letter] = n
         else:
             if not 1 / 256 <= n <= 256:
                 raise ModelError(f"resizes by a factor of {n:g}: not supported")
             scales[letter], out[letter] = n, _resized(x.size[letter], n)
+    if factors is None:
+        found, to = resizing(out, x.size, coordinates == "align_corners", ctx.sized)
+        scales, out = {a: found[a][0] for a in "HW"}, {a: found[a][1] for a in "HW"}
     attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
         attrs["nearest_mode"] = nearest
@@ -352,8 +356,8 @@ def resize(ctx: Context, node: OnnxNode, args: Args) -> Picture:
         attrs |= {"cubic_coeff_a": node.float("cubic_coeff_a", -0.75), "exclude_outside": int(bool(node.int("exclude_outside", 0)))}
     elif node.int("exclude_outside", 0):
         raise ModelError("leaves out pixels outside in a mode other than cubic: not supported")
-    name = ctx.number(node, [1, 1, scales["H"], scales["W"]], "scales")
-    ctx.add(node, "Resize", [x.name, "", name], node.output, **attrs)
+    how = [ctx.number(node, [1, 1, scales["H"], scales["W"]], "scales")] if to is None else ["", to]
+    ctx.add(node, "Resize", [x.name, "", *how], node.output, **attrs)
     return like(x, node.output, **out)
 
 

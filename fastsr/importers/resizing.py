@@ -1,8 +1,9 @@
-"""The fixed scale behind a resize to a size that follows from the picture's."""
+"""The fixed scale behind a resize to a size that follows from the picture's, or the picture whose size it is."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +11,27 @@ import numpy as np
 
 from ..errors import ModelError
 from .values import Dim
+
+Sized = Callable[[Any, Any], str | None]
+"""(height, width) -> the name of a value of that size, None where there is none."""
+
+
+def resizing(size: dict[str, Any], old: dict[str, Any], align_corners: bool, sized: Sized) -> tuple[dict[str, tuple[float, Any]], str | None]:
+    """How pictures of size `old` (letter -> size, for H and W) become ones of `size`.
+
+    Returns letter -> (scale, new size), and None; or anything and the name of the value whose size they take, where no fixed scale does that for
+    every picture, or, in a file of fixed size, no whole number does. Raises ModelError when nothing does.
+    """
+    try:
+        scales = {a: scale_of(size[a], old[a], align_corners) for a in "HW"}
+    except ModelError:
+        to = sized(size["H"], size["W"])
+        if to is None:
+            raise
+        return {a: (1.0, size[a]) for a in "HW"}, to
+    fixed = [(int(n), old[a]) for a, (_, n) in scales.items() if not isinstance(n, Dim)]
+    odd = any(n % m and m % n for n, m in fixed)
+    return scales, sized(size["H"], size["W"]) if odd else None
 
 
 def scale_of(size: Any, old: Any, align_corners: bool) -> tuple[float, Any]:

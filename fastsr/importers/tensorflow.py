@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph, Input
-from . import tensorflow_conv, tensorflow_ops, tensorflow_rearrange, tensorflow_shapes
+from . import tensorflow_conv, tensorflow_ops, tensorflow_rearrange, tensorflow_shapes, tensorflow_whole
 from .context import guarded, running_order
 from .tensorflow_context import Context, TfNode
 from .tensorflow_feed import guess_feed, leave_out_enlarged_inputs
@@ -27,7 +27,7 @@ from .values import Array, symbol
 NAME = "TensorFlow frozen graph"
 SUFFIXES = (".pb",)
 
-PICTURE_OPS = {**tensorflow_ops.OPS, **tensorflow_conv.OPS, **tensorflow_rearrange.OPS}
+PICTURE_OPS = {**tensorflow_ops.OPS, **tensorflow_conv.OPS, **tensorflow_rearrange.OPS, **tensorflow_whole.OPS}
 PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
 MAX_PLACEHOLDERS = 64
 IGNORED_SINKS = {"NoOp", "Const", "Assert", "Placeholder", "SaveV2", "RestoreV2", "MergeSummary", "ScalarSummary", "HistogramSummary", "ImageSummary"}

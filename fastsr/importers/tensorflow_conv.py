@@ -42,8 +42,8 @@ def reordered(w: np.ndarray) -> np.ndarray:
 Attrs = dict[str, Any]
 
 
-def _padding(node: TfNode, form: str, kernel: list[int], strides: list[int], dilations: list[int], size: Attrs) -> tuple[Attrs, Attrs]:
-    """ONNX attributes for the padding of a convolution, and the size of its output."""
+def padding(node: TfNode, form: str, kernel: list[int], strides: list[int], dilations: list[int], size: Attrs) -> tuple[Attrs, Attrs]:
+    """ONNX attributes for the padding of a convolution or pool, and the size of its output."""
     mode = node.attr_text("padding")
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if mode == "SAME":
@@ -83,7 +83,7 @@ def conv2d(ctx: Context, node: TfNode, args: list[Value]) -> Picture | Blocks:
     if group * cg != x.channels or k % max(group, 1):
         raise ModelError(f"has a filter of shape {list(w.shape)} for {x.channels} channels: damaged file")
     strides, dilations = spatial(node, "strides", form), spatial(node, "dilations", form)
-    pads, out = _padding(node, form, [kh, kw], strides, dilations, x.size)
+    pads, out = padding(node, form, [kh, kw], strides, dilations, x.size)
     name = ctx.constant(value, reordered(w), "OIHW", node.name)
     if blocks is not None:
         return filtered(blocks, node, name, strides, dilations, group)
@@ -101,7 +101,7 @@ def depthwise(ctx: Context, node: TfNode, args: list[Value]) -> Picture | Blocks
     if c != x.channels:
         raise ModelError(f"has a filter of shape {list(w.shape)} for {x.channels} channels: damaged file")
     strides, dilations = spatial(node, "strides", form), spatial(node, "dilations", form)
-    pads, out = _padding(node, form, [kh, kw], strides, dilations, x.size)
+    pads, out = padding(node, form, [kh, kw], strides, dilations, x.size)
     name = ctx.constant(value, w.transpose(2, 3, 0, 1).reshape(c * m, 1, kh, kw), "depthwise", node.name)
     if blocks is not None:
         return filtered(blocks, node, name, strides, dilations, c)

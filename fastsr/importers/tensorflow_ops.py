@@ -28,10 +28,6 @@ ADVICE = {
     "Softplus": "fastsr has no step for it",
     "Elu": "fastsr has no step for it",
     "Selu": "fastsr has no step for it",
-    "MatMul": "only fully convolutional networks can be run on pictures of any size",
-    "Mean": "pooling over the picture cannot be done tile by tile",
-    "MaxPool": "pooling is not supported",
-    "AvgPool": "pooling is not supported",
     "VariableV2": "the graph is not frozen: freeze it with its checkpoint (tf.compat.v1.graph_util.convert_variables_to_constants)",
     "VarHandleOp": "the graph is not frozen: freeze it (convert_variables_to_constants_v2)",
     "ReadVariableOp": "the graph is not frozen: freeze it (convert_variables_to_constants_v2)",
@@ -57,7 +53,7 @@ SAME_AXES = {
 }  # fmt: skip
 TELLS_LAYOUT = {
     "Conv2D": 2, "DepthwiseConv2dNative": 2, "BiasAdd": 0, "FusedBatchNorm": 0, "FusedBatchNormV2": 0, "FusedBatchNormV3": 0,
-    "DepthToSpace": -1, "SpaceToDepth": -1, "ResizeBilinear": -1, "ResizeNearestNeighbor": -1, "ResizeBicubic": -1,
+    "DepthToSpace": -1, "SpaceToDepth": -1, "MaxPool": -1, "AvgPool": -1, "ResizeBilinear": -1, "ResizeNearestNeighbor": -1, "ResizeBicubic": -1,
 }  # fmt: skip
 """Operators with a data format -> the axis of their second input that counts the channels, -1 for none."""
 

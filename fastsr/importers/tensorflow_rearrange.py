@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ModelError
 from . import tensorflow_shapes as shapes
 from .context import register
-from .resizing import scale_of
+from .resizing import resizing
 from .tensorflow_context import Context, TfNode
 from .tensorflow_ops import Handler, formatted
 from .tensorflow_values import Picture, Repeated, Value
@@ -338,7 +338,8 @@ def resize(ctx: Context, node: TfNode, args: list[Value]) -> Picture:
     align, half = node.attr_flag("align_corners", False), node.attr_flag("half_pixel_centers", False)
     if align and half:
         raise ModelError("has both align_corners and half_pixel_centers: damaged file")
-    (sh, h), (sw, w) = (scale_of(n, x.size[a], align) for n, a in zip(size.tolist(), "HW", strict=True))
+    scales, to = resizing(dict(zip("HW", size.tolist(), strict=True)), x.size, align, ctx.sized)
+    (sh, h), (sw, w) = (scales[a] for a in "HW")
     attrs: dict[str, Any] = {"coordinate_transformation_mode": "align_corners" if align else "half_pixel" if half else "asymmetric"}
     if node.op == "ResizeBilinear":
         attrs["mode"] = "linear"
@@ -348,6 +349,6 @@ def resize(ctx: Context, node: TfNode, args: list[Value]) -> Picture:
         attrs |= {"mode": "nearest", "nearest_mode": "round_prefer_ceil" if align else "floor"}
         if half:
             attrs["coordinate_transformation_mode"] = "tf_half_pixel_for_nn"
-    scales = ctx.constant(NEW, np.array([1, 1, sh, sw], np.float32), "scales", node.name)
-    ctx.emit("Resize", [x.name, "", scales], node.name, node, **attrs)
+    how = [ctx.constant(NEW, np.array([1, 1, sh, sw], np.float32), "scales", node.name)] if to is None else ["", to]
+    ctx.emit("Resize", [x.name, "", *how], node.name, node, **attrs)
     return x.like(node.name, H=h, W=w)

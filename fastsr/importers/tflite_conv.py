@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from . import onnx_conv
+from . import onnx_conv, onnx_whole
 from .context import register
-from .onnx_ops import NOT_BY_TILES
 from .onnx_values import Axis, Picture, product
 from .onnx_values import reshape as reshaped
 from .onnx_views import settled
@@ -124,7 +123,7 @@ def average_pool(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     x, fused = ctx.picture(node, args), node.int("fused")
     size = [node.int("filter_h"), node.int("filter_w")]
     if node.int("padding") == VALID and size == [x.size["H"], x.size["W"]]:
-        y = onnx_conv.global_average_pool(ctx, ctx.spell(node, "GlobalAveragePool"), [ctx.nchw(node, x)])
+        y = onnx_whole.global_pool(ctx, ctx.spell(node, "GlobalAveragePool"), [ctx.nchw(node, x)])
         return finish(ctx, node, nhwc(y), fused)
     picture, kernel, attrs, out = pool(ctx, node, args)
     picture = settled(ctx, node, picture)
@@ -148,7 +147,7 @@ def max_pool(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
     same = attrs["auto_pad"] == "SAME_UPPER"
     before = [(k - 1) // 2 if same else 0 for k in kernel]
     pads = [*before, *(k - 1 - b if same else 0 for k, b in zip(kernel, before, strict=True))]
-    largest = onnx_conv.max_pool(ctx, ctx.spell(node, "MaxPool", kernel_shape=kernel, pads=pads), [x])
+    largest = onnx_conv.pool(ctx, ctx.spell(node, "MaxPool", kernel_shape=kernel, pads=pads), [x])
     name = settled(ctx, node, largest).name
     if attrs["strides"] != [1, 1]:
         c = y.channels
@@ -165,9 +164,11 @@ def max_pool(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
 
 @op("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
 def reduce(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
-    """The mean of the channels, or of the whole picture; the sum of the channels."""
-    if node.op not in ("MEAN", "SUM"):
-        raise ModelError(f"takes an extreme: {NOT_BY_TILES.replace('a mean', 'it')}")
+    """The mean of the channels, or of the whole picture, or its largest; the sum of the channels."""
     axes = ctx.ints(node, args, 1)
-    core = ctx.spell(node, "ReduceMean" if node.op == "MEAN" else "ReduceSum", axes=axes, keepdims=int(node.flag("keep_dims")))
-    return finish(ctx, node, onnx_conv.reduce(ctx, core, [settled(ctx, node, ctx.picture(node, args))]))
+    name = {"MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin"}[node.op]
+    core = ctx.spell(node, name, axes=axes, keepdims=int(node.flag("keep_dims")))
+    result = onnx_whole.reduce(ctx, core, [settled(ctx, node, ctx.picture(node, args))])
+    if isinstance(result, onnx_whole.Reduced):
+        raise ModelError("takes a sum or a mean over rows or columns of the whole picture: only the mean of both is supported")
+    return finish(ctx, node, result)

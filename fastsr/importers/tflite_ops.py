@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ModelError
 from . import onnx_ops
 from .context import register
-from .onnx_ops import NOT_BY_TILES, combine, like, settled
+from .onnx_ops import combine, like, settled
 from .onnx_values import Picture
 from .tflite_context import Args, Grid, Handler, TfliteContext, TfliteNode
 from .tflite_quantised import BOUNDS, cut_off, finish, on_grid, real
@@ -25,7 +25,6 @@ ADVICE = {
     "SOFTMAX": "attention is not supported",
     "BATCH_MATMUL": "attention is not supported",
     "L2_NORMALIZATION": "fastsr has no step for it",
-    "REDUCE_MAX": NOT_BY_TILES.replace("a mean", "the largest"),
     "LSTM": "recurrent networks are not supported",
     "IF": "branches are not supported: convert the network for inference",
     "WHILE": "loops are not supported: convert the network for inference",

@@ -22,7 +22,10 @@ MAX_BITS = 256
 
 @dataclass(frozen=True)
 class Dim:
-    """`a * var + b`, where var is a size of an input ("x:H") or a step: ("floor", Dim), ("mod", Dim, n). `whole`: known to be an integer."""
+    """`a * var + b`, where var is a size of an input ("x:H") or a step: ("floor", Dim), ("mod", Dim, n), ("times", Dim, Dim).
+
+    `whole`: known to be an integer.
+    """
 
     var: Any
     a: Fraction
@@ -51,7 +54,9 @@ class Dim:
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, Dim):
-            raise ModelError("multiplies sizes of the picture, which fastsr cannot follow")
+            if self._is_product() or other._is_product():
+                raise ModelError("multiplies more than two sizes of the picture, which fastsr cannot follow")
+            return self._opaque("times", *sorted((self, other), key=repr))
         n = _number(other)
         return _make(self, self.a * n, self.b * n, self.whole and n.denominator == 1)
 
@@ -71,10 +76,14 @@ class Dim:
             return int(rest) if rest.denominator == 1 else float(rest)
         return self._opaque("mod", self, n)
 
+    def _is_product(self) -> bool:
+        return isinstance(self.var, tuple) and (self.var[0] == "times" or self.var[1]._is_product())
+
     def _opaque(self, *var: Any) -> Dim:
-        if self.depth >= MAX_DEPTH:
+        depth = max(d.depth for d in var if isinstance(d, Dim))
+        if depth >= MAX_DEPTH:
             raise ModelError("rounds sizes too many times for fastsr to follow")
-        return Dim(var, Fraction(1), Fraction(0), True, self.depth + 1)
+        return Dim(var, Fraction(1), Fraction(0), True, depth + 1)
 
     def floor(self) -> Any:
         """The integer at or below."""
@@ -120,6 +129,13 @@ def symbol(name: str) -> Dim:
 def ceil_div(size: Any, k: int) -> Any:
     """size / k rounded up."""
     return size if k == 1 else -((-size) // k)
+
+
+def equal(x: Any, y: Any) -> bool:
+    """True when two sizes are the same for every picture, as far as is known."""
+    if isinstance(x, Dim) and isinstance(y, Dim):
+        return x.var == y.var and x.a == y.a and x.b == y.b
+    return not isinstance(x, Dim) and not isinstance(y, Dim) and bool(x == y)
 
 
 def differ(x: Any, y: Any) -> bool:

@@ -9,7 +9,7 @@ from ..graph import Graph, Node
 from .pattern import WEIGHT, infer_channels
 
 TWO = ("Conv", "ConvTranspose", "ConvInteger", "QuantizeLinear", "DequantizeLinear", "PRelu", "Pad", "Add", "Sub", "Mul", "Div", "Reshape")
-INPUTS = {**dict.fromkeys(TWO, 2), "Slice": 3, "BatchNormalization": 5, "QLinearConv": 8}
+INPUTS = {**dict.fromkeys(TWO, 2), "Slice": 3, "InstanceNormalization": 3, "GroupNormalization": 3, "BatchNormalization": 5, "QLinearConv": 8}
 """Operator -> inputs that it cannot do without; one for all others."""
 
 
@@ -27,16 +27,24 @@ def check(graph: Graph) -> None:
             block: Any = node.attrs.get("blocksize")
             if not _whole(block) or int(block) < 1 or node.attrs.get("mode", "DCR") not in ("DCR", "CRD"):
                 raise _error(node, f"its block is {block}, mode {node.attrs.get('mode', 'DCR')}")
+        elif node.op in ("MaxPool", "AveragePool"):
+            _windows(node)
+        elif node.op == "GroupNormalization" and not (_whole(node.attrs.get("num_groups")) and int(node.attrs["num_groups"]) >= 1):
+            raise _error(node, f"it has {node.attrs.get('num_groups')} groups")
         elif node.op == "BatchNormalization" and len({p.shape for i in node.inputs[1:] if (p := graph.const(i)) is not None}) > 1:
             raise _error(node, "its parameters have different shapes")
     _channels(graph)
 
 
-def _convolution(graph: Graph, node: Node) -> None:
-    for name, length, least in (("strides", 2, 1), ("dilations", 2, 1), ("pads", 4, 0), ("output_padding", 2, 0)):
+def _windows(node: Node) -> None:
+    for name, length, least in (("strides", 2, 1), ("dilations", 2, 1), ("pads", 4, 0), ("output_padding", 2, 0), ("kernel_shape", 2, 1)):
         value = node.attrs.get(name)
         if value is not None and (len(value) != length or not all(_whole(v) and int(v) >= least for v in value)):
             raise _error(node, f"its {name} are {list(value)}")
+
+
+def _convolution(graph: Graph, node: Node) -> None:
+    _windows(node)
     weight = graph.const(node.inputs[WEIGHT[node.op]])
     if weight is None:
         return
@@ -63,6 +71,8 @@ def _channels(graph: Graph) -> None:
             wanted = weight.shape[0] if node.op == "ConvTranspose" else weight.shape[1] * int(node.attrs.get("group", 1))
             if c != wanted:
                 raise _error(node, f"its weights {list(weight.shape)} take {wanted} channels, but its input has {c}")
+        if node.op == "GroupNormalization" and c % int(node.attrs["num_groups"]):
+            raise _error(node, f"{c} channels do not make {node.attrs['num_groups']} groups")
         if node.op == "DepthToSpace" and c % int(node.attrs["blocksize"]) ** 2:
             raise _error(node, f"{c} channels do not split into blocks of {node.attrs['blocksize']}x{node.attrs['blocksize']}")
 

@@ -22,6 +22,9 @@ BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
 """Element-wise operators of two operands."""
 
 
+POOLS = ("GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool")
+"""Operators that look at several pixels of one channel, or of a group of channels, and keep the number of channels."""
+
 WEIGHT = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
 """Convolution -> which input its weights are."""
 
@@ -185,7 +188,7 @@ def _channels(graph: Graph, node: Node, c: dict[str, int]) -> int | None:
     first = c.get(node.inputs[0]) if node.inputs else None
     if first is None or len(node.outputs) != 1:
         return None
-    if node.op in UNARY or node.op in ("Identity", "BatchNormalization", "Resize", "QuantizeLinear", "DequantizeLinear"):
+    if node.op in UNARY or node.op in ("Identity", "BatchNormalization", "Resize", "QuantizeLinear", "DequantizeLinear", *POOLS):
         return first
     if node.op == "Pad":
         return first if pad_amounts(graph, node) is not None else None

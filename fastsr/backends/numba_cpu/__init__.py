@@ -8,7 +8,9 @@ import os
 
 from ...errors import BackendError
 from ...program import Program
+from ...stages import is_staged
 from .. import Executable
+from ..staged import staged
 
 NAME = "numba"
 PRECISIONS = ("f32",)
@@ -34,4 +36,6 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
         raise BackendError(f"the numba backend computes in f32 only, not '{precision}': use the backend cpu for it")
     from .executable import NumbaExecutable
 
+    if is_staged(program):
+        return staged(program, NAME, precision, lambda piece, _: NumbaExecutable(piece, threads, tile))
     return NumbaExecutable(program, threads, tile)
