@@ -21,8 +21,8 @@ PRE_SCALE = 2
 
 LOSSES = {"SRCNN_feqe_div2k": 6.0, "DenoisingAutoEncoder_x2_keras1": 1.0, "realesr": 3.0, "RealESRGAN": 3.0, "SRGAN": 1.0,
           "SRCNN_rgb_full_model": 6.0}  # fmt: skip
-"""By the beginning of a model's name: dB of PSNR that it may lose to the bicubic filter. Those trained for looks change the picture, the files of SRCNN
-for RGB were hardly trained: their own framework computes the same."""
+"""By the beginning of a model's name: dB of PSNR that it may lose to the bicubic filter. Those trained for looks change the picture; the files of
+SRCNN for RGB were hardly trained: their own framework computes the same."""
 
 SHADES = {"SRGAN": 8, "SRCNN_rgb_full_model": 20}
 """Levels by which the mean of a colour may differ, where it is more than 4."""
@@ -99,4 +99,5 @@ def test_saved_and_read_again(model: Path, suffix: str, tmp_path: Path) -> None:
 
 def test_the_formats_are_all_here(shared: Path) -> None:
     """At least one real file of each format but npz, which nobody publishes networks in."""
-    assert {f.NAME for f in FORMATS if f.NAME != "NumPy archive"} <= {next(f.NAME for f in FORMATS if f.probe(p.read_bytes()[:4096], p)) for p in MODELS}
+    found = {next(f.NAME for f in FORMATS if f.probe(p.read_bytes()[:4096], p)) for p in MODELS}
+    assert {f.NAME for f in FORMATS if f.NAME != "NumPy archive"} <= found
