@@ -15,6 +15,7 @@ from types import ModuleType
 from ..errors import ModelError
 from ..graph import Graph
 from . import keras, ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
+from .enlarged import set_pre_scale
 
 FORMATS: tuple[ModuleType, ...] = (safetensors, keras, pytorch, npz, tensorflow, tflite, onnx, ncnn)
 
@@ -47,14 +48,21 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
         head = f.read(HEAD_BYTES)
     for reader in FORMATS:
         if reader.probe(head, path):
-            return reader.load(path)
+            return _loaded(reader, path)
     looks = looks_like(head)
     if looks:
         raise ModelError(f"'{path}': this looks like {looks}; {READS}")
     for reader in FORMATS:
         if path.suffix.lower() in reader.SUFFIXES:
-            return reader.load(path)
+            return _loaded(reader, path)
     raise ModelError(f"'{path}': not a model file that fastsr knows; {READS}")
+
+
+def _loaded(reader: ModuleType, path: Path) -> Graph:
+    graph: Graph = reader.load(path)
+    if graph.meta.get("format") != "weights" and not graph.meta.pop("fed as said", False):
+        set_pre_scale(graph, path)
+    return graph
 
 
 MAGIC: tuple[tuple[bytes, str], ...] = (
