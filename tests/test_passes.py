@@ -319,5 +319,5 @@ def test_a_malformed_graph_is_refused():
 def test_transposed_convolutions_that_ask_for_absurd_memory(stride: int, dilation: int, pads: list[int]) -> None:
     g = Graph(inputs=[Input("x", 64)], outputs=["y"], constants={"w": np.ones((64, 64, 3, 3), np.float32)})
     g.nodes.append(Node("ConvTranspose", ["x", "w"], ["y"], {"strides": [stride] * 2, "dilations": [dilation] * 2, "pads": pads}, "up"))
-    with pytest.raises(ModelError, match="'up'.*absurd memory"):
+    with pytest.raises(ModelError, match=r"'up'.*absurd memory"):
         passes.optimise(g)

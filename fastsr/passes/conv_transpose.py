@@ -90,8 +90,8 @@ def _check_size(node: Node, channels: int, kernel: tuple[int, int], s: int, pads
     taps = [s * (2 + (k + pads[a] + pads[a + 2]) // s) for a, k in enumerate(kernel)]
     if channels * max(kernel[0] * kernel[1], taps[0] * taps[1]) > MAX_WEIGHTS:
         raise ModelError(
-            f"node '{node.name}' (ConvTranspose) has the stride {s}, a kernel of {kernel[0]}x{kernel[1]} and the pads {list(pads)}, which ask for absurd "
-            "memory: damaged file"
+            f"node '{node.name}' (ConvTranspose) has the stride {s}, a kernel of {kernel[0]}x{kernel[1]} and the pads {list(pads)}, which ask for "
+            "absurd memory: damaged file"
         )
 
 
