@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +226,27 @@ def test_through_the_architectures(shared: Path, tmp_path: Path) -> None:
         assert [(n.op, n.attrs) for n in graph.nodes] == [(n.op, n.attrs) for n in expected.nodes] and graph.feed == expected.feed
         assert all(np.array_equal(graph.constants[c], expected.constants[c]) for c in expected.constants)
         assert graph.meta["source"] == other.name
+
+
+BOMBS = """
+import sys
+sys.path[:0] = [{tests!r}]
+import numpy as np
+from limits import peak_megabytes
+from fastsr.importers import state_dict
+wide, one = np.broadcast_to(np.float32(0.5), (4000, 4000)), np.float32(1)
+before = peak_megabytes()
+for parts in ({{"g": np.full((4000, 1), one), "v": wide}}, {{"orig": wide, "u": np.full(4000, one)}}):
+    assert np.isfinite(state_dict.combined(parts)).all()
+    del parts
+assert np.isfinite(state_dict.combined({{"orig": wide.reshape(-1, 1), "u": np.full(16_000_000, one)}})).all()
+print(peak_megabytes() - before)
+"""
+
+
+def test_normalised_weights_are_computed_in_parts() -> None:
+    """64 MB of weights that a small file can ask for, in a process of its own: no copies in double precision are made."""
+    code = BOMBS.format(tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 280, "two weights of 64 MB, the vector u, and what is made of one"

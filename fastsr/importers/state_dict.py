@@ -114,10 +114,10 @@ def search(root: Any, view: View) -> list[Found]:
             visited += 1
             if visited > MAX_VISITED:
                 raise ModelError("holds absurdly many things: damaged, or not a model")
+            if not isinstance(key, (str, bytes)) or len(key) > MAX_NAME:
+                continue
             if isinstance(key, bytes):
                 key = key.decode("utf-8", "replace")
-            if not isinstance(key, str) or len(key) > MAX_NAME:
-                continue
             what = item if isinstance(item, (Lazy, Mapping)) else view(item)
             if isinstance(what, Lazy):
                 if not DROPPED.search(key):
@@ -219,6 +219,8 @@ def choose(found: list[Found]) -> dict[str, Lazy]:
 
 PARAMETRIZED = re.compile(r"^(|.*\.)parametrizations\.(\w+)\.(original0|original1|original|0\._u|0\._v)$")
 PLAIN_FORM = re.compile(r"^(|.*\.)(weight)_(g|v|orig|u)$")
+BLOCK = 1 << 20
+"""Numbers of a weight that are in double precision at a time."""
 ROLES = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0._v": "v"}
 
 
@@ -255,29 +257,38 @@ def combined(part: dict[str, np.ndarray]) -> np.ndarray:
         return spectral(part["orig"], part.get("u"), part.get("v"))
     if "g" not in part or "v" not in part:
         raise ModelError("one of its parts is missing")
-    g, v = part["g"], part["v"].astype(np.float64)
+    g, v = part["g"], part["v"]
     if g.ndim not in (0, v.ndim) or any(a not in (1, b) for a, b in zip(g.shape, v.shape)):
         raise ModelError("its parts have shapes that do not fit")
     axes = tuple(k for k in range(v.ndim) if g.ndim == 0 or g.shape[k] == 1)
-    norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
+    letters = list(range(v.ndim))
+    squares: np.ndarray = np.einsum(v, letters, v, letters, [k for k in letters if k not in axes], dtype=np.float64)
+    norm = np.sqrt(np.expand_dims(squares, axes))
     if not norm.all():
         raise ModelError("its direction is zero")
-    return (v * (g / norm)).astype(np.float32)
+    out = np.empty(v.shape, np.float32)
+    return np.multiply(v, g / norm, out=out, dtype=np.float64, casting="same_kind")
 
 
 def spectral(weight: np.ndarray, u: np.ndarray | None, v: np.ndarray | None) -> np.ndarray:
     """weight / (u W v), where W has the axis of u's length as rows: the first, or the second for transposed convolutions."""
-    if u is None or u.ndim != 1 or weight.ndim < 2:
+    if u is None or u.ndim != 1 or weight.ndim < 2 or not weight.size:
         raise ModelError("one of its parts is missing")
     for axis in (0, 1):
         if weight.shape[axis] != u.size:
             continue
-        w = np.moveaxis(weight, axis, 0).reshape(u.size, -1).astype(np.float64)
+        matrix, columns = np.moveaxis(weight, axis, 0), weight.size // u.size
+        step = max(BLOCK // columns, 1)
+        blocks = [slice(k, min(k + step, u.size)) for k in range(0, u.size, step)]
+
+        def rows(block: slice, matrix: np.ndarray = matrix, columns: int = columns) -> np.ndarray:
+            return matrix[block].reshape(-1, columns).astype(np.float64)
+
         if v is None:
-            v = w.T @ u
+            v = sum((rows(b).T @ u[b] for b in blocks), np.zeros(columns))
             v = v / max(float(np.sqrt(v @ v)), 1e-12)
-        if v.shape == (w.shape[1],):
-            sigma = float(u @ (w @ v))
+        if v.shape == (columns,):
+            sigma = sum(float(u[b] @ (rows(b) @ v)) for b in blocks)
             if sigma == 0 or not np.isfinite(sigma):
                 raise ModelError("its norm is zero")
             return (weight / sigma).astype(np.float32)
