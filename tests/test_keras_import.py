@@ -219,7 +219,7 @@ def test_alpha_of_elu_counts() -> None:
 
 def test_unknown_settings_of_functions_are_refused() -> None:
     for function in (lambda t: tf.nn.swish(t, beta=2.0), lambda t: tf.nn.silu(t, 2.0), lambda t: tf.concat([t, 1.0], 3)):
-        with pytest.raises(ModelError, match="settings that fastsr does not know|joins a picture with a constant"):
+        with pytest.raises(ModelError, match=r"settings that fastsr does not know|joins a picture with a constant"):
             keras.loads(model_h5(chain(layer("Lambda", "f", function=code(function), function_type="lambda")), {}))
 
 
