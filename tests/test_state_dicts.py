@@ -161,11 +161,17 @@ def torch() -> Any:
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("new", [False, True])
 @pytest.mark.parametrize("kind", ["weight", "weight dim None", "weight dim 1", "spectral"])
-@pytest.mark.parametrize("layer", ["Conv2d", "ConvTranspose2d", "one output"])
+@pytest.mark.parametrize("layer", ["Conv2d", "ConvTranspose2d", "as many in as out", "as many in as out, transposed", "one output"])
 def test_normalised_weights(kind: str, layer: str, new: bool, torch: Any) -> None:
     nn = torch.nn
     torch.manual_seed(3)
-    conv = {"Conv2d": nn.Conv2d(3, 5, 3), "ConvTranspose2d": nn.ConvTranspose2d(3, 5, 4, stride=2), "one output": nn.Conv2d(1, 1, 3)}[layer]
+    conv = {
+        "Conv2d": nn.Conv2d(3, 5, 3),
+        "ConvTranspose2d": nn.ConvTranspose2d(3, 5, 4, stride=2),
+        "as many in as out": nn.Conv2d(8, 8, 3),
+        "as many in as out, transposed": nn.ConvTranspose2d(8, 8, 3),
+        "one output": nn.Conv2d(1, 1, 3),
+    }[layer]
     old_norm, new_norm = nn.utils.weight_norm, nn.utils.parametrizations.weight_norm
     if kind == "spectral":
         conv = (nn.utils.parametrizations.spectral_norm if new else nn.utils.spectral_norm)(conv)

@@ -271,25 +271,35 @@ def combined(part: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def spectral(weight: np.ndarray, u: np.ndarray | None, v: np.ndarray | None) -> np.ndarray:
-    """weight / (u W v), where W has the axis of u's length as rows: the first, or the second for transposed convolutions."""
+    """weight / (u W v), where W has the axis of u's length as rows: the first, or the second for transposed convolutions.
+
+    Where both have that length it is the one for which u is W v but for a factor, as training leaves them.
+    """
     if u is None or u.ndim != 1 or weight.ndim < 2 or not weight.size:
         raise ModelError("one of its parts is missing")
-    for axis in (0, 1):
-        if weight.shape[axis] != u.size:
-            continue
-        matrix, columns = np.moveaxis(weight, axis, 0), weight.size // u.size
-        step = max(BLOCK // columns, 1)
-        blocks = [slice(k, min(k + step, u.size)) for k in range(0, u.size, step)]
+    found = [norm_along(weight, axis, u, v) for axis in (0, 1) if weight.shape[axis] == u.size]
+    if not any(found):
+        raise ModelError("its parts have shapes that do not fit")
+    _, sigma = max(f for f in found if f is not None)
+    if sigma == 0 or not np.isfinite(sigma):
+        raise ModelError("its norm is zero")
+    return (weight / sigma).astype(np.float32)
 
-        def rows(block: slice, matrix: np.ndarray = matrix, columns: int = columns) -> np.ndarray:
-            return matrix[block].reshape(-1, columns).astype(np.float64)
 
-        if v is None:
-            v = sum((rows(b).T @ u[b] for b in blocks), np.zeros(columns))
-            v = v / max(float(np.sqrt(v @ v)), 1e-12)
-        if v.shape == (columns,):
-            sigma = sum(float(u[b] @ (rows(b) @ v)) for b in blocks)
-            if sigma == 0 or not np.isfinite(sigma):
-                raise ModelError("its norm is zero")
-            return (weight / sigma).astype(np.float32)
-    raise ModelError("its parts have shapes that do not fit")
+def norm_along(weight: np.ndarray, axis: int, u: np.ndarray, v: np.ndarray | None) -> tuple[float, float] | None:
+    """How well u and W v agree (0..1), and u W v, where `axis` of the weight is W's rows; None where v does not fit."""
+    matrix, columns = np.moveaxis(weight, axis, 0), weight.size // u.size
+    step = max(BLOCK // columns, 1)
+    blocks = [slice(k, min(k + step, u.size)) for k in range(0, u.size, step)]
+
+    def rows(block: slice) -> np.ndarray:
+        return matrix[block].reshape(-1, columns).astype(np.float64)
+
+    if v is None:
+        v = sum((rows(b).T @ u[b] for b in blocks), np.zeros(columns))
+        v = v / max(float(np.sqrt(v @ v)), 1e-12)
+    if v.shape != (columns,):
+        return None
+    product = np.concatenate([rows(b) @ v for b in blocks])
+    sigma, size = float(u @ product), float(np.sqrt(product @ product))
+    return (abs(sigma) / size if size > 0 else 0.0), sigma
