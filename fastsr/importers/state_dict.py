@@ -300,6 +300,8 @@ def norm_along(weight: np.ndarray, axis: int, u: np.ndarray, v: np.ndarray | Non
         v = v / max(float(np.sqrt(v @ v)), 1e-12)
     if v.shape != (columns,):
         return None
-    product = np.concatenate([rows(b) @ v for b in blocks])
-    sigma, size = float(u @ product), float(np.sqrt(product @ product))
-    return (abs(sigma) / size if size > 0 else 0.0), sigma
+    sigma = square = 0.0
+    for b in blocks:
+        product = rows(b) @ v
+        sigma, square = sigma + float(u[b] @ product), square + float(product @ product)
+    return (abs(sigma) / square**0.5 if square > 0 else 0.0), sigma
