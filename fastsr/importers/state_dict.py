@@ -7,15 +7,19 @@ that makes pictures, takes wrappers' prefixes off its names and undoes weight no
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from .. import archs
 from ..errors import ModelError
+from ..graph import Graph
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,19 @@ def choose(found: list[Found]) -> dict[str, Lazy]:
         return f.any(EMA), any(p.lower() == "params" for p in f.path), f.any(GENERATOR), f.size
 
     return max((f for f in makers if f.size >= least), key=rank).tensors
+
+
+def graph_of(path: str | os.PathLike[str], tensors_of: Callable[[BinaryIO], dict[str, np.ndarray]]) -> Graph:
+    """The Graph of a file of weights. tensors_of: reads them. Raises ModelError, which names the file, and OSError when it cannot be opened."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as f:
+            tensors = tensors_of(f)
+    except ModelError as e:
+        raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
+    graph = archs.graph_of(tensors, path)
+    graph.meta["source"] = path.name
+    return graph
 
 
 # ---- normalised weights --------------------------------------------------------------------------------------------------------------------------
