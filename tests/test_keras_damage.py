@@ -117,6 +117,11 @@ def test_nested_models_that_multiply_are_refused() -> None:
     assert "absurdly often" in refused(model_h5(inner, {}))
 
 
+def test_names_that_no_file_can_hold_are_refused() -> None:
+    assert "a name is not text" in refused(model_h5(chain(layer("ReLU", "half of a \ud83d pair")), {}))
+    keras.loads(model(layer("ReLU", "a whole \U0001f600 pair")))
+
+
 def test_networks_without_a_picture() -> None:
     assert "not a picture" in refused(model_h5(functional(source(batch_input_shape=[None, 10]), reading(layer("ReLU", "r"), "x")), {}))
     assert "not a picture" in refused(model(layer("GlobalAveragePooling2D", "g")))
