@@ -136,7 +136,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsiz
         ("x.param", POINTER, r"x\.param': this looks like a git-lfs pointer"),
         ("x.bin", b"<!DOCTYPE html><html>404</html>", r"x\.bin': this looks like an HTML"),
         ("x.param", b"<html>404</html>", r"x\.param': this looks like an HTML"),
-        ("x.bin", b"", r"x\.bin': this looks like an empty file"),
+        ("x.param", b"", r"x\.param': this looks like an empty file"),
+        ("x.bin", b"", r"x\.param': layer 'convolution_1'.*cut short"),
         ("x.bin", bytes(8), r"x\.param': layer 'convolution_1'.*cut short"),
     ],
 )

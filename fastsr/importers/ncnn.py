@@ -60,7 +60,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
         found = _param_of(param)
         if found is None:
             wanted = param.with_suffix(".param").name
-            raise ModelError(f"'{param}': not a model file by itself; the weights of an ncnn model need its layers, '{wanted}', in the same folder")
+            raise ModelError(f"'{param}': not a file of torch.save, and the weights of an ncnn model need its layers, '{wanted}', in the same folder")
         param = found
     weights = _weights_of(param)
     if weights == param or not weights.is_file():
@@ -70,7 +70,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     except ModelError as e:
         for part in (param, weights):
             start = _bytes(part, 4096)
-            looks = looks_like(start) if start.isascii() and b"\0" not in start else ""
+            looks = looks_like(start) if (start or part == param) and start.isascii() and b"\0" not in start else ""
             if looks:
                 raise ModelError(f"'{part}': this looks like {looks}") from None
         raise ModelError(f"'{param}': {e}") from e.__cause__
