@@ -14,11 +14,12 @@ from types import ModuleType
 from ..errors import ModelError
 from ..graph import Graph
 from . import keras, ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
+from .enlarged import set_pre_scale
 from .looks import looks_like
 
 __all__ = ["FORMATS", "load_graph", "looks_like"]
 
-FORMATS: tuple[ModuleType, ...] = (safetensors, keras, ncnn, pytorch, npz, tensorflow, tflite, onnx)
+FORMATS: tuple[ModuleType, ...] = (safetensors, keras, pytorch, npz, tensorflow, tflite, onnx, ncnn)
 
 HEAD_BYTES = 4096
 MAX_BYTES = (1 << 31) - 1
@@ -49,11 +50,18 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
         head = f.read(HEAD_BYTES)
     for reader in FORMATS:
         if reader.probe(head, path):
-            return reader.load(path)
+            return _loaded(reader, path)
     looks = looks_like(head)
     if looks:
         raise ModelError(f"'{path}': this looks like {looks}; {READS}")
     for reader in FORMATS:
         if path.suffix.lower() in reader.SUFFIXES:
-            return reader.load(path)
+            return _loaded(reader, path)
     raise ModelError(f"'{path}': not a model file that fastsr knows; {READS}")
+
+
+def _loaded(reader: ModuleType, path: Path) -> Graph:
+    graph: Graph = reader.load(path)
+    if graph.meta.get("format") != "weights" and not graph.meta.pop("fed as said", False):
+        set_pre_scale(graph, path)
+    return graph

@@ -23,7 +23,7 @@ from .torch_tensors import Reading, Storage, size_of, storage_id
 from .zips import Zip
 
 NAME = "PyTorch"
-SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".pickle")
 
 LEGACY = 0x1950A86A20F9469CFC6C
 PICKLE = re.compile(
