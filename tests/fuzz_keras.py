@@ -179,7 +179,10 @@ def mutated(rng: random.Random, files: list[tuple[bytes, Seed]]) -> bytes:
         config = json.loads(json.dumps(config))
         for _ in range(rng.choice((1, 1, 2, 3, 8))):
             mutate_config(rng, config, donor or config)
-        data = make(json.dumps(config))
+        try:
+            data = make(json.dumps(config))
+        except ValueError:  # it has become its own part
+            return data
         return mutate_bytes(rng, data, other) if rng.randrange(8) == 0 else data
     return mutate_metadata(rng, data) if rng.randrange(2) else mutate_bytes(rng, data, other)
 

@@ -228,7 +228,7 @@ def test_a_tensor_too_many(name: str) -> None:
 def test_a_tensor_of_another_shape(name: str) -> None:
     """Wherever it is, an error of ours comes out, or the network still fits together."""
     whole = tensors_of(made(name))
-    for key, tensor in whole.items():
+    for key, tensor in list(whole.items())[:: 1 + len(whole) // 20]:
         for shape in ((5,), (len(tensor), 5, 3, 3) if tensor.ndim else (1,), (1, 2, 3, 4, 5)):
             try:
                 archs.graph_of({**whole, key: np.zeros(shape, np.float32)}, Path("x.pth"))

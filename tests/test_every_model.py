@@ -20,11 +20,11 @@ MODELS = sorted(p for p in (SHARED / "models").glob("*/*") if p.suffix in SUFFIX
 PRE_SCALE = 2
 
 LOSSES = {"SRCNN_feqe_div2k": 6.0, "DenoisingAutoEncoder_x2_keras1": 1.0, "realesr": 3.0, "RealESRGAN": 3.0, "SRGAN": 1.0,
-          "SRCNN_rgb_full_model": 6.0}  # fmt: skip
+          "SRCNN_rgb_full_model": 6.0, "ESPCN_x3_pytorch_tutorial": 0.5, "LapSRN_x8": 0.5}  # fmt: skip
 """By the beginning of a model's name: dB of PSNR that it may lose to the bicubic filter. Those trained for looks change the picture; the files of
 SRCNN for RGB were hardly trained: their own framework computes the same."""
 
-SHADES = {"SRGAN": 8, "SRCNN_rgb_full_model": 20}
+SHADES = {"SRGAN": 8, "RealESRGAN": 8, "SRCNN_rgb_full_model": 20}
 """Levels by which the mean of a colour may differ, where it is more than 4."""
 
 
@@ -82,15 +82,16 @@ def test_every_backend(model: Path, backend: str) -> None:
     expected = fastsr.load(model, "cpu", precision).upscale(picture)
     got = fastsr.load(model, backend, precision).upscale(picture)
     off = np.abs(got.astype(int) - expected)
-    assert off.max() <= (3 if "int8" in model.name else 1)
-    assert np.mean(off > 0) < 0.01
+    most, share = (4, 0.05) if "int8" in model.name else (1, 0.01)  # in floats, a rounding to 8 bits on the way can go to the other side
+    assert off.max() <= most
+    assert np.mean(off > 0) < share
 
 
 @pytest.mark.parametrize("suffix", [".fsr", ".onnx"])
 def test_saved_and_read_again(model: Path, suffix: str, tmp_path: Path) -> None:
     m = loaded(model)
     m.save(tmp_path / f"again{suffix}")
-    again = fastsr.load(tmp_path / f"again{suffix}", precision=m.precision)
+    again = fastsr.load(tmp_path / f"again{suffix}")
     picture = small(int(m.scale))[20:52, 20:60]
     off = np.abs(again.upscale(picture).astype(int) - m.upscale(picture))
     assert again.scale == m.scale and again.feed == m.feed
