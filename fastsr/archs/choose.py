@@ -7,6 +7,7 @@ run in NumPy on a small drawing that was made smaller (or noisy), and the result
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -34,36 +35,65 @@ LEAST = -3.0
 """dB that a reading must gain to be taken for another: less is the result of weights that were not trained, or not understood."""
 
 
+WELL = 0.5
+"""dB of gain from which on rare readings are not tried."""
+
+DOUBTFUL = 14.0
+"""dB of PSNR: a reading whose result is farther from the drawing makes another picture than the one it is given. A grey one has 12."""
+
+MAX_VALUES = 1 << 26
+"""Numbers that a value has at most while readings are compared."""
+
+
 def best(graphs: Sequence[Graph]) -> Graph:
     """The reading that gains most PSNR over the interpolated (or noisy) picture; an earlier one unless a later one is clearly better.
 
-    meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one. Raises ModelError for an
-    empty sequence.
+    meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
+    where the readings before gain little. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a
+    picture like the drawing: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
         raise ModelError("no reading of the weights fits")
     if len(graphs) == 1:
         return graphs[0]
     found = graphs[0]
-    top = gain(found)
+    top, near = judge(found)
+    nearest = near
     for graph in graphs[1:]:
+        if graph.meta.get("rare") and top > WELL:
+            continue
         same = graph.meta.get("task", "") == found.meta.get("task", "")
-        g = gain(graph)
+        g, near = judge(graph)
+        nearest = max(nearest, near)
         if g > LEAST and g > top + (CLEAR if same else OTHER_TASK):
             found, top = graph, g
+    if nearest < DOUBTFUL:
+        warnings.warn(
+            f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a picture like the one they are "
+            "given: they were not trained, or the network is another one of the same shapes. Export it to ONNX, which holds the network too",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    found.meta.pop("rare", None)
     return found
 
 
 def gain(graph: Graph) -> float:
     """dB of PSNR by which the network's result is nearer to the drawing than the interpolated picture is; -inf where it does not run."""
+    return judge(graph)[0]
+
+
+def judge(graph: Graph) -> tuple[float, float]:
+    """The gain, and the PSNR itself; -inf where the network does not run."""
+    nothing = -math.inf, -math.inf
     channels = graph.inputs[0].channels
     if channels not in (1, 3) or graph.feed.colour == "raw":
-        return -math.inf
+        return nothing
     feed = graph.feed
     try:
         scale = feed.pre_scale * int(graph.meta["scale"]) if graph.meta.get("task") != "denoise" else 1
         if not 1 <= scale <= MAX_SCALE:
-            return -math.inf
+            return nothing
         whole = drawing(EDGES.get(scale, 12) * scale, channels)
         if graph.meta.get("task") == "denoise":
             plain = given = whole + NOISE * _noise(whole.shape)
@@ -75,11 +105,12 @@ def gain(graph: Graph) -> float:
         with np.errstate(all="ignore"):
             y = _run(graph, x.astype(np.float32))
         y = (y + np.reshape(feed.out_mean or (0,), (1, -1, 1, 1))) / feed.out_range
-    except FastsrError:
-        return -math.inf
+    except (FastsrError, ValueError):
+        return nothing
     if y.shape != whole.shape or not np.isfinite(y).all():
-        return -math.inf
-    return psnr(np.clip(y, 0, 1), whole) - psnr(np.clip(plain, 0, 1), whole)
+        return nothing
+    near = psnr(np.clip(y, 0, 1), whole)
+    return near - psnr(np.clip(plain, 0, 1), whole), near
 
 
 def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
@@ -90,6 +121,8 @@ def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
         if node.op == "Conv" and set(node.attrs.get("strides", [1]) + node.attrs.get("dilations", [1]) + [node.attrs.get("group", 1)]) == {1}:
             results = [_conv(node, *arrays)]
         else:
+            if node.op == "ConvTranspose" and math.prod(node.attrs["strides"]) * arrays[0].size > MAX_VALUES:  # type: ignore[union-attr]
+                raise PictureError("the network enlarges without end")
             results = ops.run_node(node, arrays)
         values.update(zip(node.outputs, results, strict=True))
     return values[graph.outputs[0]]
