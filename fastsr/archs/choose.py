@@ -41,6 +41,9 @@ WELL = 0.5
 DOUBTFUL = 14.0
 """dB of PSNR: a reading whose result is farther from the drawing makes another picture than the one it is given. A grey one has 12."""
 
+AT_BORDER = 1.0
+"""dB by which another padding must make the border better."""
+
 MAX_VALUES = 1 << 26
 """Numbers that a value has at most while readings are compared."""
 
@@ -49,7 +52,8 @@ def best(graphs: Sequence[Graph]) -> Graph:
     """The reading that gains most PSNR over the interpolated (or noisy) picture; an earlier one unless a later one is clearly better.
 
     meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
-    where the readings before gain little. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a
+    where the readings before gain little; meta["border"]: the same as another reading with the same meta["reading"], but for padding, which only the
+    border can tell. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a
     picture like the drawing: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
@@ -57,16 +61,20 @@ def best(graphs: Sequence[Graph]) -> Graph:
     if len(graphs) == 1:
         return graphs[0]
     found = graphs[0]
-    top, near = judge(found)
+    top, near, frame = judge(found)
     nearest = near
     for graph in graphs[1:]:
+        if graph.meta.get("border"):
+            if top > WELL and graph.meta["reading"] == found.meta["reading"] and (clearer := judge(graph)[2]) > frame + AT_BORDER:
+                found, frame = graph, clearer
+            continue
         if graph.meta.get("rare") and top > WELL:
             continue
         same = graph.meta.get("task", "") == found.meta.get("task", "")
-        g, near = judge(graph)
+        g, near, around = judge(graph)
         nearest = max(nearest, near)
         if g > LEAST and g > top + (CLEAR if same else OTHER_TASK):
-            found, top = graph, g
+            found, top, frame = graph, g, around
     if nearest < DOUBTFUL:
         warnings.warn(
             f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a picture like the one they are "
@@ -74,7 +82,8 @@ def best(graphs: Sequence[Graph]) -> Graph:
             RuntimeWarning,
             stacklevel=2,
         )
-    found.meta.pop("rare", None)
+    for name in ("rare", "reading", "border"):
+        found.meta.pop(name, None)
     return found
 
 
@@ -83,9 +92,9 @@ def gain(graph: Graph) -> float:
     return judge(graph)[0]
 
 
-def judge(graph: Graph) -> tuple[float, float]:
-    """The gain, and the PSNR itself; -inf where the network does not run."""
-    nothing = -math.inf, -math.inf
+def judge(graph: Graph) -> tuple[float, float, float]:
+    """The gain, the PSNR itself, and that of the border; -inf where the network does not run."""
+    nothing = -math.inf, -math.inf, -math.inf
     channels = graph.inputs[0].channels
     if channels not in (1, 3) or graph.feed.colour == "raw":
         return nothing
@@ -110,7 +119,9 @@ def judge(graph: Graph) -> tuple[float, float]:
     if y.shape != whole.shape or not np.isfinite(y).all():
         return nothing
     near = psnr(np.clip(y, 0, 1), whole)
-    return near - psnr(np.clip(plain, 0, 1), whole), near
+    edges = [np.concatenate([part.ravel() for part in (p[..., :BORDER, :], p[..., -BORDER:, :], p[..., :BORDER], p[..., -BORDER:])]) for p in (y, whole)]
+    d = np.clip(edges[0], 0, 1) - edges[1]
+    return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(np.mean(d * d)), 1e-10)))
 
 
 def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
