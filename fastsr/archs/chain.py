@@ -113,10 +113,12 @@ def _in_order(modules: list[Module]) -> list[Layer] | None:
 
 
 def _direction(m: Module, c: int) -> str:
-    """Which kind of convolution takes c channels; its name decides when both do."""
+    """Which kind of convolution takes c channels; when both do, its bias decides, whose numbers are those of the result, or its name."""
     o, i = m.shape[:2]
     conv = i == c or (i < c and c % i == 0 and o % (c // i) == 0 and c // i == c)
     deconv = o == c and m.bias in (0, i)
+    if conv and deconv and m.bias and o != i:
+        return "deconv" if m.bias == i else "conv"
     if conv and deconv:
         named = any(t in m.name.lower() for t in TRANSPOSED)
         return "deconv" if m.bias in (0, i) and (named or m.shape[2] % 2 == 0) else "conv"
@@ -267,7 +269,7 @@ def _run(net: Net, found: list[Layer], reading: Reading) -> str:
 
 class _Skips:
     """Skips of encoders and decoders. levels "own": what a deconvolution makes is added to what it read; "mirror": to what the encoder made one level
-    above; "down": a level is half as large, by the stride of convolutions; "up": transposed convolutions enlarge, nothing is skipped; "red": the first
+    above; "down": a level is half as large, by the stride of convolutions; "up": transposed convolutions enlarge, no skips; "red": the first
     convolution makes the picture half as large, the last one twice, and every second one between is skipped to, or, "outer", none."""
 
     def __init__(self, net: Net, found: list[Layer], reading: Reading) -> None:

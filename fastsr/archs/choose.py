@@ -29,7 +29,8 @@ CLEAR = 0.3
 """dB by which a reading must be better than an earlier one: the order says what is usual."""
 
 OTHER_TASK = 2.0
-"""The same where one enlarges and the other denoises: sharpening with the wrong sign removes noise too."""
+"""The same where one enlarges and the other denoises: sharpening with the wrong sign removes noise too. And where both enlarge by different scales,
+as more is gained easily over larger pixels."""
 
 LEAST = -3.0
 """dB that a reading must gain to be taken for another: less is the result of weights that were not trained, or not understood."""
@@ -37,6 +38,9 @@ LEAST = -3.0
 
 WELL = 0.5
 """dB of gain from which on rare readings are not tried."""
+
+FAR_CLEARER = 3.0
+"""dB by which a reading that gains less than LEAST must be better than an earlier one."""
 
 DOUBTFUL = 14.0
 """dB of PSNR: a reading whose result is farther from the drawing makes another picture than the one it is given. A grey one has 12."""
@@ -70,15 +74,16 @@ def best(graphs: Sequence[Graph]) -> Graph:
             continue
         if graph.meta.get("rare") and top > WELL:
             continue
-        same = graph.meta.get("task", "") == found.meta.get("task", "")
+        same = all(graph.meta.get(name, "") == found.meta.get(name, "") for name in ("task", "scale"))
         g, near, around = judge(graph)
         nearest = max(nearest, near)
-        if g > LEAST and g > top + (CLEAR if same else OTHER_TASK):
+        clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
+        if clear and g > top + (CLEAR if same else OTHER_TASK):
             found, top, frame = graph, g, around
     if nearest < DOUBTFUL:
         warnings.warn(
-            f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a picture like the one they are "
-            "given: they were not trained, or the network is another one of the same shapes. Export it to ONNX, which holds the network too",
+            f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a picture like the one they "
+            "are given: they were not trained, or the network is another one of the same shapes. Export it to ONNX, which holds the network too",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -119,9 +124,9 @@ def judge(graph: Graph) -> tuple[float, float, float]:
     if y.shape != whole.shape or not np.isfinite(y).all():
         return nothing
     near = psnr(np.clip(y, 0, 1), whole)
-    edges = [np.concatenate([part.ravel() for part in (p[..., :BORDER, :], p[..., -BORDER:, :], p[..., :BORDER], p[..., -BORDER:])]) for p in (y, whole)]
-    d = np.clip(edges[0], 0, 1) - edges[1]
-    return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(np.mean(d * d)), 1e-10)))
+    d = (np.clip(y, 0, 1) - whole) ** 2
+    frame = np.concatenate([part.ravel() for part in (d[..., :BORDER, :], d[..., -BORDER:, :], d[..., :BORDER], d[..., -BORDER:])])
+    return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(frame.mean()), 1e-10)))
 
 
 def _run(graph: Graph, x: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class Reading:
     """What the weights leave open. act: in blocks without slopes; outer: behind enlarging convolutions without slopes and, first, behind the head;
     factor: of a block's residual; end: activation of the result; signed_in, signed_out: pictures are -1..1 there; base: mode in which the input is
     enlarged and added; imagenet, imagenet_out: pictures are normalised by ImageNet's mean and deviation there; shifted: mean shifts among the weights
-    are run, as super-image does not; nearest: how many of `Parts.nearest` enlarge; eps: of normalisations outside of enlarging; skip: around all blocks, None: where a convolution
-    ends them; rare: see `choose.best`."""
+    are run, as super-image does not; nearest: how many of `Parts.nearest` enlarge; eps: of normalisations
+    outside of enlarging; skip: around all blocks, None: where a convolution ends them; rare: see `choose.best`."""
 
     name: str = "SRResNet"
     act: str = "relu"
@@ -96,7 +96,8 @@ def build(w: Weights) -> list[Graph]:
     if "mean" in w:
         w.used.add("mean")
     counts = _enlarging(found)
-    return [_network(w, found, replace(reading, nearest=n)) for n in counts for reading in readings(w, found)]
+    every = [replace(r, nearest=n, rare=r.rare or n != counts[0]) for n in counts for r in readings(w, found)]
+    return [_network(w, found, reading) for reading in every]
 
 
 def _enlarging(found: Parts) -> list[int]:
@@ -293,8 +294,7 @@ def _with_norms(found: Parts, slopes: bool) -> Iterator[Reading]:
     if not slopes:
         yield Reading("SRResNet", act="relu", outer="relu")
         yield Reading("SRResNet", act="relu")
-        for swish in (replace(r, act="silu", outer="silu", rare=True) for r in (plain, tanh)):
-            yield swish
+        yield from (replace(r, act="silu", outer="silu", rare=True) for r in (plain, tanh))
         yield replace(tanh, act="relu", outer="relu", rare=True)
     yield replace(plain, end="sigmoid", rare=True)
     if found.channels == 3:
