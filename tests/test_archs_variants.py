@@ -309,6 +309,15 @@ def test_weights_that_make_no_picture_are_told(name: str) -> None:
         archs.graph_of(tensors, Path("net.pth"))
 
 
+def test_a_recursion_that_no_reading_runs_is_told() -> None:
+    """Layers that run several times make the picture better; once, with the skip, worse: the result still looks like a picture."""
+    net = chain_of(F.relu).eval()
+    passes_on(net.conv1, net.conv2)
+    passes_on(net.conv3, by=0.4)
+    with pytest.warns(RuntimeWarning, match="better picture"):
+        archs.graph_of({k: v.numpy() for k, v in net.state_dict().items()}, Path("net_x2.pth"))
+
+
 @pytest.mark.parametrize("well", [True, False])
 def test_rare_readings_are_tried_where_others_gain_little(well: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     net = torch.nn.Sequential(conv(1, 8, 5), nn.ReLU(), nn.ConvTranspose2d(8, 1, 9, 2, 4, 1)).eval()

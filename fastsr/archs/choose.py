@@ -39,7 +39,7 @@ LEAST = -3.0
 WELL = 0.5
 """dB of gain from which on rare readings are not tried."""
 
-FAR_CLEARER = 3.0
+FAR_CLEARER = 1.0
 """dB by which a reading that gains less than LEAST must be better than an earlier one."""
 
 DOUBTFUL = 14.0
@@ -57,8 +57,8 @@ def best(graphs: Sequence[Graph]) -> Graph:
 
     meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
     where the readings before gain little; meta["border"]: the same as another reading with the same meta["reading"], but for padding, which only the
-    border can tell. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a
-    picture like the drawing: a network that was not trained, or one that only has the same shapes.
+    border can tell. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the
+    drawing, or one that is no worse than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
         raise ModelError("no reading of the weights fits")
@@ -80,10 +80,12 @@ def best(graphs: Sequence[Graph]) -> Graph:
         clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
         if clear and g > top + (CLEAR if same else OTHER_TASK):
             found, top, frame = graph, g, around
-    if nearest < DOUBTFUL:
+    improves = found.feed.pre_scale > 1 or found.meta.get("task") == "denoise"  # a picture that is good enough to be taken for the result
+    if nearest < DOUBTFUL or (improves and top < 0):
+        kind = "better" if improves else "similar"
         warnings.warn(
-            f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a picture like the one they "
-            "are given: they were not trained, or the network is another one of the same shapes. Export it to ONNX, which holds the network too",
+            f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a {kind} picture of the one "
+            "they are given: they were not trained, or the network is another one of the same shapes. Export it to ONNX, which holds the network too",
             RuntimeWarning,
             stacklevel=2,
         )
