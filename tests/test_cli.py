@@ -169,6 +169,13 @@ def test_bad_models(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert listing(tmp_path) == sorted(["photo.png", name])
 
 
+def test_names_in_models_do_not_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "x.param"
+    model.write_text("7767517\n2 2\nInput in 0 1 in\nFoo\x1b[2J c 1 1 in out\n")
+    model.with_suffix(".bin").write_bytes(b"")
+    fails(capsys, ["info", model], r"(Foo\x1b[2J)")
+
+
 def test_truncated_models(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = (shared / "models/tensorflow/FSRCNN-small_x2.pb").read_bytes()
     (tmp_path / "cut.pb").write_bytes(whole[: len(whole) // 2])

@@ -19,8 +19,13 @@ SUFFIXES = {".pb", ".onnx", ".h5", ".keras", ".pth", ".safetensors", ".param", "
 MODELS = sorted(p for p in (SHARED / "models").glob("*/*") if p.suffix in SUFFIXES) if SHARED.is_dir() else []
 PRE_SCALE = 2
 
-LOSSES = {"SRCNN_feqe_div2k": 6.0, "DenoisingAutoEncoder_x2_keras1": 1.0, "realesr": 3.0, "RealESRGAN": 3.0, "SRGAN": 1.0}
-"""By the beginning of a model's name: dB of PSNR that it may lose to the bicubic filter. Those trained for looks change the picture."""
+LOSSES = {"SRCNN_feqe_div2k": 6.0, "DenoisingAutoEncoder_x2_keras1": 1.0, "realesr": 3.0, "RealESRGAN": 3.0, "SRGAN": 1.0,
+          "SRCNN_rgb_full_model": 6.0}  # fmt: skip
+"""By the beginning of a model's name: dB of PSNR that it may lose to the bicubic filter. Those trained for looks change the picture; the files of
+SRCNN for RGB were hardly trained: their own framework computes the same."""
+
+SHADES = {"SRGAN": 8, "SRCNN_rgb_full_model": 20}
+"""Levels by which the mean of a colour may differ, where it is more than 4."""
 
 
 @cache
@@ -66,7 +71,8 @@ def test_a_sane_picture(model: Path) -> None:
     plain = cv2.resize(small(scale), whole(scale).shape[1::-1], interpolation=cv2.INTER_CUBIC)
     loss = next((v for k, v in LOSSES.items() if model.name.startswith(k)), 0.0)
     assert psnr(out, whole(scale)) > psnr(plain, whole(scale)) - loss
-    assert np.abs(out.mean((0, 1)) - whole(scale).mean((0, 1))).max() < 4
+    shades = next((v for k, v in SHADES.items() if model.name.startswith(k)), 4)
+    assert np.abs(out.mean((0, 1)) - whole(scale).mean((0, 1))).max() < shades
 
 
 @pytest.mark.parametrize("backend", [b for b in fastsr.available_backends() if b != "cpu"])
@@ -93,4 +99,5 @@ def test_saved_and_read_again(model: Path, suffix: str, tmp_path: Path) -> None:
 
 def test_the_formats_are_all_here(shared: Path) -> None:
     """At least one real file of each format but npz, which nobody publishes networks in."""
-    assert {f.NAME for f in FORMATS if f.NAME != "NumPy"} <= {next(f.NAME for f in FORMATS if f.probe(p.read_bytes()[:4096], p)) for p in MODELS}
+    found = {next(f.NAME for f in FORMATS if f.probe(p.read_bytes()[:4096], p)) for p in MODELS}
+    assert {f.NAME for f in FORMATS if f.NAME != "NumPy archive"} <= found

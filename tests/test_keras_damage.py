@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import zipfile
@@ -51,6 +52,12 @@ def test_unknown_classes_are_named() -> None:
         (layer("PReLU", "p"), "shared_axes"),
         (layer("Activation", "p", activation="softmax"), "the activation 'softmax'"),
         (layer("Conv2D", "c", filters=3, kernel_size=[3, 3], padding="causal"), "needs the weights kernel, bias"),
+        (layer("Activation", "p", activation="lrelu"), "the activation 'lrelu'"),
+        (layer("Activation", "p", activation="Mine>leaky_relu"), "the activation 'Mine>leaky_relu'"),
+        (layer("Activation", "p", activation={"module": "mine", "class_name": "function", "config": "leaky_relu"}), "the activation 'leaky_relu'"),
+        (layer("BatchNormalization", "b", mode=2), "in a mode that is not supported"),
+        (layer("Normalization", "n", mean=[1, 2, 3], variance=[1, 1, 1], axis=1), "only the channels"),
+        (layer("Lambda", "l", function="phase_shift", function_type="function"), "the function 'phase_shift' of the project itself"),
         (layer("UpSampling2D", "u", interpolation="lanczos3"), "lanczos3"),
         (layer("Concatenate", "j", axis=1), "only channels can be joined"),
         (layer("Reshape", "r", target_shape=[-1, 12]), "not supported"),
@@ -110,6 +117,11 @@ def test_nested_models_that_multiply_are_refused() -> None:
     assert "absurdly often" in refused(model_h5(inner, {}))
 
 
+def test_names_that_no_file_can_hold_are_refused() -> None:
+    assert "a name is not text" in refused(model_h5(chain(layer("ReLU", "half of a \ud83d pair")), {}))
+    keras.loads(model(layer("ReLU", "a whole \U0001f600 pair")))
+
+
 def test_networks_without_a_picture() -> None:
     assert "not a picture" in refused(model_h5(functional(source(batch_input_shape=[None, 10]), reading(layer("ReLU", "r"), "x")), {}))
     assert "not a picture" in refused(model(layer("GlobalAveragePooling2D", "g")))
@@ -148,8 +160,21 @@ def test_archives_that_cannot_be_unpacked() -> None:
     data = archive(chain(layer("ReLU", "r")), weights3_h5({}), zipfile.ZIP_DEFLATED)
     assert "damaged" in refused(data[: len(data) // 2])
     assert "damaged" in refused(data[:90] + bytes(60) + data[150:])
-    assert "absurdly large" in refused(archive(chain(layer("ReLU", "r")), bytes(300 << 20), zipfile.ZIP_DEFLATED))
+    assert "far more than the file suggests" in refused(archive(chain(layer("ReLU", "r")), bytes(300 << 20), zipfile.ZIP_DEFLATED))
+    lists = archive("[" + "[]," * 1_000_000 + "[]]", weights3_h5({}), zipfile.ZIP_DEFLATED)
+    assert "'config.json' in the archive is absurdly large" in refused(lists)
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        assert "not supported: unpack the archive" in refused(archive(chain(layer("ReLU", "r")), weights3_h5({}), method))
+    encrypted = data.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
+    assert encrypted != data and "is encrypted" in refused(encrypted)
     assert "in several files" in refused(sharded())
+
+
+def test_an_archive_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    path.write_bytes(archive(chain(layer("ReLU", "r")), weights3_h5({}))[:-30])
+    with pytest.raises(ModelError, match="the download was not finished"):
+        load_graph(path)
 
 
 def sharded() -> bytes:
@@ -241,6 +266,28 @@ def test_one_array_under_very_many_names_is_refused() -> None:
         for k in range(200):
             f.create_group(f"layers/conv2d_{k}/vars")["0"] = f["big"]
     assert "far more memory" in refused(data.getvalue())
+
+
+def overlapping_names(entries: int, length: int, children: int, distinct: bool) -> bytes:
+    """A group of the old kind whose many names are the ends of one long text, or all of it."""
+    nowhere, tree = (1 << 64) - 1, 200
+    leaf = tree + 32 + 16 * children
+    heap = leaf + 8 + 40 * entries
+    out = bytearray(b"\x89HDF\r\n\x1a\n" + bytes((0, 0, 0, 0, 0, 8, 8, 0)) + struct.pack("<HHI", 4, 16, 0))
+    out += struct.pack("<4Q", 0, nowhere, heap + 32 + length, nowhere) + struct.pack("<QQ", 0, 96) + bytes(24)
+    out += struct.pack("<BBHII", 1, 0, 1, 1, 24) + bytes(4) + struct.pack("<HHB3xQQ", 0x11, 16, 0, tree, heap)
+    out = out.ljust(tree, b"\0") + b"TREE" + struct.pack("<BBHQQ", 0, 0, children, nowhere, nowhere)
+    out += struct.pack("<QQ", 0, leaf) * children + bytes(8)
+    out += b"SNOD" + struct.pack("<BBH", 1, 0, entries)
+    out += b"".join(struct.pack("<QQ", k if distinct else 0, 96) + bytes(24) for k in range(entries))
+    return bytes(out + b"HEAP" + struct.pack("<B3xQQQ", 0, length, nowhere, heap + 32) + b"a" * (length - 1) + b"\0")
+
+
+@pytest.mark.parametrize(("entries", "length", "children", "distinct"), [(3000, 150_000, 1, True), (1000, 400_000, 120, False)])
+def test_names_that_overlap_take_neither_memory_nor_time(entries: int, length: int, children: int, distinct: bool) -> None:
+    assert File(overlapping_names(10, 20, 1, True)).root.names()[0] == "a" * 19
+    with pytest.raises(ModelError, match="far more memory"):
+        File(overlapping_names(entries, length, children, distinct))
 
 
 def test_absurd_sizes_are_refused() -> None:

@@ -193,6 +193,36 @@ def test_code_is_read_as_a_formula(version: str, kind: str) -> None:
     close(computed(model_h5(chain(a, spec), {"a": wa})), want)
 
 
+K: Any = None
+ops: Any = None
+LAMBDAS: dict[str, tuple[Any, Any]] = {
+    "relu with a largest value": (lambda t: K.relu(t, max_value=0.5), lambda x: np.clip(x, 0, 0.5)),
+    "relu with a slope": (lambda t: K.relu(t - 0.5, 0.25), lambda x: np.where(x < 0.5, 0.25 * (x - 0.5), x - 0.5)),
+    "concat": (lambda t: tf.concat([t, 2 * t], axis=-1), lambda x: np.concatenate([x, 2 * x], -1)),
+    "gelu of Keras 3": (lambda t: ops.gelu(t), lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))),
+    "subtraction by keywords": (lambda t: tf.subtract(y=t, x=2.0), lambda x: 2 - x),
+}
+
+
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_settings_of_functions_count(name: str) -> None:
+    function, want = LAMBDAS[name]
+    spec = layer("Lambda", "f", function=code(function), function_type="lambda")
+    close(computed(model_h5(chain(spec), {})), want(X.astype(np.float64)))
+
+
+def test_alpha_of_elu_counts() -> None:
+    spec = layer("Lambda", "f", function=code(lambda t: K.elu(t, alpha=0.25)), function_type="lambda")
+    (node,) = keras.loads(model_h5(chain(spec), {})).nodes
+    assert (node.op, node.attrs) == ("Elu", {"alpha": 0.25})
+
+
+def test_unknown_settings_of_functions_are_refused() -> None:
+    for function in (lambda t: tf.nn.swish(t, beta=2.0), lambda t: tf.nn.silu(t, 2.0), lambda t: tf.concat([t, 1.0], 3)):
+        with pytest.raises(ModelError, match=r"settings that fastsr does not know|joins a picture with a constant"):
+            keras.loads(model_h5(chain(layer("Lambda", "f", function=code(function), function_type="lambda")), {}))
+
+
 def test_a_shuffle_at_the_end_gives_the_channels_that_went_in() -> None:
     a, wa = conv("a", 3, 3, 27)
     spec = layer("Lambda", "subpixel", function="f", function_type="function")

@@ -126,6 +126,37 @@ def test_a_missing_partner_is_named(tmp_path: Path, files: tuple[str, ...], give
         fastsr.load(saved(tmp_path, *files) / given)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("x.bin", POINTER, r"x\.bin': this looks like a git-lfs pointer.*git lfs pull"),
+        ("x.param", POINTER, r"x\.param': this looks like a git-lfs pointer"),
+        ("x.bin", b"<!DOCTYPE html><html>404</html>", r"x\.bin': this looks like an HTML"),
+        ("x.param", b"<html>404</html>", r"x\.param': this looks like an HTML"),
+        ("x.param", b"", r"x\.param': this looks like an empty file"),
+        ("x.bin", b"", r"x\.param': layer 'convolution_1'.*cut short"),
+        ("x.bin", bytes(8), r"x\.param': layer 'convolution_1'.*cut short"),
+    ],
+)
+@pytest.mark.parametrize("given", ["x.param", "x.bin"])
+def test_a_part_that_was_not_downloaded_is_named(tmp_path: Path, name: str, data: bytes, says: str, given: str) -> None:
+    saved(tmp_path, "x.param", "x.bin")
+    (tmp_path / name).write_bytes(data)
+    if given != name or name == "x.bin":
+        with pytest.raises(ModelError, match=says):
+            importers.load_graph(tmp_path / given)
+
+
+def test_very_many_inputs_are_refused_before_they_are_followed() -> None:
+    names = [f"i{k}" for k in range(65)]
+    lines = [*(f"Input {n} 0 1 {n}" for n in names), f"Eltwise e 65 1 {' '.join(names)} e 0=1", "PReLU p 1 1 e out 0=3"]
+    with pytest.raises(ModelError, match="has 65 inputs"):
+        importer.loads(f"7767517\n{len(lines)} 99\n".encode() + "\n".join(lines).encode(), bytes(12))
+
+
 def test_carriage_returns_and_a_byte_order_mark(tmp_path: Path) -> None:
     saved(tmp_path, "x.param", "x.bin")
     text = (tmp_path / "x.param").read_bytes()

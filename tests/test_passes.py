@@ -311,3 +311,13 @@ def test_a_malformed_graph_is_refused():
     g = Graph([Input("x", 1)], ["y"], [Node("Relu", ["nothing"], ["y"], name="r")])
     with pytest.raises(ModelError, match="'r' \\(Relu\\) reads 'nothing'"):
         passes.optimise(g)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "pads"), [(256, 1, [0, 0, 0, 0]), (2, 5000, [0, 0, 0, 0]), (2, 1, [4000000, 0, 4000000, 0]), (40, 1, [50000, 50000, 0, 0])]
+)
+def test_transposed_convolutions_that_ask_for_absurd_memory(stride: int, dilation: int, pads: list[int]) -> None:
+    g = Graph(inputs=[Input("x", 64)], outputs=["y"], constants={"w": np.ones((64, 64, 3, 3), np.float32)})
+    g.nodes.append(Node("ConvTranspose", ["x", "w"], ["y"], {"strides": [stride] * 2, "dilations": [dilation] * 2, "pads": pads}, "up"))
+    with pytest.raises(ModelError, match=r"'up'.*absurd memory"):
+        passes.optimise(g)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +161,17 @@ def torch() -> Any:
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("new", [False, True])
 @pytest.mark.parametrize("kind", ["weight", "weight dim None", "weight dim 1", "spectral"])
-@pytest.mark.parametrize("layer", ["Conv2d", "ConvTranspose2d", "one output"])
+@pytest.mark.parametrize("layer", ["Conv2d", "ConvTranspose2d", "as many in as out", "as many in as out, transposed", "one output"])
 def test_normalised_weights(kind: str, layer: str, new: bool, torch: Any) -> None:
     nn = torch.nn
     torch.manual_seed(3)
-    conv = {"Conv2d": nn.Conv2d(3, 5, 3), "ConvTranspose2d": nn.ConvTranspose2d(3, 5, 4, stride=2), "one output": nn.Conv2d(1, 1, 3)}[layer]
+    conv = {
+        "Conv2d": nn.Conv2d(3, 5, 3),
+        "ConvTranspose2d": nn.ConvTranspose2d(3, 5, 4, stride=2),
+        "as many in as out": nn.Conv2d(8, 8, 3),
+        "as many in as out, transposed": nn.ConvTranspose2d(8, 8, 3),
+        "one output": nn.Conv2d(1, 1, 3),
+    }[layer]
     old_norm, new_norm = nn.utils.weight_norm, nn.utils.parametrizations.weight_norm
     if kind == "spectral":
         conv = (nn.utils.parametrizations.spectral_norm if new else nn.utils.spectral_norm)(conv)
@@ -224,3 +232,27 @@ def test_through_the_architectures(shared: Path, tmp_path: Path) -> None:
         assert [(n.op, n.attrs) for n in graph.nodes] == [(n.op, n.attrs) for n in expected.nodes] and graph.feed == expected.feed
         assert all(np.array_equal(graph.constants[c], expected.constants[c]) for c in expected.constants)
         assert graph.meta["source"] == other.name
+
+
+BOMBS = """
+import sys
+sys.path[:0] = [{tests!r}]
+import numpy as np
+from limits import peak_megabytes
+from fastsr.importers import state_dict
+wide, one = np.broadcast_to(np.float32(0.5), (4000, 4000)), np.float32(1)
+before = peak_megabytes()
+for parts in ({{"g": np.full((4000, 1), one), "v": wide}}, {{"orig": wide, "u": np.full(4000, one)}}):
+    assert np.isfinite(state_dict.combined(parts)).all()
+    del parts
+assert np.isfinite(state_dict.combined({{"orig": wide.reshape(-1, 1), "u": np.full(16_000_000, one)}})).all()
+print(peak_megabytes() - before)
+"""
+
+
+def test_normalised_weights_are_computed_in_parts() -> None:
+    """64 MB of weights that a small file can ask for, in a process of its own: no copies in double precision are made."""
+    code = BOMBS.format(tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 280, "two weights of 64 MB, the vector u, and what is made of one"

@@ -107,6 +107,11 @@ def unknown_tensor(n: Net, graph: Table) -> None:
     n.operators[0][1] = np.array([X, 999], np.int32)
 
 
+@damage("list of 65537 tables")
+def very_many_operators(n: Net, graph: Table) -> None:
+    n.operators += [n.operators[0]] * (65537 - len(n.operators))
+
+
 @damage("has no output")
 def operator_without_output(n: Net, graph: Table) -> None:
     n.operators[0][2] = np.zeros(0, np.int32)

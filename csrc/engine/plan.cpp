@@ -14,6 +14,7 @@
 #endif
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "engine/elements.h"
 #include "engine/int8.h"
 #include "engine/phases.h"
@@ -259,6 +260,21 @@ void pack_fast(const Plan& plan, size_t i, float* packed, const float* w, InputR
   winograd16_of(*plan.fast, tile16(s.algorithm)).pack(packed, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.seen}, kMargin, scale);
 }
 
+// One step's weights, as its kernel reads them.
+void pack_step(const Plan& plan, size_t i, float* packed, const InputRange& range) {
+  const Step& step = plan.program.steps[i];
+  const StepPlan& s = plan.steps[i];
+  const float* w = plan.program.tensors[static_cast<size_t>(step.weight)].data.data();
+  if (s.algorithm == Algorithm::kConv8) return pack_conv8(plan, i, packed);
+  if (is_fast(s.algorithm)) return pack_fast(plan, i, packed, w, range);
+  if (s.algorithm == Algorithm::kWinograd) return plan.kernels->winograd_pack(packed, w, s.cout, s.cin, step.conv.kh);
+  if (s.algorithm == Algorithm::kWinograd2d || s.algorithm == Algorithm::kWinograd6x6)
+    return plan.kernels->winograd2d_pack(s.row_group, packed, w, s.cout, s.cin);
+  const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
+  for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)
+    plan.kernels->conv_pack(packed + g * s.packed_group, w + g * dense_group, s.cout, s.cin, s.n_taps);
+}
+
 }  // namespace
 
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges) {
@@ -333,6 +349,7 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
   set_phases(*plan);
   plan->weights = aligned_floats(total + 16);
   plan->weight_bytes = (total + 16) * sizeof(float);
+  std::vector<size_t> to_pack;
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
     if (step.kind != Kind::kConv) continue;
@@ -340,29 +357,13 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     Place& place = places.at(key(i));
     s.packed = plan->weights.get() + place.at;
     if (step.bias >= 0) s.bias = p.tensors[static_cast<size_t>(step.bias)].data.data();
-    if (place.packed) continue;
+    if (!place.packed) to_pack.push_back(i);
     place.packed = true;
-    const float* w = p.tensors[static_cast<size_t>(step.weight)].data.data();
-    const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
-    if (s.algorithm == Algorithm::kConv8) {
-      pack_conv8(*plan, i, plan->weights.get() + place.at);
-      continue;
-    }
-    if (is_fast(s.algorithm)) {
-      pack_fast(*plan, i, plan->weights.get() + place.at, w, ranges[i]);
-      continue;
-    }
-    if (s.algorithm == Algorithm::kWinograd) {
-      kernels->winograd_pack(plan->weights.get() + place.at, w, s.cout, s.cin, step.conv.kh);
-      continue;
-    }
-    if (s.algorithm == Algorithm::kWinograd2d || s.algorithm == Algorithm::kWinograd6x6) {
-      kernels->winograd2d_pack(s.row_group, plan->weights.get() + place.at, w, s.cout, s.cin);
-      continue;
-    }
-    for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)
-      kernels->conv_pack(plan->weights.get() + place.at + g * s.packed_group, w + g * dense_group, s.cout, s.cin, s.n_taps);
   }
+  parallel_for(static_cast<int64_t>(to_pack.size()), 0, [&](int64_t unit, int) {
+    const size_t i = to_pack[static_cast<size_t>(unit)];
+    pack_step(*plan, i, plan->weights.get() + places.at(key(i)).at, ranges.empty() ? InputRange() : ranges[i]);
+  });
   // The packed form is all that runs need.
   for (const Step& step : p.steps)
     if (step.weight >= 0) std::vector<float>().swap(plan->program.tensors[static_cast<size_t>(step.weight)].data);

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -105,7 +106,8 @@ def message_of(e: BaseException) -> str:
         text = e.strerror if e.filename is None else f"{e.strerror}: '{e.filename}'"
         return f"error: {text}"
     if isinstance(e, FastsrError):
-        return f"error: {' '.join(str(e).split())}"
+        shown = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda c: f"\\x{ord(c[0]):02x}", " ".join(str(e).split()))
+        return f"error: {shown}"
     return f"internal error: {type(e).__name__}: {' '.join(str(e).split())} (FASTSR_DEBUG=1 shows where)"
 
 

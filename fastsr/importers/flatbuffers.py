@@ -13,6 +13,8 @@ import numpy as np
 from ..errors import ModelError
 
 SPARE = 1 << 20
+MAX_TABLES = 65536
+"""How many tables a vector may have."""
 
 
 class Table:
@@ -78,6 +80,8 @@ class Table:
     def tables(self, field: int) -> list[Table]:
         """The tables of a vector."""
         at, count = self._vector(field, 4)
+        if count > MAX_TABLES:
+            raise ModelError(f"has a list of {count} tables: damaged, or not a network for pictures")
         places = [at + 4 * k for k in range(count)]
         return [Table(self._data, p + _unpack("<I", self._data, p), self._budget) for p in places]
 

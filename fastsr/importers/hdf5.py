@@ -205,6 +205,7 @@ class File:
         if p + width + n + self.offset > at + size and kind == 0:
             raise ModelError(DAMAGED)
         if kind == 0:
+            self.spend(n)
             links[self.piece(p + width, n).decode("utf-8", "replace")] = self.number(p + width + n, self.offset)
 
     def _symbol_table(self, links: dict[str, int], tree: int, heap: int) -> None:
@@ -226,6 +227,7 @@ class File:
                 stop = self.data.find(b"\0", names + name, names + size)
                 if name >= size or stop < 0:
                     raise ModelError(DAMAGED)
+                self.spend(stop - names - name)
                 links[self.data[names + name : stop].decode("utf-8", "replace")] = self.number(p + self.offset, self.offset)
 
     def _tree(self, address: int, kind: int, key: int) -> list[tuple[int, int]]:
@@ -310,6 +312,7 @@ class File:
                 p += -(-n // 8) * 8 if version == 1 else n
             if p > at + size:
                 raise ModelError(DAMAGED)
+            self.spend(sizes[0])
             name = self.piece(parts[0], sizes[0]).split(b"\0", 1)[0].decode("utf-8", "replace")
             value = self._attribute(self._type(parts[1]), self._dims(parts[2]), p, at + size)
             if value is not None:
@@ -323,6 +326,7 @@ class File:
         if at + n * t.size > end:
             raise ModelError(DAMAGED)
         self.step(n)
+        self.spend(n * t.size)
         if t.kind == "number":
             array = np.frombuffer(self.piece(at, n * t.size), t.dtype).reshape(dims)
             return array if dims else array.reshape(())[()]
@@ -334,7 +338,6 @@ class File:
                 raise ModelError(DAMAGED)
             texts = [self._heap_object(p, self.number_plain(p, 4)) for p in range(at, at + n * t.size, t.size)]
         out = [s.decode("utf-8", "replace") for s in texts]
-        self.spend(sum(len(s) for s in texts))
         return out if dims else out[0]
 
     def _heap_object(self, at: int, size: int) -> bytes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
-import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,14 @@ from .keras_layers import LAYERS
 from .keras_weights import Keras3, Legacy, store_of, to_torch
 from .tensorflow_values import Picture
 from .values import symbol
+from .zips import Zip
 
 NAME = "Keras"
 SUFFIXES = (".h5", ".hdf5", ".keras")
 ZIP = b"PK\x03\x04"
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
-MAX_JSON = 64 << 20
+MAX_JSON, SPARE_JSON = 64 << 20, 2 << 20
+"""Bytes of a config, at the most and however small the archive is; lists in JSON take twenty times as much memory as their text."""
 MAX_INPUTS = 16
 MODULES = (keras_lambda, keras_ops, keras_pixels)
 """Modules that put layers into LAYERS."""
@@ -52,13 +53,15 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
     if not head.startswith(ZIP):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            return is_keras(archive.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+        with open(path, "rb") as f:
+            return is_keras(Zip(f).members)
+    except OSError:
         return False
+    except ModelError:  # cut off or damaged
+        return Path(path).suffix.lower() == ".keras"
 
 
-def is_keras(names: list[str]) -> bool:
+def is_keras(names: Collection[str]) -> bool:
     """Whether these are the files of a `.keras` archive."""
     return CONFIG in names and (WEIGHTS in names or METADATA in names)
 
@@ -114,33 +117,22 @@ def from_hdf5(data: bytes, path: Path) -> Graph:
 
 def unpacked(data: bytes, path: Path) -> Graph:
     """A model in a `.keras` archive."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
-            if not is_keras(names):
-                raise ModelError("is a zip archive without a Keras model: unpack it, and load the model file in it")
-            if WEIGHTS not in names:
-                raise ModelError(f"has its weights in several files, or none: save it as one file ({WEIGHTS})")
-            config = member(archive, CONFIG, MAX_JSON)
-            metadata = member(archive, METADATA, MAX_JSON) if METADATA in names else b"{}"
-            weights = member(archive, WEIGHTS, 16 * len(data) + (1 << 20))
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError, IndexError) as e:
-        if isinstance(e, (ModelError, RecursionError)):
-            raise
-        raise ModelError(f"the archive cannot be unpacked ({str(e)[:80]}): damaged, download it again") from None
+    archive = Zip(io.BytesIO(data))
+    names = archive.members
+    if not is_keras(names):
+        raise ModelError("is a zip archive without a Keras model: unpack it, and load the model file in it")
+    if WEIGHTS not in names:
+        raise ModelError(f"has its weights in several files, or none: save it as one file ({WEIGHTS})")
+    most = min(MAX_JSON, SPARE_JSON + 16 * len(data))
+    for name in (CONFIG, METADATA):
+        if name in names and names[name].size > most:
+            raise ModelError(f"'{name}' in the archive is absurdly large: damaged file")
+    config, weights = archive.read(CONFIG), archive.read(WEIGHTS)
+    metadata = archive.read(METADATA) if METADATA in names else b"{}"
     file, spec, versions = File(weights), from_json(config), from_json(metadata)
     store = store_of(file) or Keras3(file.root)
     version = str(versions.get("keras_version", "3")) if isinstance(versions, dict) else "3"
     return of_config(spec, store, version, path, len(data) + len(weights))
-
-
-def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A file of the archive of at most so many bytes."""
-    with archive.open(name) as f:
-        data = f.read(most + 1)
-    if len(data) > most:
-        raise ModelError(f"'{name}' in the archive is absurdly large: damaged file")
-    return data
 
 
 def of_weights(store: Legacy | Keras3, path: Path) -> Graph:
@@ -283,9 +275,9 @@ class Walk:
 
     def wanted(self, key: tuple[str, int], seen: set[Any]) -> set[int]:
         """How many channels the layers that read a result need, as their weights tell."""
-        if (id(self), key) in seen or len(seen) > 256:
+        if (self, key) in seen or len(seen) > 256:
             return set()
-        seen.add((id(self), key))
+        seen.add((self, key))
         found: set[int] = set()
         for layer, k in self.readers.get(key, []):
             if layer.net is not None:

@@ -108,7 +108,7 @@ class Reader:
             if kind in ("TimeDistributed", "Bidirectional", "Wrapper"):
                 raise ModelError(f"layer '{c.get('name')}' ({kind}) is not supported")
             name = c.get("name") or (config.get("name") if isinstance(config, dict) else None) or f"layer_{len(found)}"
-            if not isinstance(name, str) or name in names:
+            if not isinstance(name, str) or name in names or re.search("[\ud800-\udfff]", name):
                 raise ModelError(f"two layers are called '{name}', or a name is not text: {DAMAGED}")
             names.add(name)
             operation = is_operation(c, config)

@@ -22,7 +22,8 @@ from .tensorflow_values import Picture
 
 layer = partial(register, LAYERS)
 
-SHUFFLE = re.compile(r"depth_?to_?space|pixel_?shuff|sub_?pixel|phase_?shift|periodic_?shuffl", re.IGNORECASE)
+SHUFFLE = re.compile(r"depth_?to_?space|pixel_?shuff|sub_?pixel", re.IGNORECASE)
+"""Names of what is TensorFlow's depth_to_space. Functions called phase_shift or periodic_shuffle take channels in other orders."""
 FACTORS = ("block_size", "scale", "scale_factor", "upscale_factor", "upsample_factor", "factor", "r", "size", "ratio", "upscale", "block")
 ADVICE = (
     "fastsr never runs code of a model file: replace it with a layer of Keras, export the network to ONNX or a frozen .pb, or save_weights() alone, "

@@ -5,6 +5,7 @@ Each function takes the import's state and the call, appends to the Graph and re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -185,7 +186,8 @@ def activated(ctx: Context, node: Node, x: Picture) -> Picture:
 
 
 def activation(ctx: Context, node: Node, x: Picture, spec: Any) -> Picture:
-    """An activation by name, or by the config of a layer or function."""
+    """An activation by name, or by the config of a layer or function. The project's own can have another slope than Keras' of the same name."""
+    own = isinstance(spec, dict) and re.match(r"(builtins$|(tf_)?keras\b|tensorflow\b)", str(spec.get("module") or "keras")) is None
     if isinstance(spec, dict):
         kind, config = spec.get("class_name"), spec.get("config")
         if isinstance(kind, str) and kind.rpartition(">")[2] in ACTIVATION_LAYERS and isinstance(config, dict):
@@ -197,12 +199,12 @@ def activation(ctx: Context, node: Node, x: Picture, spec: Any) -> Picture:
         return x
     if not isinstance(spec, str):
         raise ModelError(f"has an activation that is not a name ({str(spec)[:80]}): damaged file")
-    name = spec.rpartition(">")[2].rpartition(".")[2].lower()
+    name, own = spec.rpartition(">")[2].rpartition(".")[2].lower(), own or ">" in spec
     if name in PLAIN:
         return ctx.put(node, PLAIN[name], x)
     if name in ("relu6", "relu_6"):
         return clipped(ctx, node, x, 0.0, 6.0)
-    if name in ("leaky_relu", "lrelu"):
+    if name == "leaky_relu" and not own:
         return ctx.put(node, "LeakyRelu", x, alpha=0.2)
     if name == "hard_sigmoid":
         return hard_sigmoid(ctx, node, x)
@@ -234,10 +236,14 @@ def activation_layer(ctx: Context, node: Node) -> Picture:
 @layer("ReLU")
 def relu(ctx: Context, node: Node) -> Picture:
     """ReLU with a slope below zero and a largest value."""
-    x, slope = ctx.picture(node), node.number("negative_slope", "alpha", default=0.0)
     high = None if node.setting("max_value") is None else node.number("max_value")
     if node.number("threshold", "theta", default=0.0) != 0:
         raise ModelError("has a threshold, which is not supported")
+    return rectified(ctx, node, ctx.picture(node), node.number("negative_slope", "alpha", default=0.0), high)
+
+
+def rectified(ctx: Context, node: Node, x: Picture, slope: float, high: float | None) -> Picture:
+    """x between 0 and a largest value, if there is one; slope x below zero."""
     if slope == 0:
         return ctx.put(node, "Relu", x) if high is None else clipped(ctx, node, x, 0.0, high)
     x = ctx.put(node, "LeakyRelu", x, alpha=slope)
@@ -300,7 +306,7 @@ def affine(ctx: Context, node: Node, x: Picture, *statistics: str) -> list[np.nd
 def batch_normalization(ctx: Context, node: Node) -> Picture:
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, for each channel."""
     x = ctx.picture(node)
-    if node.setting("mode", default=0) == 1 or node.flag("renorm", default=False):
+    if node.setting("mode", default=0) != 0 or node.flag("renorm", default=False):
         raise ModelError("normalises in a mode that is not supported")
     over_channels(node, x)
     arrays = affine(ctx, node, x, "moving_mean", "moving_variance")
@@ -352,6 +358,8 @@ def normalization(ctx: Context, node: Node) -> Picture:
     """(x - mean) / max(sqrt(variance), 1e-7), or its inverse; the numbers are settings, or weights that were adapted to pictures."""
     x = ctx.picture(node)
     if node.setting("mean") is not None:
+        if isinstance(node.setting("mean"), list) and len(node.setting("mean")) > 1:
+            over_channels(node, x)
         mean, variance = numbers(node, "mean", 0.0), numbers(node, "variance", 1.0)
     else:
         over_channels(node, x)
@@ -390,9 +398,9 @@ def average(ctx: Context, node: Node) -> Picture:
 
 
 @layer("Concatenate")
-def concatenate(ctx: Context, node: Node, *, axis: Any = None) -> Picture:
-    """Channels side by side."""
-    pictures = node.pictures
+def concatenate(ctx: Context, node: Node, *, axis: Any = None, pictures: list[Picture] | None = None) -> Picture:
+    """Channels side by side, of all pictures that the layer reads where none are given."""
+    pictures = node.pictures if pictures is None else pictures
     if not pictures:
         raise ModelError("reads nothing: damaged file")
     first = pictures[0]

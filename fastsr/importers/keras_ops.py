@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ModelError
 from .context import register
 from .keras_context import NEW, Context, Node, combined, plain_number
-from .keras_layers import LAYERS, activation, clipped, concatenate
+from .keras_layers import LAYERS, activation, clipped, concatenate, rectified
 from .keras_pixels import padded, resized, shuffle, to_size, whole
 from .tensorflow_values import Picture
 from .values import Dim
@@ -68,6 +68,8 @@ def apply(ctx: Context, node: Node, name: str, args: list[Any], kwargs: dict[str
     plain = re.sub("v2$", "", name.rpartition(".")[2].replace("_", "").lower())
     if plain not in FUNCTIONS:
         raise ModelError(f"calls the function '{name[:80]}', which fastsr does not know: export the network to ONNX or a frozen .pb")
+    if re.match(r"(keras\.)?ops\.gelu$", name):
+        kwargs = {"approximate": True, **kwargs}
     return FUNCTIONS[plain](ctx, node, args, kwargs)
 
 
@@ -140,16 +142,41 @@ for _op, _names in {
     function(*_names)(binary(_op))
 
 
-def unary(op: str, **attrs: Any) -> Callable[[Context, Node, list[Any], dict[str, Any]], Picture]:
-    """A function of one picture."""
-    return lambda ctx, node, args, kwargs: ctx.put(node, op, picture(args, kwargs), **attrs)
+def unary(op: str) -> Callable[[Context, Node, list[Any], dict[str, Any]], Picture]:
+    """A function of one picture without settings."""
+
+    def make(ctx: Context, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Picture:
+        if any(isinstance(a, (int, float)) for a in args[1:]) or kwargs.get("beta") not in (None, 1):
+            raise ModelError("has settings that fastsr does not know for this function: export the network to ONNX or a frozen .pb")
+        return ctx.put(node, op, picture(args, kwargs))
+
+    return make
 
 
 for _op, _names in {
-    "Relu": ("relu",), "Tanh": ("tanh",), "Sigmoid": ("sigmoid",), "Swish": ("swish", "silu"), "Abs": ("abs", "absolute"), "Neg": ("negative", "neg"),
-    "Softplus": ("softplus",), "Sqrt": ("sqrt",), "Exp": ("exp",), "Mish": ("mish",), "Elu": ("elu",), "HardSwish": ("hardswish", "hardsilu"),
+    "Tanh": ("tanh",), "Sigmoid": ("sigmoid",), "Swish": ("swish", "silu"), "Abs": ("abs", "absolute"), "Neg": ("negative", "neg"),
+    "Softplus": ("softplus",), "Sqrt": ("sqrt",), "Exp": ("exp",), "Mish": ("mish",), "HardSwish": ("hardswish", "hardsilu"),
 }.items():  # fmt: skip
     function(*_names)(unary(_op))
+
+
+@function("relu")
+def relu(ctx: Context, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Picture:
+    """TensorFlow's, or the backend's of Keras with a slope, a largest value and a threshold."""
+    slope, high, threshold = (
+        None if v is None or isinstance(v, str) else plain_number(v, "a setting")
+        for v in (setting(args, kwargs, 1, "alpha", "negative_slope"), setting(args, kwargs, 2, "max_value"), setting(args, kwargs, 3, "threshold"))
+    )
+    if threshold:
+        raise ModelError("has a threshold, which is not supported")
+    return rectified(ctx, node, picture(args, kwargs), slope or 0.0, high)
+
+
+@function("elu")
+def elu(ctx: Context, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Picture:
+    """alpha (exp(x) - 1) below zero."""
+    alpha = setting(args, kwargs, 1, "alpha")
+    return ctx.put(node, "Elu", picture(args, kwargs), alpha=1.0 if alpha is None or isinstance(alpha, str) else plain_number(alpha, "alpha"))
 
 
 @function("relu6")
@@ -208,8 +235,11 @@ def clip(ctx: Context, node: Node, args: list[Any], kwargs: dict[str, Any]) -> P
 @function("concat", "concatenate")
 def concat(ctx: Context, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Picture:
     """Channels side by side."""
-    axis = setting(args, kwargs, 1, "axis")
-    return concatenate(ctx, node, axis=-1 if axis is None else axis)
+    axis, joined = setting(args, kwargs, 1, "axis"), setting(args, kwargs, 0, "values", "tensors", "xs", "arrays")
+    pictures = joined if isinstance(joined, list) else [joined]
+    if not all(isinstance(p, Picture) for p in pictures):
+        raise ModelError("joins a picture with a constant, which is not supported")
+    return concatenate(ctx, node, axis=-1 if axis is None else axis, pictures=pictures)
 
 
 @function("depthtospace")

@@ -85,6 +85,7 @@ class Legacy:
     def __init__(self, root: Object) -> None:
         self.attributes = root.attributes()
         self.groups: dict[str, list[Entry]] = {}
+        self.owned: dict[str, dict[str, list[Entry]]] = {}
         layers = name_list(self.attributes, "layer_names")
         if layers is None:
             layers = [n for n in sorted(root.names(), key=natural) if re.fullmatch(r"layer_\d+", n)]
@@ -111,7 +112,11 @@ class Legacy:
             return []
         if len(path) == 1:
             return found
-        return [e for e in found if e.owner == path[-1]]
+        if path[0] not in self.owned:
+            parts = self.owned[path[0]] = {}
+            for e in found:
+                parts.setdefault(e.owner, []).append(e)
+        return self.owned[path[0]].get(path[-1], [])
 
     def all(self) -> Iterator[tuple[str, list[Entry]]]:
         """(layer, its arrays) in the file's order; layers of nested models come one by one."""

@@ -16,6 +16,7 @@ from ..graph import Feed, Graph, Input
 from . import ncnn_conv, ncnn_ops, ncnn_param, ncnn_pixels, ncnn_weights
 from .context import guarded, running_order
 from .feed import divides, multiplied
+from .looks import looks_like
 from .ncnn_context import FAR, Context, Picture, Value
 from .ncnn_param import Layer
 from .values import symbol
@@ -26,6 +27,7 @@ SUFFIXES = (".param", ".bin")
 OPS = {**ncnn_ops.OPS, **ncnn_conv.OPS, **ncnn_pixels.OPS}
 DEFAULT_OUTPUTS = ("output", "out0", "out")
 MAX_BYTES = (1 << 31) - 1
+MAX_INPUTS = 64
 
 
 def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
@@ -58,7 +60,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
         found = _param_of(param)
         if found is None:
             wanted = param.with_suffix(".param").name
-            raise ModelError(f"'{param}': not a model file by itself; the weights of an ncnn model need its layers, '{wanted}', in the same folder")
+            raise ModelError(f"'{param}': not a file of torch.save, and the weights of an ncnn model need its layers, '{wanted}', in the same folder")
         param = found
     weights = _weights_of(param)
     if weights == param or not weights.is_file():
@@ -66,6 +68,11 @@ def load(path: str | os.PathLike[str]) -> Graph:
     try:
         graph = loads(_bytes(param), _bytes(weights))
     except ModelError as e:
+        for part in (param, weights):
+            start = _bytes(part, 4096)
+            looks = looks_like(start) if (start or part == param) and start.isascii() and b"\0" not in start else ""
+            if looks:
+                raise ModelError(f"'{part}': this looks like {looks}") from None
         raise ModelError(f"'{param}': {e}") from e.__cause__
     graph.meta["source"] = param.name
     return graph
@@ -154,6 +161,8 @@ def make_inputs(ctx: Context, layers: list[Layer], inputs: list[Layer]) -> None:
     """Graph inputs; a size that the file fixes is used where it resizes to a constant size, the network still takes any."""
     if not inputs:
         raise ModelError("the network has no Input layer that its output depends on: damaged ncnn model")
+    if len(inputs) > MAX_INPUTS:
+        raise ModelError(f"the network has {len(inputs)} inputs: not a network that takes a picture")
     for layer in inputs:
         if len(layer.outputs) != 1 or layer.inputs:
             raise ModelError(f"layer '{layer.name}' (Input) makes {len(layer.outputs)} values: damaged ncnn model")

@@ -30,15 +30,7 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
 
 def load(path: str | os.PathLike[str]) -> Graph:
     """Read a NumPy archive. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
-    path = Path(path)
-    try:
-        with open(path, "rb") as f:
-            tensors = tensors_of(f)
-    except ModelError as e:
-        raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
-    graph = archs.graph_of(tensors, path)
-    graph.meta["source"] = path.name
-    return graph
+    return state_dict.graph_of(path, tensors_of)
 
 
 def loads(data: bytes, path: Path | None = None) -> Graph:

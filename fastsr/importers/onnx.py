@@ -18,7 +18,7 @@ from ..graph import Graph, Input
 from . import onnx_conv, onnx_ops, onnx_pixels, onnx_quantised, onnx_shapes, onnx_whole
 from .context import guarded, running_order
 from .onnx_context import Context, OnnxNode, Value
-from .onnx_feed import guess_feed
+from .onnx_feed import PREFIX, guess_feed
 from .onnx_schema import FLOAT_TYPES, external_path, parse_model, tensor_array, type_name
 from .onnx_values import Picture, make
 from .values import Array, symbol
@@ -118,6 +118,8 @@ def loads(data: bytes, folder: Path | None = None) -> Graph:
     metadata = {e.key.decode("utf-8", "replace"): e.value.decode("utf-8", "replace") for e in model.metadata_props}
     graph.feed = guess_feed(ctx, (graph.inputs[0].channels, channels), first == UINT8, metadata)
     graph.meta["format"] = NAME
+    if PREFIX + "pre_scale" in metadata:
+        graph.meta["fed as said"] = True
     graph.validate()
     return graph
 

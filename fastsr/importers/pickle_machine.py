@@ -109,6 +109,7 @@ class Machine:
         """The stand-in of a class or function; the same for the same name."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise ModelError("has a damaged pickle: download the file again")
+        self.cost -= (len(module) + len(name)) // 8
         found = self.names.get((module, name))
         if found is None:
             self.cost -= ENTRY
@@ -155,8 +156,14 @@ class Machine:
         self.convert(len(source), ENTRY)
         for pair in source.items() if isinstance(source, dict) else source:
             key, value = pair
-            made[key_of(key)] = value
+            made[self.key(key)] = value
         return made
+
+    def key(self, key: Any) -> Any:
+        """`key_of`, and account for comparing it with an equal one: a long text could be compared again and again."""
+        if isinstance(key, (str, bytes)):
+            self.cost -= len(key) // 8
+        return key_of(key)
 
 
 def key_of(key: Any) -> Any:

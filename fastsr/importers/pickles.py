@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ModelError
-from .pickle_machine import CONTAINER, ENTRY, MAX_COST, STEP, Machine, Name, Record, key_of
+from .pickle_machine import CONTAINER, ENTRY, MAX_COST, STEP, Machine, Name, Record
 
 __all__ = ["Name", "Record", "load"]
 
@@ -215,7 +215,7 @@ def store(m: Machine, target: Any, items: list[Any]) -> None:
     if not isinstance(target, dict):
         raise ModelError("has a damaged pickle: download the file again")
     for k in range(0, len(items), 2):
-        target[key_of(items[k])] = items[k + 1]
+        target[m.key(items[k])] = items[k + 1]
 
 
 def set_item(m: Machine, _: Any) -> None:

@@ -23,7 +23,7 @@ from .torch_tensors import Reading, Storage, size_of, storage_id
 from .zips import Zip
 
 NAME = "PyTorch"
-SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".pickle")
 
 LEGACY = 0x1950A86A20F9469CFC6C
 PICKLE = re.compile(
@@ -67,15 +67,7 @@ def data_member(archive: Zip) -> str | None:
 
 def load(path: str | os.PathLike[str]) -> Graph:
     """Read a file of torch.save. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
-    path = Path(path)
-    try:
-        with open(path, "rb") as f:
-            tensors = tensors_of(f)
-    except ModelError as e:
-        raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
-    graph = archs.graph_of(tensors, path)
-    graph.meta["source"] = path.name
-    return graph
+    return state_dict.graph_of(path, tensors_of)
 
 
 def loads(data: bytes, path: Path | None = None) -> Graph:

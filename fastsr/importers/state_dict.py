@@ -7,15 +7,19 @@ that makes pictures, takes wrappers' prefixes off its names and undoes weight no
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from .. import archs
 from ..errors import ModelError
+from ..graph import Graph
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,10 @@ def search(root: Any, view: View) -> list[Found]:
             visited += 1
             if visited > MAX_VISITED:
                 raise ModelError("holds absurdly many things: damaged, or not a model")
+            if not isinstance(key, (str, bytes)) or len(key) > MAX_NAME:
+                continue
             if isinstance(key, bytes):
                 key = key.decode("utf-8", "replace")
-            if not isinstance(key, str) or len(key) > MAX_NAME:
-                continue
             what = item if isinstance(item, (Lazy, Mapping)) else view(item)
             if isinstance(what, Lazy):
                 if not DROPPED.search(key):
@@ -215,10 +219,25 @@ def choose(found: list[Found]) -> dict[str, Lazy]:
     return max((f for f in makers if f.size >= least), key=rank).tensors
 
 
+def graph_of(path: str | os.PathLike[str], tensors_of: Callable[[BinaryIO], dict[str, np.ndarray]]) -> Graph:
+    """The Graph of a file of weights. tensors_of: reads them. Raises ModelError, which names the file, and OSError when it cannot be opened."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as f:
+            tensors = tensors_of(f)
+    except ModelError as e:
+        raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
+    graph = archs.graph_of(tensors, path)
+    graph.meta["source"] = path.name
+    return graph
+
+
 # ---- normalised weights --------------------------------------------------------------------------------------------------------------------------
 
 PARAMETRIZED = re.compile(r"^(|.*\.)parametrizations\.(\w+)\.(original0|original1|original|0\._u|0\._v)$")
 PLAIN_FORM = re.compile(r"^(|.*\.)(weight)_(g|v|orig|u)$")
+BLOCK = 1 << 20
+"""Numbers of a weight that are in double precision at a time."""
 ROLES = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0._v": "v"}
 
 
@@ -255,30 +274,51 @@ def combined(part: dict[str, np.ndarray]) -> np.ndarray:
         return spectral(part["orig"], part.get("u"), part.get("v"))
     if "g" not in part or "v" not in part:
         raise ModelError("one of its parts is missing")
-    g, v = part["g"], part["v"].astype(np.float64)
+    g, v = part["g"], part["v"]
     if g.ndim not in (0, v.ndim) or any(a not in (1, b) for a, b in zip(g.shape, v.shape)):
         raise ModelError("its parts have shapes that do not fit")
     axes = tuple(k for k in range(v.ndim) if g.ndim == 0 or g.shape[k] == 1)
-    norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
+    letters = list(range(v.ndim))
+    squares: np.ndarray = np.einsum(v, letters, v, letters, [k for k in letters if k not in axes], dtype=np.float64)
+    norm = np.sqrt(np.expand_dims(squares, axes))
     if not norm.all():
         raise ModelError("its direction is zero")
-    return (v * (g / norm)).astype(np.float32)
+    out = np.empty(v.shape, np.float32)
+    return np.multiply(v, g / norm, out=out, dtype=np.float64, casting="same_kind")
 
 
 def spectral(weight: np.ndarray, u: np.ndarray | None, v: np.ndarray | None) -> np.ndarray:
-    """weight / (u W v), where W has the axis of u's length as rows: the first, or the second for transposed convolutions."""
-    if u is None or u.ndim != 1 or weight.ndim < 2:
+    """weight / (u W v), where W has the axis of u's length as rows: the first, or the second for transposed convolutions.
+
+    Where both have that length it is the one for which u is W v but for a factor, as training leaves them.
+    """
+    if u is None or u.ndim != 1 or weight.ndim < 2 or not weight.size:
         raise ModelError("one of its parts is missing")
-    for axis in (0, 1):
-        if weight.shape[axis] != u.size:
-            continue
-        w = np.moveaxis(weight, axis, 0).reshape(u.size, -1).astype(np.float64)
-        if v is None:
-            v = w.T @ u
-            v = v / max(float(np.sqrt(v @ v)), 1e-12)
-        if v.shape == (w.shape[1],):
-            sigma = float(u @ (w @ v))
-            if sigma == 0 or not np.isfinite(sigma):
-                raise ModelError("its norm is zero")
-            return (weight / sigma).astype(np.float32)
-    raise ModelError("its parts have shapes that do not fit")
+    found = [norm_along(weight, axis, u, v) for axis in (0, 1) if weight.shape[axis] == u.size]
+    if not any(found):
+        raise ModelError("its parts have shapes that do not fit")
+    _, sigma = max(f for f in found if f is not None)
+    if sigma == 0 or not np.isfinite(sigma):
+        raise ModelError("its norm is zero")
+    return (weight / sigma).astype(np.float32)
+
+
+def norm_along(weight: np.ndarray, axis: int, u: np.ndarray, v: np.ndarray | None) -> tuple[float, float] | None:
+    """How well u and W v agree (0..1), and u W v, where `axis` of the weight is W's rows; None where v does not fit."""
+    matrix, columns = np.moveaxis(weight, axis, 0), weight.size // u.size
+    step = max(BLOCK // columns, 1)
+    blocks = [slice(k, min(k + step, u.size)) for k in range(0, u.size, step)]
+
+    def rows(block: slice) -> np.ndarray:
+        return matrix[block].reshape(-1, columns).astype(np.float64)
+
+    if v is None:
+        v = sum((rows(b).T @ u[b] for b in blocks), np.zeros(columns))
+        v = v / max(float(np.sqrt(v @ v)), 1e-12)
+    if v.shape != (columns,):
+        return None
+    sigma = square = 0.0
+    for b in blocks:
+        product = rows(b) @ v
+        sigma, square = sigma + float(u[b] @ product), square + float(product @ product)
+    return (abs(sigma) / square**0.5 if square > 0 else 0.0), sigma

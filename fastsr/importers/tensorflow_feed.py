@@ -39,7 +39,7 @@ def guess_feed(ctx: Context) -> Feed:
     the network begins by dividing by 255, and in the result where it ends by multiplying by 255.
 
     A network that does not enlarge (SRCNN: the frozen one of FEQE is fed RGB in 0..1, already enlarged by the bicubic filter) does not say by how
-    much the picture must be enlarged before, so pre_scale stays 1.
+    much the picture must be enlarged before: see `enlarged`.
     """
     graph = ctx.graph
     if len(graph.inputs) != 1:

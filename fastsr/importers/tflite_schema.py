@@ -12,7 +12,6 @@ from .flatbuffers import Table, root
 
 MAGIC = b"TFL3"
 VERSION = 3
-MAX_TENSORS = 65536
 MAX_RANK = 8
 
 TYPES: dict[int, tuple[str, Any]] = {
@@ -140,8 +139,6 @@ def parse_model(data: bytes) -> Model:
     graph = graphs[0]
     tensors = [_tensor(t, k, len(buffers)) for k, t in enumerate(graph.tables(0))]
     operators = [_operator(o, k, codes, len(tensors)) for k, o in enumerate(graph.tables(3))]
-    if len(tensors) > MAX_TENSORS or len(operators) > MAX_TENSORS:
-        raise ModelError(f"has {len(tensors)} tensors and {len(operators)} operators: damaged, or not a network for pictures")
     inputs, outputs = (_indices(graph, f, len(tensors), 0) for f in (1, 2))
     metadata = {m.text(0): buffers[k].tobytes() for m in top.tables(6)[:64] if (k := m.number(1, "I")) < len(buffers)}
     return Model(tensors, operators, inputs, outputs, buffers, metadata)

@@ -85,12 +85,13 @@ class Zip:
         (start,) = struct.unpack("<I", head[42:46])
         name = table[at + 46 : at + 46 + names]
         extra = table[at + 46 + names : at + 46 + names + extras]
-        while len(extra) >= 4:
-            kind, n = struct.unpack("<2H", extra[:4])
+        p = 0
+        while len(extra) - p >= 4:
+            kind, n = struct.unpack_from("<2H", extra, p)
             if kind == 1:
-                wide = iter(struct.unpack(f"<{n // 8}Q", extra[4 : 4 + n // 8 * 8]))
+                wide = iter(struct.unpack_from(f"<{min(n // 8, 3)}Q", extra, p + 4))
                 size, packed, start = (next(wide, 0) if v == 0xFFFFFFFF else v for v in (size, packed, start))
-            extra = extra[4 + n :]
+            p += 4 + n
         whole = at + 46 + names + extras + comments
         return Member(name.decode("utf-8", "replace"), start, packed, size, method, crc, flags), whole
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import ModelError
 from ..graph import Graph, Node
 from .pattern import conv_geometry, pair
 
@@ -41,6 +42,9 @@ def run(graph: Graph) -> bool:
     graph.nodes = nodes
     return changed
 
+
+MAX_WEIGHTS = 1 << 27
+"""Numbers that the convolution may have."""
 
 CROP_COST = 64
 """Multiplications per output element that cropping may cost at most: it is one more pass over the picture."""
@@ -81,6 +85,16 @@ def _axes(sizes: tuple[int, int], s: int, pads: tuple[int, int, int, int], extra
     return rows, cols
 
 
+def _check_size(node: Node, channels: int, kernel: tuple[int, int], s: int, pads: tuple[int, int, int, int]) -> None:
+    """Raise ModelError where the dilated kernel or that of all phases would be absurdly large."""
+    taps = [s * (2 + (k + pads[a] + pads[a + 2]) // s) for a, k in enumerate(kernel)]
+    if channels * max(kernel[0] * kernel[1], taps[0] * taps[1]) > MAX_WEIGHTS:
+        raise ModelError(
+            f"node '{node.name}' (ConvTranspose) has the stride {s}, a kernel of {kernel[0]}x{kernel[1]} and the pads {list(pads)}, which ask for "
+            "absurd memory: damaged file"
+        )
+
+
 def _rewrite(graph: Graph, node: Node) -> list[Node] | None:
     weight = graph.const(node.inputs[1])
     (sh, sw), (dh, dw), (pt, pl, pb, pr), group = conv_geometry(node)
@@ -91,6 +105,7 @@ def _rewrite(graph: Graph, node: Node) -> list[Node] | None:
         return None
     eh, ew = pair(node.attrs.get("output_padding"), 0)
     cin, kout, kh, kw = weight.shape
+    _check_size(node, cin * kout, ((kh - 1) * dh + 1, (kw - 1) * dw + 1), sh, (pt, pl, pb, pr))
     dilated = np.zeros((cin, kout, (kh - 1) * dh + 1, (kw - 1) * dw + 1), np.float32)
     dilated[:, :, ::dh, ::dw] = weight
     rows, cols = _axes((dilated.shape[2], dilated.shape[3]), sh, (pt, pl, pb, pr), (eh, ew), cin // group)
