@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ..errors import ModelError
 from ..graph import Feed, Graph
 from .net import Net
+from .parts import Spelling, in_order
 from .weights import Module, Weights
 
 NAME = "chain"
@@ -23,6 +24,16 @@ DEEP = 6
 """Convolutions from which on a network that does not enlarge is taken to compute what is missing rather than the picture itself."""
 
 TRANSPOSED = ("deconv", "transpose", "convt", "upconv", "up_conv", "last_part")
+
+SPELLINGS = (
+    Spelling(("feature_extraction", "shrink", "map", "expand", "deconv")),
+    Spelling(("features?_?(?:extraction)?", "map", "reconstruction")),
+    Spelling(("first_part", "mid_part", "last_part")),
+    Spelling(("head", "body", "tail")),
+    Spelling(("encoder", "decoder")),
+    Spelling(("input_?(?:conv|layer)?", "(?:residual|hidden|conv)_?layers?", "output_?(?:conv|layer)?")),
+)
+"""Parts in the order in which they run, where sorted names are in another: FSRCNN's, SRCNN's, VDSR's, autoencoders'."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Layer:
 class Reading:
     """What the weights leave open. act: behind convolutions without slopes. skip: 1, the chain's result is added to the input; -1, taken from it.
     end: activation of the result. base: the input enlarged by that mode is added. geometry: of the last transposed convolution, "half" its kernel is
-    cut off or its "centre" kept. levels: see `_Skips`."""
+    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. rare: see `choose.best`."""
 
     name: str
     act: str = "relu"
@@ -51,7 +62,9 @@ class Reading:
     task: str = "enlarge"
     levels: str = ""
     range: float = 1.0
-    mean: float = 0.0
+    dilations: tuple[int, ...] = ()
+    pads: str = "zeros"
+    rare: bool = False
 
 
 def layers(w: Weights) -> list[Layer] | None:
@@ -59,7 +72,7 @@ def layers(w: Weights) -> list[Layer] | None:
     modules = w.modules
     if not 1 < len(modules) <= 3 * MAX_LAYERS:
         return None
-    return _in_order(modules) or _in_order(_sorted(modules))
+    return _in_order(in_order(w, SPELLINGS)) or _in_order(modules) or _in_order(_sorted(modules))
 
 
 def _sorted(modules: list[Module]) -> list[Module]:
@@ -100,10 +113,12 @@ def _in_order(modules: list[Module]) -> list[Layer] | None:
 
 
 def _direction(m: Module, c: int) -> str:
-    """Which kind of convolution takes c channels; its name decides when both do."""
+    """Which kind of convolution takes c channels; when both do, its bias decides, whose numbers are those of the result, or its name."""
     o, i = m.shape[:2]
     conv = i == c or (i < c and c % i == 0 and o % (c // i) == 0 and c // i == c)
     deconv = o == c and m.bias in (0, i)
+    if conv and deconv and m.bias and o != i:
+        return "deconv" if m.bias == i else "conv"
     if conv and deconv:
         named = any(t in m.name.lower() for t in TRANSPOSED)
         return "deconv" if m.bias in (0, i) and (named or m.shape[2] % 2 == 0) else "conv"
@@ -134,11 +149,14 @@ def build(w: Weights) -> list[Graph]:
     if not found:
         raise ModelError("the modules do not fit each other")
     graphs = []
-    for reading in readings(found, _first(w, found), w.scale_hint()):
+    usual = list(readings(found, _first(w, found), w.scale_hint()))
+    padded = [(k, replace(r, pads=pads)) for pads in ("edge", "reflect") for k, r in enumerate(usual) if all(x.kind != "deconv" for x in found)]
+    for number, reading in (*enumerate(usual), *padded):
         try:
             graphs.append(_network(w, found, reading))
         except ModelError:
             continue
+        graphs[-1].meta |= {"reading": number, **({"border": True} if reading.pads != "zeros" else {})}
     return graphs
 
 
@@ -159,17 +177,30 @@ def readings(found: list[Layer], c: int, hint: int) -> Iterator[Reading]:
                 yield Reading("plain network", act, scale=block, base=base)
         for act in acts:
             yield Reading("ESPCN", act, scale=block, range=255.0)
+        for act in () if slopes else ("leaky0.01", "leaky0.1", "sigmoid", "gelu", "silu"):
+            yield Reading("ESPCN", act, scale=block, rare=True)
     elif deconvs == [len(found) - 1] and (found[-1].kernel > 3 or inner):
-        for scale in dict.fromkeys([s for s in (hint, 2, 3, 4) if s > 1]):
+        for scale in dict.fromkeys([s for s in (hint, 2, 3, 4, 8) if s > 1]):
             for geometry in ("half", "centre") if scale > 2 and found[-1].kernel % 2 else ("half",):
                 yield Reading("FSRCNN", scale=scale, geometry=geometry)
     elif deconvs:
         scale = hint or 2
-        for levels in ("own", "mirror", "", "down"):
+        if len(deconvs) == n >= 5:
+            for levels in ("red", "outer"):
+                yield Reading("RED-Net", task="denoise", levels=levels, skip=1, end="relu")
+                yield Reading("RED-Net", scale=scale, levels=levels, skip=1, end="relu")
+        if len(deconvs) < 4:
+            for stride in dict.fromkeys((hint, 2, 4) if len(deconvs) == 1 else (2,)):
+                for end in ("", "sigmoid") if stride else ():
+                    yield Reading("plain network", scale=stride, levels="up", end=end)
+        for levels in ("own", "mirror", "", *(("down",) if len(deconvs) < 5 else ())):
             for act in ("relu",):
                 yield Reading("autoencoder", act, scale=scale, levels=levels)
                 yield Reading("autoencoder", act, scale=1, task="denoise", levels=levels)
                 yield Reading("autoencoder", act, scale=scale, levels=levels, skip=1)
+        for levels in ("", *(("down",) if len(deconvs) < 5 else ())):
+            for task, by in (("denoise", 1), ("enlarge", scale)):
+                yield Reading("autoencoder", scale=by, task=task, levels=levels, end="sigmoid", rare=True)
     else:
         yield from _same_size(found, n, hint or 2)
 
@@ -186,6 +217,12 @@ def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
     for reading in usual:
         yield replace(reading, range=255.0)
     yield replace(plain, name="denoiser", task="denoise")
+    if n == 7 and not norms:
+        yield replace(denoise, name="IRCNN", dilations=(1, 2, 3, 4, 3, 2, 1))
+    for act in ("leaky0.2", "leaky0.1", "leaky0.01", "tanh", "sigmoid"):
+        yield replace(usual[0], act=act, rare=True)
+    for end in ("sigmoid", "tanh"):
+        yield replace(plain, end=end, rare=True)
 
 
 def _network(w: Weights, found: list[Layer], reading: Reading) -> Graph:
@@ -205,14 +242,14 @@ def _network(w: Weights, found: list[Layer], reading: Reading) -> Graph:
     denoises = reading.task == "denoise"
     pre = 1 if enlarges or denoises else reading.scale
     feed = Feed("y" if c == 1 else "rgb", reading.range, (), reading.range, (), pre)
-    return net.done(x, feed, reading.name, task=reading.task)
+    return net.done(x, feed, reading.name, task=reading.task, **({"rare": True} if reading.rare else {}))
 
 
 def _run(net: Net, found: list[Layer], reading: Reading) -> str:
     """The chain itself, without what follows the last convolution."""
     x = net.input
     last = max(k for k, layer in enumerate(found) if layer.kind in ("conv", "deconv"))
-    skips = _Skips(net, found, reading.levels)
+    skips = _Skips(net, found, reading)
     for k, layer in enumerate(found):
         if layer.kind == "norm":
             x = net.norm(x, layer.name)
@@ -232,35 +269,46 @@ def _run(net: Net, found: list[Layer], reading: Reading) -> str:
 
 class _Skips:
     """Skips of encoders and decoders. levels "own": what a deconvolution makes is added to what it read; "mirror": to what the encoder made one level
-    above; "down": a level is half as large, by the stride of convolutions."""
+    above; "down": a level is half as large, by the stride of convolutions; "up": transposed convolutions enlarge, no skips; "red": the first
+    convolution makes the picture half as large, the last one twice, and every second one between is skipped to, or, "outer", none."""
 
-    def __init__(self, net: Net, found: list[Layer], levels: str) -> None:
-        self.net, self.levels = net, levels
+    def __init__(self, net: Net, found: list[Layer], reading: Reading) -> None:
+        self.net, self.levels, self.reading = net, reading.levels, reading
         self.depth = sum(layer.kind == "deconv" for layer in found)
         convs = [k for k, layer in enumerate(found) if layer.kind == "conv"]
         first = next((k for k, layer in enumerate(found) if layer.kind == "deconv"), 0)
         encoder = [k for k in convs if k < first]
         self.encoder = encoder[-self.depth :] if self.depth else []
         self.made: list[str] = []
+        self.convs = self.deconvs = 0
 
     def conv(self, x: str, layer: Layer, k: int) -> str:
-        stride = 2 if self.levels == "down" and k in self.encoder else 1
-        if stride == 2:
-            return self.net.conv(x, layer.name, stride, pad=layer.kernel // 2)
-        return self.net.conv(x, layer.name)
+        halves = k in self.encoder if self.levels == "down" else k == 0 and self.levels in ("red", "outer")
+        if halves:
+            return self.net.conv(x, layer.name, 2, pad=layer.kernel // 2)
+        self.convs += 1
+        dilations = self.reading.dilations
+        return self.net.conv(x, layer.name, dilation=dilations[self.convs - 1] if dilations else 1, mode=self.reading.pads)
 
     def deconv(self, x: str, layer: Layer, reading: Reading, is_last: bool) -> str:
         if reading.name == "FSRCNN" and is_last:
             if reading.geometry == "half" and layer.kernel % 2:
                 return self.net.conv_transpose(x, layer.name, reading.scale, layer.kernel // 2, reading.scale - 1)
             return self.net.conv_transpose(x, layer.name, reading.scale)
-        return self.net.conv_transpose(x, layer.name, 2 if self.levels == "down" else 1)
+        if self.levels == "up":
+            return self.net.conv_transpose(x, layer.name, reading.scale)
+        return self.net.conv_transpose(x, layer.name, 2 if self.levels == "down" or (is_last and self.levels in ("red", "outer")) else 1)
 
     def after(self, x: str, layer: Layer, k: int) -> str:
         if layer.kind == "conv":
             if k in self.encoder:
                 self.made.append(x)
             return x
+        self.deconvs += 1
+        if self.levels == "red":
+            kept = self.made[1::2][: (self.depth + 1) // 2 - 1]
+            place = (self.deconvs + self.depth % 2) // 2 - 1 if (self.deconvs + self.depth) % 2 == 0 else -1
+            return self.net.act(self.net.add(x, kept[-1 - place]), "relu") if 0 <= place < len(kept) else x
         if self.levels == "own" and self.made:
             return self.net.add(x, self.made.pop())
         if self.levels == "mirror" and len(self.made) > 1:

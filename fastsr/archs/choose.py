@@ -7,6 +7,7 @@ run in NumPy on a small drawing that was made smaller (or noisy), and the result
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -28,42 +29,87 @@ CLEAR = 0.3
 """dB by which a reading must be better than an earlier one: the order says what is usual."""
 
 OTHER_TASK = 2.0
-"""The same where one enlarges and the other denoises: sharpening with the wrong sign removes noise too."""
+"""The same where one enlarges and the other denoises: sharpening with the wrong sign removes noise too. And where both enlarge by different scales,
+as more is gained easily over larger pixels."""
 
 LEAST = -3.0
 """dB that a reading must gain to be taken for another: less is the result of weights that were not trained, or not understood."""
 
 
+WELL = 0.5
+"""dB of gain from which on rare readings are not tried."""
+
+FAR_CLEARER = 1.0
+"""dB by which a reading that gains less than LEAST must be better than an earlier one."""
+
+DOUBTFUL = 14.0
+"""dB of PSNR: a reading whose result is farther from the drawing makes another picture than the one it is given. A grey one has 12."""
+
+AT_BORDER = 1.0
+"""dB by which another padding must make the border better."""
+
+MAX_VALUES = 1 << 26
+"""Numbers that a value has at most while readings are compared."""
+
+
 def best(graphs: Sequence[Graph]) -> Graph:
     """The reading that gains most PSNR over the interpolated (or noisy) picture; an earlier one unless a later one is clearly better.
 
-    meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one. Raises ModelError for an
-    empty sequence.
+    meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
+    where the readings before gain little; meta["border"]: the same as another reading with the same meta["reading"], but for padding, which only the
+    border can tell. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the
+    drawing, or one that is no worse than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
         raise ModelError("no reading of the weights fits")
     if len(graphs) == 1:
         return graphs[0]
     found = graphs[0]
-    top = gain(found)
+    top, near, frame = judge(found)
+    nearest = near
     for graph in graphs[1:]:
-        same = graph.meta.get("task", "") == found.meta.get("task", "")
-        g = gain(graph)
-        if g > LEAST and g > top + (CLEAR if same else OTHER_TASK):
-            found, top = graph, g
+        if graph.meta.get("border"):
+            if top > WELL and graph.meta["reading"] == found.meta["reading"] and (clearer := judge(graph)[2]) > frame + AT_BORDER:
+                found, frame = graph, clearer
+            continue
+        if graph.meta.get("rare") and top > WELL:
+            continue
+        same = all(graph.meta.get(name, "") == found.meta.get(name, "") for name in ("task", "scale"))
+        g, near, around = judge(graph)
+        nearest = max(nearest, near)
+        clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
+        if clear and g > top + (CLEAR if same else OTHER_TASK):
+            found, top, frame = graph, g, around
+    improves = found.feed.pre_scale > 1 or found.meta.get("task") == "denoise"  # a picture that is good enough to be taken for the result
+    if nearest < DOUBTFUL or (improves and top < 0):
+        kind = "better" if improves else "similar"
+        warnings.warn(
+            f"the weights are taken for {found.meta['architecture']}, but in none of {len(graphs)} readings do they make a {kind} picture of the one "
+            "they are given: they were not trained, or the network is another one of the same shapes. Export it to ONNX, which holds the network too",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    for name in ("rare", "reading", "border"):
+        found.meta.pop(name, None)
     return found
 
 
 def gain(graph: Graph) -> float:
     """dB of PSNR by which the network's result is nearer to the drawing than the interpolated picture is; -inf where it does not run."""
+    return judge(graph)[0]
+
+
+def judge(graph: Graph) -> tuple[float, float, float]:
+    """The gain, the PSNR itself, and that of the border; -inf where the network does not run."""
+    nothing = -math.inf, -math.inf, -math.inf
     channels = graph.inputs[0].channels
     if channels not in (1, 3) or graph.feed.colour == "raw":
-        return -math.inf
+        return nothing
     feed = graph.feed
     try:
         scale = feed.pre_scale * int(graph.meta["scale"]) if graph.meta.get("task") != "denoise" else 1
         if not 1 <= scale <= MAX_SCALE:
-            return -math.inf
+            return nothing
         whole = drawing(EDGES.get(scale, 12) * scale, channels)
         if graph.meta.get("task") == "denoise":
             plain = given = whole + NOISE * _noise(whole.shape)
@@ -75,11 +121,14 @@ def gain(graph: Graph) -> float:
         with np.errstate(all="ignore"):
             y = _run(graph, x.astype(np.float32))
         y = (y + np.reshape(feed.out_mean or (0,), (1, -1, 1, 1))) / feed.out_range
-    except FastsrError:
-        return -math.inf
+    except (FastsrError, ValueError):
+        return nothing
     if y.shape != whole.shape or not np.isfinite(y).all():
-        return -math.inf
-    return psnr(np.clip(y, 0, 1), whole) - psnr(np.clip(plain, 0, 1), whole)
+        return nothing
+    near = psnr(np.clip(y, 0, 1), whole)
+    d = (np.clip(y, 0, 1) - whole) ** 2
+    frame = np.concatenate([part.ravel() for part in (d[..., :BORDER, :], d[..., -BORDER:, :], d[..., :BORDER], d[..., -BORDER:])])
+    return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(frame.mean()), 1e-10)))
 
 
 def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
@@ -90,6 +139,8 @@ def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
         if node.op == "Conv" and set(node.attrs.get("strides", [1]) + node.attrs.get("dilations", [1]) + [node.attrs.get("group", 1)]) == {1}:
             results = [_conv(node, *arrays)]
         else:
+            if node.op == "ConvTranspose" and math.prod(node.attrs["strides"]) * arrays[0].size > MAX_VALUES:  # type: ignore[union-attr]
+                raise PictureError("the network enlarges without end")
             results = ops.run_node(node, arrays)
         values.update(zip(node.outputs, results, strict=True))
     return values[graph.outputs[0]]

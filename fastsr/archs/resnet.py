@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Feed, Graph
 from .net import Net
-from .weights import Module, Weights
+from .weights import Module, Weights, natural
 
 NAME = "residual network"
 PAPER = (
@@ -46,6 +46,8 @@ class Parts:
     """By what the names of a block's modules begin with."""
     middle: list[Module] = field(default_factory=list)
     ups: list[Module] = field(default_factory=list)
+    nearest: list[Module] = field(default_factory=list)
+    """F to F behind the middle one: of nearest pixels, transposed, or the last of them without enlarging."""
     hr: Module | None = None
     skip: Module | None = None
     shifts: list[Module] = field(default_factory=list)
@@ -55,9 +57,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the weights leave open. act: in blocks without slopes; outer: behind head and enlarging convolutions without slopes; factor: of a block's
-    residual; end: activation of the result; signed_in, signed_out: pictures are -1..1 there; base: mode in which the input is enlarged and added;
-    shifted: mean shifts among the weights are run, as super-image does not."""
+    """What the weights leave open. act: in blocks without slopes; outer: behind enlarging convolutions without slopes and, first, behind the head;
+    factor: of a block's residual; end: activation of the result; signed_in, signed_out: pictures are -1..1 there; base: mode in which the input is
+    enlarged and added; imagenet, imagenet_out: pictures are normalised by ImageNet's mean and deviation there; shifted: mean shifts among the weights
+    are run, as super-image does not; nearest: how many of `Parts.nearest` enlarge; eps: of normalisations
+    outside of enlarging; skip: around all blocks, None: where a convolution ends them; rare: see `choose.best`."""
 
     name: str = "SRResNet"
     act: str = "relu"
@@ -70,7 +74,13 @@ class Reading:
     signed_out: bool = False
     base: str = ""
     imagenet: bool = False
+    imagenet_out: bool = False
     shifted: bool = True
+    first: bool = True
+    nearest: int = 0
+    eps: float | None = None
+    skip: bool | None = None
+    rare: bool = False
 
 
 def detect(w: Weights) -> bool:
@@ -83,7 +93,18 @@ def build(w: Weights) -> list[Graph]:
     found = parts(w)
     if found is None:
         raise ModelError("the parts do not fit each other")
-    return [_network(w, found, reading) for reading in readings(w, found)]
+    if "mean" in w:
+        w.used.add("mean")
+    counts = _enlarging(found)
+    every = [replace(r, nearest=n, rare=r.rare or n != counts[0]) for n in counts for r in readings(w, found)]
+    return [_network(w, found, reading) for reading in every]
+
+
+def _enlarging(found: Parts) -> list[int]:
+    """How many convolutions of nearest pixels may enlarge, the usual first: all, or all but the last."""
+    k = len(found.nearest)
+    named = sum("up" in m.name.lower() for m in found.nearest)
+    return [k - 1, k] if k > 2 or 0 < named < k else [k, k - 1] if k else [0]
 
 
 # ---- the parts ---------------------------------------------------------------------------------------------------------------------------------
@@ -91,7 +112,7 @@ def build(w: Weights) -> list[Graph]:
 
 def parts(w: Weights) -> Parts | None:
     """The modules in their places, or None when one does not fit."""
-    modules = w.modules
+    modules = [m for m in w.modules if m.name or w.shape("mean")[:1] + w.shape("mean")[2:] != (1, 1, 1)]
     convs = [m for m in modules if m.kind == "conv"]
     if any(m.kind in ("linear", "other") for m in modules) or len(convs) < 4:
         return None
@@ -128,12 +149,17 @@ def parts(w: Weights) -> Parts | None:
             found.ups.append(m)
         else:
             return None
-    found.hr = next((m for m in found.middle if "hr" in m.name.lower()), found.middle[-1] if len(found.middle) > 1 else None)
+    found.hr = next((m for m in found.middle if "hr" in m.name.lower()), None)
+    if found.hr is None and found.ups and len(found.middle) > 1:
+        found.hr = found.middle[-1]
     if found.hr is not None:
         found.middle.remove(found.hr)
-    if len(found.middle) > 1 or len(shifts) not in (0, 2):
+    if not found.ups and found.tail.shape[0] == c:
+        found.middle, found.nearest = found.middle[:1], found.middle[1:]
+    if len(found.middle) > 1 or len(found.nearest) > 4 or len(shifts) not in (0, 2):
         return None
-    return found if _attach(found, modules, in_order) else None
+    lost = [m.name for m in modules] == sorted((m.name for m in modules), key=natural)
+    return found if _attach(found, modules, in_order, lost) else None
 
 
 def _root(n: int) -> int:
@@ -188,10 +214,14 @@ def _chain(group: list[Module], f: int) -> bool:
     return c == f
 
 
-def _attach(found: Parts, modules: list[Module], in_order: bool) -> bool:
-    """Give norms and slopes to the convolutions whose names are most like theirs, or that they follow. False when one fits nowhere."""
-    outside = [m for m in (found.head, *found.middle, *found.ups, found.hr, found.tail) if m is not None]
+def _attach(found: Parts, modules: list[Module], in_order: bool, lost: bool) -> bool:
+    """Give norms and slopes to the convolutions whose names are most like theirs, or that they follow. False when one fits nowhere.
+
+    lost: the modules are sorted by name, so what follows what tells nothing where names are unlike.
+    """
     order = {m.name: k for k, m in enumerate(modules)}
+    outside = [m for m in (found.head, *found.middle, *found.ups, *found.nearest, found.hr, found.tail) if m is not None]
+    outside.sort(key=lambda m: order[m.name])
     for m in modules:
         if m.kind == "conv":
             continue
@@ -203,10 +233,13 @@ def _attach(found: Parts, modules: list[Module], in_order: bool) -> bool:
         if in_order and not before:
             return False
 
-        def likeness(o: Module, m: Module = m, before: list[Module] = before) -> tuple[int, bool]:
-            return 0 if in_order else _alike(o.name, m.name), bool(before) and o is before[-1]
+        def likeness(o: Module, m: Module = m, before: list[Module] = before) -> tuple[int, int, bool]:
+            begin, end = (0, 0) if in_order else (_alike(o.name, m.name), _alike(o.name[::-1], m.name[::-1]))
+            return begin, 0 if begin else end, bool(before) and o is before[-1]
 
         owner = max(outside, key=likeness)
+        if lost and not in_order and likeness(owner)[:2] == (0, 0):
+            return False
         if m.shape not in ((1,), (owner.shape[0],), (found.width,)):
             return False
         found.beside.setdefault(owner.name, []).append(m)
@@ -230,38 +263,72 @@ def readings(w: Weights, found: Parts) -> Iterator[Reading]:
     """What the network may be, the usual first."""
     slopes = any(m.kind == "vector" for m in w.modules)
     norms = any(m.kind == "norm" for m in w.modules)
-    factors = (0.1, 1.0) if found.width >= 256 else (1.0, 0.1) if len(found.blocks) > 16 else (1.0,)
-    if found.hr is not None and not slopes and not norms:
-        yield Reading("MSRResNet", outer="leaky0.1", base="linear")
+    mean = w.tensors.get("mean")
+    if mean is not None:
+        means = tuple(float(m) for m in mean.reshape(-1))
+        for factor in (0.1, 1.0):
+            yield Reading("EDSR", factor=factor, range=255.0, mean=tuple(255 * m for m in means))
+            yield Reading("EDSR", factor=factor, mean=means)
+    elif found.hr is not None and not slopes and not norms:
+        if found.ups:
+            yield Reading("MSRResNet", outer="leaky0.1", base="linear")
         yield Reading("MSRResNet", outer="leaky0.2", base="")
-        return
-    if slopes or norms:
-        plain = Reading("SRResNet") if slopes else Reading("SRResNet", act="leaky0.2", outer="leaky0.2")
-        tanh = replace(plain, name="SRGAN", end="tanh", signed_out=True)
-        yield from (plain, tanh)
-        yield replace(tanh, signed_in=True)
-        yield replace(plain, signed_in=True, signed_out=True)
-        yield replace(plain, signed_out=True)
-        if found.channels == 3:
-            yield replace(tanh, imagenet=True)
-        if not slopes:
-            yield Reading("SRResNet", act="relu", outer="relu")
-            yield Reading("SRResNet", act="relu")
-        return
+        for act in ("relu", "leaky0.2", "leaky0.1"):
+            yield Reading("MSRResNet", act="relu" if act == "leaky0.1" else act, outer=act, first=False, rare=True)
+    elif slopes or norms:
+        yield from _with_norms(found, slopes)
+    else:
+        yield from _plain(found)
+
+
+def _with_norms(found: Parts, slopes: bool) -> Iterator[Reading]:
+    """SRResNet, SRGAN and what is like them."""
+    plain = Reading("SRResNet") if slopes else Reading("SRResNet", act="leaky0.2", outer="leaky0.2")
+    tanh = replace(plain, name="SRGAN", end="tanh", signed_out=True)
+    yield from (plain, tanh)
+    yield replace(tanh, signed_in=True)
+    yield replace(plain, signed_in=True, signed_out=True)
+    yield replace(plain, signed_out=True)
+    if found.channels == 3:
+        yield replace(tanh, imagenet=True)
+    if not slopes:
+        yield Reading("SRResNet", act="relu", outer="relu")
+        yield Reading("SRResNet", act="relu")
+        yield from (replace(r, act="silu", outer="silu", rare=True) for r in (plain, tanh))
+        yield replace(tanh, act="relu", outer="relu", rare=True)
+    yield replace(plain, end="sigmoid", rare=True)
+    if found.channels == 3:
+        for eps in (0.8, None):
+            yield replace(plain, end="tanh", imagenet=True, imagenet_out=True, eps=eps, rare=True)
+    yield replace(tanh, eps=0.8, rare=True)
+    yield replace(tanh, eps=0.8, signed_in=True, rare=True)
+
+
+def _plain(found: Parts) -> Iterator[Reading]:
+    """EDSR, WDSR and what is like them."""
+    factors = (0.1, 1.0) if found.width >= 256 else (1.0, 0.1)
+    late = not (found.width >= 256 or len(found.blocks) > 16)
     name = "WDSR" if found.skip else "EDSR"
-    for factor in factors:
+    means = DIV2K if found.channels == 3 else ()
+    for k, factor in enumerate(factors):
+        rare = late and k > 0
         if found.shifts:
-            yield Reading(name, factor=factor, range=255.0)
-            yield Reading(name, factor=factor)
-            yield Reading(name, factor=factor, shifted=False)
+            yield Reading(name, factor=factor, range=255.0, rare=rare)
+            yield Reading(name, factor=factor, rare=rare)
+            yield Reading(name, factor=factor, shifted=False, rare=rare)
             continue
-        means = DIV2K if found.channels == 3 else ()
-        yield Reading(name, factor=factor, range=255.0, mean=tuple(255 * m for m in means))
-        yield Reading(name, factor=factor, mean=means)
-        yield Reading(name, factor=factor)
-        yield Reading(name, factor=factor, range=255.0)
+        yield Reading(name, factor=factor, range=255.0, mean=tuple(255 * m for m in means), rare=rare)
+        yield Reading(name, factor=factor, mean=means, rare=rare)
+        yield Reading(name, factor=factor, rare=rare)
+        yield Reading(name, factor=factor, range=255.0, rare=rare)
     yield Reading("SRResNet", outer="relu")
     yield Reading("SRResNet", act="leaky0.2", outer="leaky0.2")
+    if not found.shifts:
+        yield Reading("SRResNet", outer="relu", first=False, rare=True)
+        yield Reading("SRGAN", outer="relu", end="tanh", signed_out=True, rare=True)
+        for base in ("cubic", "linear"):
+            yield Reading(name, base=base, rare=True)
+        yield Reading(name, skip=not found.middle, rare=True)
 
 
 # ---- the network -------------------------------------------------------------------------------------------------------------------------------
@@ -271,23 +338,31 @@ def _network(w: Weights, found: Parts, reading: Reading) -> Graph:
     net = Net(w, found.channels)
     shifts = found.shifts if reading.shifted else []
     start = net.conv(net.input, shifts[0].name) if shifts else net.input
+    mean, std = (net.const(np.array(values, np.float32).reshape(1, -1, 1, 1)) for values in IMAGENET)
     if reading.imagenet:
-        mean, std = (net.const(np.array(values, np.float32).reshape(1, -1, 1, 1)) for values in IMAGENET)
         start = net.emit("Div", [net.emit("Sub", [start, mean], 3), std], 3)
-    first = x = _with(net, found, net.conv(start, found.head.name), found.head, reading.outer)
+    first = x = _with(net, found, net.conv(start, found.head.name), found.head, reading, reading.outer if reading.first else "")
     for block in found.blocks.values():
-        x = net.add(net.times(_block(net, x, block, reading.act), reading.factor), x)
+        x = net.add(net.times(_block(net, x, block, reading), reading.factor), x)
     if found.middle:
-        x = _with(net, found, net.conv(x, found.middle[0].name), found.middle[0], "")
+        x = _with(net, found, net.conv(x, found.middle[0].name), found.middle[0], reading, "")
+    if bool(found.middle) if reading.skip is None else reading.skip:
         x = net.add(x, first)
+    for up in found.nearest[: reading.nearest]:
+        by = 3 if len(found.nearest) == 1 and w.scale_hint() == 3 else 2
+        y = net.conv(net.resize(x, by), up.name) if up.shape[2] % 2 else net.conv_transpose(x, up.name, by)
+        x = _with(net, found, y, up, reading, reading.outer)
     for up in found.ups:
         r = _root(up.shape[0] // found.width)
         y = net.conv(x, up.name)
         slopes = found.beside.get(up.name, [])
         early = bool(slopes) and slopes[0].shape == (up.shape[0],)
-        x = net.shuffle(_with(net, found, y, up, reading.outer), r) if early else _with(net, found, net.shuffle(y, r), up, reading.outer)
-    if found.hr is not None:
-        x = _with(net, found, net.conv(x, found.hr.name), found.hr, reading.outer)
+        if early:
+            x = net.shuffle(_with(net, found, y, up, reading, reading.outer), r)
+        else:
+            x = _with(net, found, net.shuffle(y, r), up, reading, reading.outer)
+    for last in [*found.nearest[reading.nearest :], *([found.hr] if found.hr is not None else [])]:
+        x = _with(net, found, net.conv(x, last.name), last, reading, reading.outer)
     x = net.conv(x, found.tail.name)
     x = net.shuffle(x, _root(net.channels[x] // found.channels))
     if found.skip is not None:
@@ -298,22 +373,24 @@ def _network(w: Weights, found: Parts, reading: Reading) -> Graph:
     if reading.base:
         x = net.add(x, net.resize(net.input, float(net.scale[x]), reading.base))
     x = net.act(x, reading.end)
+    if reading.imagenet_out:
+        x = net.emit("Add", [net.emit("Mul", [x, std], 3), mean], 3)
     ones = (1.0,) * found.channels
     given, out = (2.0 if reading.signed_in else reading.range), (2.0 if reading.signed_out else reading.range)
     means = (ones if reading.signed_in else reading.mean, ones if reading.signed_out else reading.mean)
     feed = Feed("y" if found.channels == 1 else "rgb", given, means[0], out, means[1])
-    return net.done(x, feed, reading.name)
+    return net.done(x, feed, reading.name, **({"rare": True} if reading.rare else {}))
 
 
-def _with(net: Net, found: Parts, x: str, conv: Module, act: str) -> str:
+def _with(net: Net, found: Parts, x: str, conv: Module, reading: Reading, act: str) -> str:
     """The norms and slopes of a convolution outside the blocks, or the activation in their place."""
     beside = found.beside.get(conv.name, [])
     for m in sorted(beside, key=lambda m: m.kind == "vector"):
-        x = net.norm(x, m.name) if m.kind == "norm" else net.prelu(x, m.name)
+        x = net.norm(x, m.name, reading.eps if m.shape == (found.width,) else None) if m.kind == "norm" else net.prelu(x, m.name)
     return x if any(m.kind == "vector" for m in beside) else net.act(x, act)
 
 
-def _block(net: Net, x: str, block: list[Module], act: str) -> str:
+def _block(net: Net, x: str, block: list[Module], reading: Reading) -> str:
     """Convolution k, norm k, and behind all but the last the slopes or the activation."""
     convs, norms, slopes = ([m for m in block if m.kind == kind] for kind in ("conv", "norm", "vector"))
     if len(norms) not in (0, len(convs)) or len(slopes) > len(convs):
@@ -321,9 +398,9 @@ def _block(net: Net, x: str, block: list[Module], act: str) -> str:
     for k, conv in enumerate(convs):
         x = net.conv(x, conv.name)
         if norms:
-            x = net.norm(x, norms[k].name)
+            x = net.norm(x, norms[k].name, reading.eps)
         if k < len(slopes):
             x = net.prelu(x, slopes[k].name)
         elif k < len(convs) - 1 and not (slopes and len(convs) > 2):
-            x = net.act(x, act)
+            x = net.act(x, reading.act)
     return x
