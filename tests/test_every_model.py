@@ -102,3 +102,13 @@ def test_the_formats_are_all_here(shared: Path) -> None:
     """At least one real file of each format but npz, which nobody publishes networks in."""
     found = {next(f.NAME for f in FORMATS if f.probe(p.read_bytes()[:4096], p)) for p in MODELS}
     assert {f.NAME for f in FORMATS if f.NAME != "NumPy archive"} <= found
+
+
+def test_the_same_network_from_two_formats(shared: Path) -> None:
+    """realesr-animevideov3: 16-bit weights from ncnn, 32-bit ones from safetensors and a deflated archive of PyTorch."""
+    models = shared / "models"
+    picture = small(4)
+    exact = fastsr.load(models / "torch/realesr-animevideov3.safetensors").upscale(picture)
+    assert np.array_equal(fastsr.load(models / "torch/realesr-animevideov3.deflated.pth").upscale(picture), exact)
+    off = np.abs(fastsr.load(models / "ncnn/realesr-animevideov3-x4.param").upscale(picture).astype(int) - exact)
+    assert off.max() <= 1 and np.mean(off) < 0.15

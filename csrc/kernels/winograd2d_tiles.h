@@ -42,17 +42,20 @@ void winograd2d_pack_tiles(float* packed, const float* w, int cout, int cin) {
   const size_t point = winograd2d_point_floats(cout, cin);
   for (int b = 0, k0 = 0; b < blocks.count; b++) {  // in conv_pack's order
     const int kb = b < blocks.larger ? blocks.size : blocks.size - 1;
-    for (int c = 0; c < cin; c++)
-      for (int k = 0; k < kb; k++, packed++) {
+    for (int c = 0; c < cin; c++, packed += kb) {
+      float all[Tiles<T>::kAll][kConvChannels];  // points lie far apart: each gets its channels at once
+      for (int k = 0; k < kb; k++) {
         const float* taps = w + (static_cast<size_t>(k0 + k) * cin + c) * 9;
         double columns[kPoints][3];
         for (int p = 0; p < kPoints; p++)
           for (int x = 0; x < 3; x++) columns[p][x] = g.at[p][0] * taps[x] + g.at[p][1] * taps[3 + x] + g.at[p][2] * taps[6 + x];
         for (int p = 0; p < kPoints; p++)
           for (int q = 0; q < kPoints; q++)
-            packed[(p * kPoints + q) * point] =
-                static_cast<float>(g.at[q][0] * columns[p][0] + g.at[q][1] * columns[p][1] + g.at[q][2] * columns[p][2]);
+            all[p * kPoints + q][k] = static_cast<float>(g.at[q][0] * columns[p][0] + g.at[q][1] * columns[p][1] + g.at[q][2] * columns[p][2]);
       }
+      for (int i = 0; i < Tiles<T>::kAll; i++)
+        for (int k = 0; k < kb; k++) packed[i * point + k] = all[i][k];
+    }
     k0 += kb;
   }
 }
