@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import ModelError
 from ..graph import Graph, Node
 from .values import Array, equal
+
+P = TypeVar("P")
 
 
 def register(table: dict[str, Any], *names: str) -> Callable[[Any], Any]:
@@ -118,6 +120,15 @@ class BaseContext:
                 if isinstance(size, dict) and equal(size["H"], height) and equal(size["W"], width):
                     return str(v.name)
         return None
+
+    def argument(self, args: Sequence[Any], k: int, picture: type[P]) -> P:
+        """Argument k as a picture, of the importer's own type."""
+        if k >= len(args):
+            raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
+        value = args[k]
+        if not isinstance(value, picture):
+            raise ModelError(f"input {k} is a constant, where a picture is expected")
+        return value
 
     def array(self, node: Any, args: Sequence[Any], k: int) -> Array:
         """Argument k as numbers known now (which may hold sizes)."""

@@ -52,12 +52,7 @@ class Context(BaseContext):
 
     def picture(self, layer: Layer, args: list[Value], k: int = 0) -> Picture:
         """Argument k as a picture."""
-        if k >= len(args):
-            raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
-        value = args[k]
-        if not isinstance(value, Picture):
-            raise ModelError(f"input {k} is a constant, where a picture is expected")
-        return value
+        return self.argument(args, k, Picture)
 
     def add(self, layer: Layer, op: str, inputs: list[str], **attrs: Any) -> str:
         """Append a node that computes a value of a fresh name; returns that name."""

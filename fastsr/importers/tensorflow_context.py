@@ -105,9 +105,4 @@ class Context(BaseContext):
 
     def picture(self, node: TfNode, args: list[Value], k: int = 0) -> Picture:
         """Argument k as a picture with all four axes."""
-        if k >= len(args):
-            raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
-        value = args[k]
-        if not isinstance(value, Picture):
-            raise ModelError(f"input {k} is a constant, where a picture is expected")
-        return value
+        return self.argument(args, k, Picture)
