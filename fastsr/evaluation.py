@@ -187,32 +187,26 @@ class Score:
     error: str | None = None
 
 
-def measure(
-    model: Contender,
-    small: np.ndarray,
-    original: np.ndarray,
-    name: str,
-    *,
-    protocol: str = "picture",
-    which: Sequence[str] = ("psnr", "ssim"),
-    runs: int = 1,
-    progress: Progress | None = None,
-) -> Score:
-    """A model's score on one pair of `prepare`. runs: how often it is run; the fastest counts.
-
-    Raises PictureError when picture, model and metrics do not go together.
-    """
+def timed(model: Contender, small: np.ndarray, runs: int = 1, progress: Progress | None = None) -> tuple[np.ndarray, float | None]:
+    """What the model makes of a small picture, and the seconds of the fastest of `runs` runs; None where they say nothing."""
     seconds = []
     for _ in range(runs if model.timed else 1):
         start = time.perf_counter()
         result = model.enlarge(small, progress)
         seconds.append(time.perf_counter() - start)
+    return result, min(seconds) if model.timed else None
+
+
+def compared(
+    result: np.ndarray, original: np.ndarray, scale: int, which: Sequence[str] = ("psnr", "ssim"), protocol: str = "picture"
+) -> dict[str, float]:
+    """These metrics of a result of `timed`. Raises PictureError when result, original and metrics do not go together."""
     result = as_original(result, original)
     values = {}
     for metric in which:
         options: dict[str, Any] = {} if metric == "lpips" else {"rounded": protocol == "matlab"}
-        values[metric] = metrics.METRICS[metric](result, original, shave=model.scale, **options)
-    return Score(name, (original.shape[0], original.shape[1]), min(seconds) if model.timed else None, values)
+        values[metric] = metrics.METRICS[metric](result, original, shave=scale, **options)
+    return values
 
 
 def as_original(result: np.ndarray, original: np.ndarray) -> np.ndarray:
@@ -253,7 +247,9 @@ def evaluate(
                 if model.timed and k not in warm:
                     model.enlarge(small, progress)
                     warm.add(k)
-                score = measure(model, small, original, item.name, protocol=protocol, which=which, runs=runs, progress=progress)
+                result, seconds = timed(model, small, runs, progress)
+                values = compared(result, original, model.scale, which, protocol)
+                score = Score(item.name, (original.shape[0], original.shape[1]), seconds, values)
             except PictureError as e:
                 score = Score(item.name, error=reason(e))
             yield model, score
