@@ -28,7 +28,7 @@ from .errors import FastsrError, PictureError
 from .files import expand_inputs, read_picture
 from .imresize import imresize
 from .model import Model, Progress
-from .program import Program
+from .program import Program, Step
 
 PROTOCOLS = ("picture", "matlab", "luma")
 
@@ -74,8 +74,14 @@ def items_of(folder: Path, scale: int) -> list[Item]:
     """
     base = next((folder / n for n in _ORIGINALS if (folder / n).is_dir()), folder)
     originals = expand_inputs(base)
-    small = next((d for n in _SMALL if (d := folder / n.format(scale)).is_dir()), None) if base != folder else None
-    there = {p.stem: p for p in expand_inputs(small)} if small else {}
+    small, there = None, {}
+    for name in _SMALL if base != folder else ():
+        try:
+            there = {p.stem: p for p in expand_inputs(folder / name.format(scale))}
+        except (PictureError, OSError):
+            continue
+        small = folder / name.format(scale)
+        break
     items = []
     for path in originals:
         names = [n.format(name=path.stem, scale=scale) for n in _NAMES]
@@ -155,22 +161,30 @@ def bicubic(scale: int) -> Contender:
 
 
 def parameters_of(program: Program) -> int:
-    """How many numbers were trained: weights, biases, and tensors in epilogues."""
-    tensors = [a for s in program.steps for a in (s.weight, s.bias, *(e.tensor for e in s.epilogue)) if a is not None]
+    """How many numbers were trained: weights, biases, and tensors in epilogues; not those of convolutions that only pick channels."""
+    tensors = [a for s in program.steps if not _picks_channels(s) for a in (s.weight, s.bias, *(e.tensor for e in s.epilogue)) if a is not None]
     return sum(a.size for a in tensors)
 
 
 def multiply_adds_of(program: Program) -> float:
-    """Multiply-adds of the convolutions for each pixel of the result, in the limit of large pictures."""
-    height, width = 720, 1280
-    sizes = program.value_sizes(height, width)
+    """Multiply-adds of the convolutions for each pixel of the result, in the limit of large pictures; none for those that only pick channels."""
+    sizes = program.value_sizes(720, 1280)
     total = 0
     for step in program.steps:
-        if step.weight is not None:
+        if step.weight is not None and not _picks_channels(step):
             h, w = sizes[step.output]
             total += step.weight.size * h * w // step.block**2
     result = sizes[program.outputs[0][1]]
     return total / (result[0] * result[1])
+
+
+def _picks_channels(step: Step) -> bool:
+    """Whether a convolution is what lowering made of a Slice: each output channel is one input channel."""
+    w = step.weight
+    if w is None or w.shape[-2:] != (1, 1):
+        return False
+    rows = w.reshape(len(w), -1)
+    return bool(np.all(np.count_nonzero(rows, axis=1) == 1) and np.all(rows.max(axis=1) == 1) and (step.bias is None or not step.bias.any()))
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------------------------------------

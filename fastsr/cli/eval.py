@@ -18,6 +18,7 @@ from .common import MODEL, Progress, UsageError, add_command, add_engine_options
 
 if TYPE_CHECKING:
     from ..evaluation import Contender, Score
+    from ..program import Program
 
 EXAMPLES = """\
   fastsr eval bicubic FSRCNN_x2.pb --data images/Set5
@@ -114,21 +115,21 @@ def check_files(args: argparse.Namespace) -> None:
 
 def contenders(args: argparse.Namespace) -> list[tuple[int, list[Contender]]]:
     """(scale, models in the order in which they were named), small scales first."""
-    import fastsr
-
     from ..evaluation import bicubic, contender
+    from ..model import Model, fed, load_program
 
-    def load(name: str, scale: int | None) -> fastsr.Model:
-        return fastsr.load(name, args.backend, args.precision, args.threads, args.tile or None, scale=scale)
+    def ready(program: Program) -> Model:
+        return Model(program, args.backend, args.precision, args.threads, args.tile or None)
 
     labels = [label_of(name) for name in args.models]
     labels = [label if labels.count(label) == 1 else name for label, name in zip(labels, args.models)]
     found: dict[str, list[Contender]] = {}
     trained = [(label, name) for label, name in zip(labels, args.models) if not _is_filter(name)]
     for label, name in trained:
-        model = load(name, None)
+        program = load_program(name)
+        model = ready(program)
         if model.feed.pre_scale > 1 and args.scale:
-            found[label] = [contender(label, load(name, scale)) for scale in args.scale]
+            found[label] = [contender(label, ready(fed(program, {}, scale))) for scale in args.scale]
         elif args.scale and model.scale not in args.scale:
             wanted = " ".join(map(str, args.scale))
             raise FastsrError(f"'{name}' enlarges by {model.scale}, which --scale {wanted} leaves out: drop the model or --scale")
@@ -139,7 +140,7 @@ def contenders(args: argparse.Namespace) -> list[tuple[int, list[Contender]]]:
         raise UsageError("--scale needs numbers of at least 2")
     for label, name in zip(labels, args.models):
         if label not in found:
-            found[label] = [bicubic(s) if name == "bicubic" else contender(label, load(name, s), filter=True) for s in scales]
+            found[label] = [bicubic(s) if name == "bicubic" else contender(label, ready(load_program(name, s)), filter=True) for s in scales]
     return [(s, [c for label in dict.fromkeys(labels) for c in found[label] if c.scale == s]) for s in scales]
 
 

@@ -24,12 +24,17 @@
     return Math.max(Math.min(w / subject().width, h / subject().height), 1e-3);
   }
 
+  // from half of the whole picture, or one to one where that is smaller, to 64 pixels of the screen for each of the picture
+  function allowed(zoom) {
+    const fit = fitZoom(), one = subject().unit;
+    return clamp(zoom, Math.min(fit / 2, one / (window.devicePixelRatio || 1)), Math.max(fit, 64 * one));
+  }
+
   function place() {
     const s = subject();
     const [w, h] = paneSize();
-    const least = fitZoom();
     const one = s.unit;
-    state.zoom = state.fitted ? least : clamp(state.zoom, least * 0.5, Math.max(64 * one, least));
+    state.zoom = state.fitted ? fitZoom() : allowed(state.zoom);
     for (const [axis, size, extent] of [["x", w, s.width], ["y", h, s.height]]) {
       const half = size / 2 / state.zoom;
       state[axis] = half * 2 >= extent ? extent / 2 : clamp(state[axis], half, extent - half);
@@ -54,8 +59,7 @@
     const x = state.x + (px - w / 2) / state.zoom;
     const y = state.y + (py - h / 2) / state.zoom;
     state.fitted = false;
-    const least = fitZoom();
-    state.zoom = clamp(state.zoom * factor, least * 0.5, Math.max(64 * subject().unit, least));
+    state.zoom = allowed(state.zoom * factor);
     state.x = x - (px - w / 2) / state.zoom;
     state.y = y - (py - h / 2) / state.zoom;
     place();
@@ -316,6 +320,7 @@
     if (event.button !== 0) return;
     const divider = event.target.id === "divider";
     pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, divider, at: local(event) });
+    if (pointers.size > 1) for (const pointer of pointers.values()) pointer.divider = false;
     stage.setPointerCapture(event.pointerId);
     stage.classList.add("moving");
   });

@@ -21,12 +21,14 @@ BUDGET = 5_000_000
 """Bytes of a page."""
 
 _LEAST = 32
+_LEAST_BYTES = 0.05
+"""No photograph takes fewer bytes for each sample."""
 
 
 def render(title: str, subjects: Sequence[Subject], budget: int = BUDGET, notes: Sequence[str] = ()) -> bytes:
     """The page as UTF-8 bytes, at most `budget` of them.
 
-    Views are WebP without loss, or PNG where that is smaller. Where the whole pictures would take more than the budget, of the larger ones only
+    Views are WebP without loss. Where the whole pictures would take more than the budget, of the larger ones only
     the part is kept in which the views differ most; the page says so. notes: sentences below the title.
     Raises FastsrError when the budget is too small for parts of 32 pixels.
     """
@@ -64,13 +66,9 @@ def _facts(s: Subject, uris: Sequence[str]) -> dict[str, Any]:
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """A picture without loss as a data URI, the smaller of WebP and PNG."""
-    pixels = np.ascontiguousarray(pixels)
-    options = {"png": encode_picture(".png", pixels)}
-    if max(pixels.shape[:2]) <= 16383:
-        options["webp"] = encode_picture(".webp", pixels)
-    kind = min(options, key=lambda k: len(options[k]))
-    return f"data:image/{kind};base64," + base64.b64encode(options[kind]).decode()
+    """A picture without loss as a data URI: WebP, or PNG where a side is too long for that."""
+    kind = "webp" if max(pixels.shape[:2]) <= 16383 else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(encode_picture(f".{kind}", pixels)).decode()
 
 
 # ---- within the budget -------------------------------------------------------------------------------------------------------------------------
@@ -78,30 +76,17 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def fit(subjects: Sequence[Subject], budget: int) -> list[tuple[Subject, list[str]]]:
     """Each subject, cut where need be, with its views' data URIs: together at most `budget` bytes."""
+    whole = [[data_uri(v.pixels) for v in s.views] if sum(v.pixels.size for v in s.views) * _LEAST_BYTES < budget else None for s in subjects]
+    sizes = [budget + 1 if uris is None else sum(map(len, uris)) for uris in whole]
     done: dict[int, tuple[Subject, list[str]]] = {}
-    waiting = list(range(len(subjects)))
     left = budget
-    # Pictures that fit into an equal share of what is left are taken whole, which leaves more for the others.
-    while waiting:
-        share = left // len(waiting)
-        whole = {k: encoded for k in waiting if (encoded := _whole(subjects[k], share)) is not None}
-        if not whole:
-            break
-        for k, uris in whole.items():
-            done[k] = (subjects[k], uris)
-            left -= sum(map(len, uris))
-            waiting.remove(k)
-    for n, k in enumerate(waiting):
-        done[k] = _cut(subjects[k], left // (len(waiting) - n))
+    # From the smallest on: what fits into an equal share of what is left is taken whole, which leaves more for the others.
+    for n, k in enumerate(sorted(range(len(subjects)), key=lambda k: sizes[k])):
+        share = left // (len(subjects) - n)
+        uris = whole[k]
+        done[k] = (subjects[k], uris) if uris is not None and sizes[k] <= share else _cut(subjects[k], share)
         left -= sum(map(len, done[k][1]))
     return [done[k] for k in range(len(subjects))]
-
-
-def _whole(s: Subject, share: int) -> list[str] | None:
-    if sum(v.pixels.size for v in s.views) * 0.05 > share:
-        return None
-    uris = [data_uri(v.pixels) for v in s.views]
-    return uris if sum(map(len, uris)) <= share else None
 
 
 def _cut(s: Subject, share: int) -> tuple[Subject, list[str]]:

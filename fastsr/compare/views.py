@@ -96,7 +96,7 @@ def subject(
         smalls = dict.fromkeys(scales, picture)
     for model in [c for s in scales for c in (bicubic(s), *(m for m in models if m.scale == s))]:
         s, small = model.scale, smalls[model.scale]
-        filter = model.how == bicubic(s).how
+        filter = not model.timed
         if filter and original:
             views.append(View(f"nearest x{s}" if several else "nearest", "small", s, _bytes(small)))
         elif filter and not views:
