@@ -76,10 +76,35 @@ def _panel(axes: Any, section: Section) -> None:
         axes.axhline(value, color=_LINE, linestyle="--", linewidth=1, zorder=1)
         where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
         axes.annotate(name, (0.99, value), (0, 3), color=_LINE, fontsize=8, **where)
+    times = [p[0] for p in points] or [1.0, 10.0]
+    wider = max(1.0, 8 / (max(times) / min(times))) ** 0.5 * 1.4
+    axes.set_xlim(min(times) / wider, max(times) * wider)
+    _time_ticks(axes)
+    _name(axes, points, [p[1] for p in points] + [value for value, _ in lines])
+    axes.margins(y=0.2)
+
+
+def _time_ticks(axes: Any) -> None:
+    """1, 2, 5, 10, ... as plain numbers."""
+    tickers = importlib.import_module("matplotlib.ticker")
+    axes.xaxis.set_major_locator(tickers.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(tickers.FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(tickers.NullFormatter())
+
+
+def _name(axes: Any, points: list[tuple[float, float, str, int]], values: list[float]) -> None:
+    """Points with their names (values: all that the panel shows): towards the middle, and of two that lie close together one above and one below."""
     if not points:
-        axes.set_xlim(1, 10)
-    for time, value, name, parameters in points:
+        return
+    times = [p[0] for p in points]
+    middle = math.sqrt(min(times) * max(times))
+    span = max(values) - min(values) or 1.0
+    above = True
+    before = math.inf
+    for time, value, name, parameters in sorted(points, key=lambda p: -p[1]):
+        above = not above if before - value < 0.09 * span else True
+        before = value
         axes.scatter([time], [value], s=20 + 6 * math.sqrt(parameters / 1e3), color=_POINT, alpha=0.75, edgecolors="none", zorder=3)
-        right = time > math.sqrt(min(p[0] for p in points) * max(p[0] for p in points))
-        axes.annotate(name, (time, value), (-7 if right else 7, 4), textcoords="offset points", ha="right" if right else "left", fontsize=8)
-    axes.margins(x=0.15, y=0.2)
+        right = time > middle * 1.001
+        where = {"textcoords": "offset points", "ha": "right" if right else "left", "va": "bottom" if above else "top", "zorder": 4}
+        axes.annotate(name, (time, value), (-6 if right else 6, 3 if above else -3), fontsize=8, **where)

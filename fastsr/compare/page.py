@@ -15,14 +15,12 @@ import numpy as np
 
 from ..errors import FastsrError
 from ..files import encode_picture
-from .views import Subject, interest, windows
+from .views import Subject, details, interest, windows
 
 BUDGET = 5_000_000
 """Bytes of a page."""
 
 _LEAST = 32
-_LEAST_BYTES = 0.05
-"""No photograph takes fewer bytes for each sample."""
 
 
 def render(title: str, subjects: Sequence[Subject], budget: int = BUDGET, notes: Sequence[str] = ()) -> bytes:
@@ -76,7 +74,7 @@ def data_uri(pixels: np.ndarray) -> str:
 
 def fit(subjects: Sequence[Subject], budget: int) -> list[tuple[Subject, list[str]]]:
     """Each subject, cut where need be, with its views' data URIs: together at most `budget` bytes."""
-    whole = [[data_uri(v.pixels) for v in s.views] if sum(v.pixels.size for v in s.views) * _LEAST_BYTES < budget else None for s in subjects]
+    whole = [[data_uri(v.pixels) for v in s.views] if _estimate(s) < 2 * budget else None for s in subjects]
     sizes = [budget + 1 if uris is None else sum(map(len, uris)) for uris in whole]
     done: dict[int, tuple[Subject, list[str]]] = {}
     left = budget
@@ -87,6 +85,16 @@ def fit(subjects: Sequence[Subject], budget: int) -> list[tuple[Subject, list[st
         done[k] = (subjects[k], uris) if uris is not None and sizes[k] <= share else _cut(subjects[k], share)
         left -= sum(map(len, done[k][1]))
     return [done[k] for k in range(len(subjects))]
+
+
+def _estimate(s: Subject) -> float:
+    """Bytes that all views may take, from the middle of the largest; little for small pictures, which are tried anyway."""
+    if s.frame[0] * s.frame[1] < 1 << 20:
+        return 0.0
+    largest = max((v.pixels for v in s.views), key=lambda p: p.size)
+    height, width = (n // 8 for n in largest.shape[:2])
+    middle = largest[3 * height : 5 * height, 3 * width : 5 * width]
+    return len(data_uri(middle)) / middle.size * sum(v.pixels.size for v in s.views)
 
 
 def _cut(s: Subject, share: int) -> tuple[Subject, list[str]]:
@@ -106,5 +114,6 @@ def _cut(s: Subject, share: int) -> tuple[Subject, list[str]]:
         uris = [data_uri(v.pixels) for v in part.views]
         size = sum(map(len, uris))
         if size <= share:
+            part.details = details(part)
             return part, uris
         fraction *= min(0.95, 0.98 * share / size)

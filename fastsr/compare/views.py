@@ -54,13 +54,12 @@ class Subject:
         return math.lcm(*(_per_frame(self.frame, v) for v in self.views))
 
     def cut(self, y: int, x: int, height: int, width: int) -> Subject:
-        """The same with this part of the frame alone; y, x, height and width are multiples of `step`."""
+        """The same with this part of the frame alone, without details; y, x, height and width are multiples of `step`."""
         views = []
         for v in self.views:
             k = _per_frame(self.frame, v)
             views.append(View(v.name, v.kind, v.scale, v.pixels[y // k : (y + height) // k, x // k : (x + width) // k], v.values, v.seconds))
-        inside = [(a - y, b - x, h, w) for a, b, h, w in self.details if y <= a <= y + height - h and x <= b <= x + width - w]
-        return Subject(self.name, views, (height, width), inside, self.whole, (self.at[0] + y, self.at[1] + x))
+        return Subject(self.name, views, (height, width), [], self.whole, (self.at[0] + y, self.at[1] + x))
 
 
 def _per_frame(frame: tuple[int, int], view: View) -> int:
