@@ -59,7 +59,7 @@ def psnr(result: np.ndarray, original: np.ndarray, *, shave: int = 0, space: str
 
     result, original: pictures of the same size, type and channels. shave: width of the border that is left out, in papers the scale.
     space: "y" on the luma, "rgb" over all three channels at once. rounded: see `luma`.
-    Raises PictureError for pictures that do not fit each other or are nothing but border.
+    Raises PictureError for pictures that do not fit each other or are nothing but border, ValueError for a shave that is no whole number.
     """
     a, b = _pair(result, original, shave, space, rounded)
     error = float(np.mean(np.square(a - b)))
@@ -150,6 +150,8 @@ def _levels(picture: np.ndarray) -> np.ndarray:
 def _pair(result: np.ndarray, original: np.ndarray, shave: int, space: str, rounded: bool) -> tuple[np.ndarray, np.ndarray]:
     if space not in SPACES:
         raise PictureError(f"space '{space}': choose one of {', '.join(SPACES)}")
+    if shave < 0 or shave != int(shave):
+        raise ValueError(f"shave={shave}: a whole number of at least 0 is needed")
     pictures = []
     for picture in (result, original):
         p = luma(picture, rounded=rounded) if space == "y" else _levels(picture)

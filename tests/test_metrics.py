@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,29 @@ def test_ms_ssim() -> None:
     assert metrics.ms_ssim(mild, original) > metrics.ms_ssim(noisy, original)
 
 
+TENSORFLOW = """
+import os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import numpy as np
+import tensorflow as tf
+pictures = np.load(sys.argv[1])
+print(float(tf.image.ssim_multiscale(*(tf.constant(p, tf.float32)[..., None] for p in pictures), 255)))
+"""
+
+
+@pytest.mark.tensorflow
+def test_ms_ssim_is_tensorflows(tmp_path: Path) -> None:
+    python = os.environ.get("FASTSR_TF_PYTHON") or sys.executable
+    there = "import importlib.util, sys; sys.exit(importlib.util.find_spec('tensorflow') is None)"
+    if subprocess.run([python, "-c", there], capture_output=True).returncode:
+        pytest.skip(f"{python} has no TensorFlow: name a Python that has one in FASTSR_TF_PYTHON")
+    noisy, original = (p[:, :, 0] for p in pair(200, 240, 1))
+    np.save(tmp_path / "pictures.npy", np.stack([noisy, original]))
+    command = [python, "-c", TENSORFLOW, str(tmp_path / "pictures.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    assert metrics.ms_ssim(noisy, original) == pytest.approx(float(done.stdout), abs=2e-5)
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_deeper_pictures_measure_the_same(dtype: str) -> None:
     noisy, original = pair(80, 80)
@@ -124,6 +148,9 @@ def test_errors() -> None:
         metrics.ssim(a, a, shave=5)
     with pytest.raises(PictureError, match="each side needs 176"):
         metrics.ms_ssim(a, a)
+    for shave in (-1, 1.5):
+        with pytest.raises(ValueError, match="shave"):
+            metrics.psnr(a, a, shave=shave)  # type: ignore[arg-type]
     with pytest.raises(PictureError, match="space"):
         metrics.psnr(a, a, space="lab")
     with pytest.raises(PictureError, match="int64"):
