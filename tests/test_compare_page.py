@@ -186,6 +186,22 @@ def test_tab_reaches_everything(at_start: browser.Page) -> None:
         assert name in seen
 
 
+def test_crops(at_start: browser.Page) -> None:
+    """Each is the same place of every view; pressed, it comes onto the stage."""
+    (detail, *_) = at_start.run("JSON.parse(data.textContent).subjects[0].details")
+    number = at_start.run("JSON.parse(data.textContent).subjects[0].details.length")
+    assert at_start.run("document.querySelectorAll('#crops button').length") == 7 * number
+    part, img = at_start.box(".crops .part"), at_start.box(".crops img")
+    scale = part[2] / detail[2]
+    assert img == pytest.approx((part[0] - detail[0] * scale, part[1] - detail[1] * scale, 150 * scale, 120 * scale), abs=0.5)
+    at_start.click(".crops button:nth-child(6)")
+    assert at_start.run("right.selectedOptions[0].textContent") == "area"
+    x, y, w, h = at_start.box("#stage")
+    left, top, width, height = at_start.box("#pane-left .world")
+    middle_of_detail = (detail[0] + detail[2] / 2) / 150, (detail[1] + detail[3] / 2) / 120
+    assert ((x + w / 2 - left) / width, (y + h / 2 - top) / height) == pytest.approx(middle_of_detail, abs=0.2)
+
+
 def test_details_and_other_pictures(at_start: browser.Page) -> None:
     before = zoom(at_start)
     at_start.click("#details button")

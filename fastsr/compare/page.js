@@ -232,7 +232,32 @@
     }));
     state.fitted = true;
     build();
+    crops();
     facts();
+  }
+
+  // every detail of every view, as the figures of papers have them; pressed, it is looked at on the stage
+  function crops() {
+    const s = subject();
+    $("crops").replaceChildren(...s.details.flatMap((area, n) => [
+      make("h2", { textContent: s.details.length > 1 ? `Detail ${n + 1}` : "Detail" }),
+      make("div", { className: "crops" }, ...s.views.map((view, k) => {
+        const [x, y, width, height] = area;
+        const img = make("img", { src: view.src, alt: "", draggable: false });
+        const percent = { width: s.width / width, height: s.height / height, left: -x / width, top: -y / height };
+        for (const [key, value] of Object.entries(percent)) img.style[key] = `${value * 100}%`;
+        const part = make("div", { className: "part" }, img);
+        part.style.aspectRatio = `${width} / ${height}`;
+        const caption = make("span", { className: "caption", textContent: view.name });
+        const button = make("button", { type: "button", title: `${view.name} at this place` }, part, caption);
+        button.onclick = () => {
+          if (k !== state.left) pick("right", k);
+          lookAt(area);
+          stage.scrollIntoView({ block: "nearest" });
+        };
+        return button;
+      })),
+    ]));
   }
 
   const firstRight = (s) => Math.max(s.views.findIndex((v) => v.kind === "model"), 0);
@@ -304,10 +329,15 @@
 
   const pointers = new Map();
 
-  function local(event) {
+  function origin(event) {
     const pane = panes.find((p) => p.pane.contains(event.target)) ?? panes[0];
     const box = pane.pane.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+    return [box.left, box.top];
+  }
+
+  function local(event) {
+    const [left, top] = origin(event);
+    return [event.clientX - left, event.clientY - top];
   }
 
   stage.addEventListener("wheel", (event) => {
@@ -319,7 +349,8 @@
   stage.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     const divider = event.target.id === "divider";
-    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, divider, at: local(event) });
+    const from = pointers.size ? [...pointers.values()][0].from : origin(event); // fingers on two panes pinch the first one's
+    pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, divider, from });
     if (pointers.size > 1) for (const pointer of pointers.values()) pointer.divider = false;
     stage.setPointerCapture(event.pointerId);
     stage.classList.add("moving");
@@ -339,8 +370,8 @@
       const before = Math.hypot(pointer.x - other.x, pointer.y - other.y);
       const after = Math.hypot(event.clientX - other.x, event.clientY - other.y);
       move(dx / 2, dy / 2);
-      pointer.at = [pointer.at[0] + dx, pointer.at[1] + dy];
-      if (before > 0) zoomAt(after / before, (pointer.at[0] + other.at[0]) / 2, (pointer.at[1] + other.at[1]) / 2);
+      const [left, top] = pointer.from;
+      if (before > 0) zoomAt(after / before, (event.clientX + other.x) / 2 - left, (event.clientY + other.y) / 2 - top);
     }
     pointer.x = event.clientX;
     pointer.y = event.clientY;

@@ -31,14 +31,20 @@ def render(title: str, subjects: Sequence[Subject], budget: int = BUDGET, notes:
     Raises FastsrError when the budget is too small for parts of 32 pixels.
     """
     parts = {name: _resource(name) for name in ("page.html", "page.css", "page.js")}
-    fixed = sum(map(len, parts.values())) + 4000 * (len(subjects) + 1)
-    pictures = fit(subjects, budget - fixed)
+    empty = _data(title, notes, [(s, [""] * len(s.views)) for s in subjects])
+    fixed = sum(len(p.encode()) for p in parts.values()) + len(empty) + 2 * len(html.escape(title).encode()) + 200 * len(subjects)
+    text = _data(title, notes, fit(subjects, budget - fixed))
+    contents = {"title": html.escape(title), "css": parts["page.css"], "js": parts["page.js"], "data": text}
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: contents[mark[1]], parts["page.html"]).encode()
+
+
+def _data(title: str, notes: Sequence[str], pictures: Sequence[tuple[Subject, Sequence[str]]]) -> str:
+    """What the page's script reads, as JSON in ASCII that cannot end the element it lies in."""
     data = {"title": title, "notes": list(notes), "subjects": [_facts(s, uris) for s, uris in pictures]}
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     for mark, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         text = text.replace(mark, escape)
-    contents = {"title": html.escape(title), "css": parts["page.css"], "js": parts["page.js"], "data": text}
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: contents[mark[1]], parts["page.html"]).encode()
+    return text
 
 
 def _resource(name: str) -> str:
