@@ -179,6 +179,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert data["title"] == "a, b: bilinear" and "MATLAB" in data["notes"][0] and [s["name"] for s in data["subjects"]] == ["a", "b"]
     assert str(tmp_path).encode() not in (tmp_path / "r.html").read_bytes()
     assert read_picture(tmp_path / "s.png").shape[2] == 3
+    assert main([*arguments, "--out", str(tmp_path / "r.html"), "--scale", "2", "3", "--hr"]) == 0
+    names = [v["name"] for v in data_of((tmp_path / "r.html").read_bytes())["subjects"][0]["views"]]
+    assert names == ["nearest x2", "bicubic x2", "bilinear x2", "nearest x3", "bicubic x3", "bilinear x3", "original"]
     assert main([*arguments, "--out", str(tmp_path / "r.html"), "--scale", "3", "--title", "T"]) == 0
     data = data_of((tmp_path / "r.html").read_bytes())
     assert (data["title"], data["notes"][0]) == ("T", "Enlarged by x3.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import write_atomically
 from ..errors import FastsrError, PictureError
-from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed_options, binary, check_model_name, label_of, positive
+from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed, binary, check_model_name, positive
+from .contenders import contenders
 
 if TYPE_CHECKING:
     from ..evaluation import Contender
@@ -31,7 +33,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-o", "--out", metavar="FILE", help="the page to write, .html")
     p.add_argument("--sheet", metavar="FILE", help="a contact sheet to write, .png or another picture")
     p.add_argument("--hr", action="store_true", help="the pictures are originals: small ones are made from them, results measured against them")
-    add_feed_options(p)
+    scales = "for filters and networks that are fed enlarged pictures (default: those of the other models, else 2); of others, which are wanted"
+    p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
+    add_feed(p)
     p.add_argument("--budget", type=megabytes, default=5.0, metavar="MB", help="the page has at most so many megabytes (default 5)")
     p.add_argument("--runs", type=positive, default=3, metavar="N", help="runs of each model and picture; the fastest is told (default 3)")
     p.add_argument("--title", help="the page's title (default: the pictures' and the models' names)")
@@ -56,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     check_files(args)
     paths = list(dict.fromkeys(p for given in args.pictures for p in expand_inputs(given)))
-    models = contenders(args)
-    steps = len(models) + 1 + sum(1 for _ in {m.scale for m in models})
+    models = named(args)
+    steps = len(models) + 1 + len({m.scale for m in models})
     bar = Progress(steps * len(paths))
     subjects = []
     try:
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             except PictureError as e:
                 raise PictureError(str(e) if str(path) in str(e) else f"'{path}': {e}") from None
         bar.start("encoding", (len(paths) - 1) * steps + steps - 1)
-        title = args.title or f"{few([s.name for s in subjects])}: {few([m.name for m in models])}"
+        title = args.title or f"{few([s.name for s in subjects])}: {few(list(dict.fromkeys(m.name for m in models)))}"
         data = page.render(title, subjects, int(args.budget * 1e6), notes(args, models)) if args.out else b""
         drawn = sheet.draw(subjects) if args.sheet else None
     finally:
@@ -104,22 +108,15 @@ def check_files(args: argparse.Namespace) -> None:
         check_model_name(name)
 
 
-def contenders(args: argparse.Namespace) -> list[Contender]:
-    """The models that --models names; bicubic is there without being asked for."""
-    import fastsr
-
-    from ..evaluation import contender
-
-    names = [n for n in dict.fromkeys(args.models) if n != "bicubic" or Path(n).exists()]
-    labels = [re.sub(r"\.(pb|onnx|pth?|fsr|param|tflite|h5|keras|npz|safetensors)$", "", label_of(n)) for n in names]
-    labels = [label if labels.count(label) == 1 else name for label, name in zip(labels, names)]
-    found = []
-    for label, name in zip(labels, names):
-        model = fastsr.load(name, args.backend, args.precision, args.threads, args.tile or None, scale=args.scale, feed=dict(args.feed))
-        found.append(contender(label, model))
-    if not found:
+def named(args: argparse.Namespace) -> list[Contender]:
+    """The models that --models names, without the suffixes of files; bicubic is there without being asked for."""
+    names = [n for n in args.models if n != "bicubic" or Path(n).exists()]
+    if not names:
         raise UsageError("--models names no model but bicubic, which is on the page anyway: name another, such as lanczos")
-    return found
+    found = contenders(args, names, args.scale or [])
+    short = {c.name: re.sub(r"\.(pb|onnx|pth?|ckpt|fsr|param|bin|tflite|h5|keras|npz|safetensors)$", "", c.name) for c in found}
+    unique = [c.name for c in found if list(short.values()).count(short[c.name]) == 1]
+    return [replace(c, name=short[c.name]) if c.name in unique else c for c in found]
 
 
 def few(names: list[str]) -> str:

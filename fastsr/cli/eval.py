@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import write_atomically
-from ..baselines import is_baseline
 from ..errors import FastsrError
-from .common import MODEL, Progress, UsageError, add_command, add_engine_options, check_model_name, label_of, positive, table, thousands
+from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed, check_model_name, positive, table, thousands
+from .contenders import contenders
 
 if TYPE_CHECKING:
     from ..evaluation import Contender, Score
-    from ..program import Program
 
 EXAMPLES = """\
   fastsr eval bicubic FSRCNN_x2.pb --data images/Set5
@@ -44,6 +43,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--root", metavar="FOLDER", help="where the data sets are that --data names (default: FASTSR_DATA)")
     scales = "for filters and networks that are fed enlarged pictures (default: those of the other models, else 2); of others, which are wanted"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
+    add_feed(p)
     what = "what is made small and what is rounded, see docs/metrics.md (default picture)"
     p.add_argument("--protocol", choices=("picture", "matlab", "luma"), default="picture", help=what)
     p.add_argument("--metrics", nargs="+", choices=tuple(HEADINGS), default=["psnr", "ssim"], help="what is measured (default: psnr ssim)")
@@ -72,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
     for name in args.models:
         check_model_name(name)
     folders = [find_data_set(name, args.root) for name in args.data]
-    by_scale = contenders(args)
-    pairs = [(folder, scale, models) for scale, models in by_scale for folder in folders]
+    models = contenders(args, args.models, args.scale or [])
+    scales = sorted({m.scale for m in models})
+    pairs = [(folder, scale, [m for m in models if m.scale == scale]) for scale in scales for folder in folders]
     plan = [(Section(folder.resolve().name, scale), models, items_of(folder, scale)[: args.limit]) for folder, scale, models in pairs]
     bar = Progress(sum(len(models) * len(items) for _, models, items in plan))
     done = 0
@@ -111,41 +112,6 @@ def check_files(args: argparse.Namespace) -> None:
         from .eval_plot import check
 
         check(args.plot)
-
-
-def contenders(args: argparse.Namespace) -> list[tuple[int, list[Contender]]]:
-    """(scale, models in the order in which they were named), small scales first."""
-    from ..evaluation import bicubic, contender
-    from ..model import Model, fed, load_program
-
-    def ready(program: Program) -> Model:
-        return Model(program, args.backend, args.precision, args.threads, args.tile or None)
-
-    labels = [label_of(name) for name in args.models]
-    labels = [label if labels.count(label) == 1 else name for label, name in zip(labels, args.models)]
-    found: dict[str, list[Contender]] = {}
-    trained = [(label, name) for label, name in zip(labels, args.models) if not _is_filter(name)]
-    for label, name in trained:
-        program = load_program(name)
-        model = ready(program)
-        if model.feed.pre_scale > 1 and args.scale:
-            found[label] = [contender(label, ready(fed(program, {}, scale))) for scale in args.scale]
-        elif args.scale and model.scale not in args.scale:
-            wanted = " ".join(map(str, args.scale))
-            raise FastsrError(f"'{name}' enlarges by {model.scale}, which --scale {wanted} leaves out: drop the model or --scale")
-        else:
-            found[label] = [contender(label, model)]
-    scales = sorted({*(args.scale or ()), *(c.scale for models in found.values() for c in models)}) or [2]
-    if scales[0] < 2:
-        raise UsageError("--scale needs numbers of at least 2")
-    for label, name in zip(labels, args.models):
-        if label not in found:
-            found[label] = [bicubic(s) if name == "bicubic" else contender(label, ready(load_program(name, s)), filter=True) for s in scales]
-    return [(s, [c for label in dict.fromkeys(labels) for c in found[label] if c.scale == s]) for s in scales]
-
-
-def _is_filter(name: str) -> bool:
-    return is_baseline(name) and not Path(name).exists()
 
 
 def measured(section: Section, models: list[Contender], items: list[Any], args: argparse.Namespace, bar: Progress, done: int) -> None:

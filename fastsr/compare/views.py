@@ -101,7 +101,7 @@ def subject(
         elif filter and not views:
             views.append(View("nearest", "small", math.lcm(*scales), _bytes(picture)))
         result, seconds = timed(model, small, runs, starting(model))
-        label = f"{model.name} x{s}" if several and filter else model.name
+        label = f"{model.name} x{s}" if several and (filter or [m.name for m in models].count(model.name) > 1) else model.name
         values = {} if whole is None else _values(result, whole, s)
         views.append(View(label, "filter" if filter else "model", s, _bytes(result), values, seconds))
     if whole is not None:
