@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import fcntl
+import importlib
 import itertools
 import json
 import os
@@ -20,8 +20,8 @@ KEYS = {" ": "Space", "ArrowLeft": "ArrowLeft", "ArrowRight": "ArrowRight", "Arr
 
 
 def installed() -> str | None:
-    """Path of a Chromium or Chrome, None when there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+    """Path of a Chromium or Chrome, None when there is none, or no POSIX system to speak to it."""
+    return None if os.name != "posix" else next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
@@ -30,6 +30,7 @@ class Page:
     def __init__(self, folder: Path, width: int = 1200, height: int = 900) -> None:
         path = installed()
         assert path
+        fcntl = importlib.import_module("fcntl")
         to_read, write = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in os.pipe())
         read, to_write = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in os.pipe())
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--force-color-profile=srgb"]

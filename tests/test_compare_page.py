@@ -13,7 +13,8 @@ from test_compare import models, photo
 from fastsr.compare import page, views
 from fastsr.files import read_picture
 
-pytestmark = pytest.mark.skipif(browser.installed() is None, reason=f"no Chromium here (looked for {', '.join(browser.NAMES)})")
+NONE = f"no Chromium here, or no POSIX system (looked for {', '.join(browser.NAMES)})"
+pytestmark = pytest.mark.skipif(browser.installed() is None, reason=NONE)
 
 
 @pytest.fixture(scope="module")
