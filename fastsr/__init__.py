@@ -18,7 +18,7 @@ from ._version import __version__
 from .errors import BackendError, FastsrError, ModelError, PictureError
 
 if TYPE_CHECKING:
-    from . import dnn_superres
+    from . import dnn_superres, metrics
     from .backends import available_backends
     from .drop_in import install, uninstall
     from .model import Model, load
@@ -46,14 +46,15 @@ __all__ = [
     "get_num_threads",
     "install",
     "load",
+    "metrics",
     "set_num_threads",
     "uninstall",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "dnn_superres":
-        return importlib.import_module(".dnn_superres", __name__)
+    if name in ("dnn_superres", "metrics"):
+        return importlib.import_module(f".{name}", __name__)
     if name in _LAZY:
         return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

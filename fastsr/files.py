@@ -255,6 +255,14 @@ def write_picture(path: str | os.PathLike[str], picture: np.ndarray, *, quality:
     write_atomically(path, data)
 
 
+def encode_picture(suffix: str, picture: np.ndarray, quality: int | None = None) -> bytes:
+    """A picture as the bytes of a file with that suffix (".png"); picture and quality as `write_picture` takes them, in a depth the format has.
+
+    Raises PictureError when it cannot be encoded, FastsrError when neither OpenCV nor Pillow is installed.
+    """
+    return bytes(_encode(suffix, np.ascontiguousarray(picture), quality))
+
+
 def _encode(suffix: str, picture: np.ndarray, quality: int | None) -> bytes | memoryview:
     if suffix in _PNM:
         return _encode_pnm(suffix, picture)

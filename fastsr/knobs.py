@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from .errors import FastsrError
 
 
 @dataclass(frozen=True)
 class Knob:
-    """An environment variable; `read()` gives its checked value, None when it is unset or empty. integer: a whole number of at least 0."""
+    """An environment variable; `read()` gives its checked value, None when it is unset or empty.
+
+    integer: a whole number of at least 0. folder: a folder that exists, which is looked at only where it is used.
+    """
 
     name: str
     default: str
     doc: str
     choices: tuple[str, ...] = ()
     integer: bool = False
+    folder: bool = False
 
     def read(self) -> str | None:
-        """The variable's text. Raises FastsrError when it is not one of `choices`, or not a whole number of at least 0 where one is needed."""
+        """The variable's text. Raises FastsrError when it is not one of `choices`, no whole number of at least 0 or no folder where one is needed."""
         text = os.environ.get(self.name, "").strip()
         if not text:
             return None
@@ -27,6 +32,8 @@ class Knob:
             raise FastsrError(f"{self.name}={text}: choose one of {', '.join(self.choices)}")
         if self.integer and not (text.isascii() and text.isdigit()):
             raise FastsrError(f"{self.name}={text}: a whole number of at least 0 is needed")
+        if self.folder and not Path(text).is_dir():
+            raise FastsrError(f"{self.name}={text}: there is no such folder")
         return text
 
     def read_int(self) -> int | None:
@@ -52,14 +59,16 @@ DEBUG = Knob(
     "1: backend, instruction set and kernels; 2: time and GFLOP/s of each step; 3: the graph before and after each pass",
     integer=True,
 )
+DATA = Knob("FASTSR_DATA", "none", "folder with the data sets (Set5, Set14, ...) that `fastsr eval --data` names", folder=True)
 
-KNOBS = (BACKEND, PRECISION, ISA, THREADS, TILE, TILE_SEED, DEBUG)
+KNOBS = (BACKEND, PRECISION, ISA, THREADS, TILE, TILE_SEED, DEBUG, DATA)
 
 
 def check() -> None:
-    """Raise FastsrError when any of the variables has a value that it cannot have."""
+    """Raise FastsrError when any of the variables that say how networks run has a value that it cannot have."""
     for knob in KNOBS:
-        knob.read()
+        if not knob.folder:
+            knob.read()
 
 
 def debug_level() -> int:

@@ -18,9 +18,19 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs
 from ..errors import FastsrError
-from . import backends, bench, convert, formats, info, run, upscale
+from . import backends, bench, compare, convert, eval, formats, info, run, upscale
 
-COMMANDS = {"upscale": upscale, "info": info, "convert": convert, "bench": bench, "backends": backends, "formats": formats, "run": run}
+COMMANDS = {
+    "upscale": upscale,
+    "info": info,
+    "convert": convert,
+    "bench": bench,
+    "eval": eval,
+    "compare": compare,
+    "backends": backends,
+    "formats": formats,
+    "run": run,
+}
 
 EXAMPLES = """\
 examples:
@@ -29,6 +39,8 @@ examples:
   fastsr upscale -i photo.jpg -o large.png -m bicubic -s 4    no network: a filter
   fastsr info LapSRN_x4.pb                                    what is in a model file
   fastsr bench ESPCN_x2.pb                                    how fast it is here, next to OpenCV and others
+  fastsr eval ESPCN_x2.pb bicubic --data Set5/                how near it comes to the originals, as papers measure it
+  fastsr compare photo.jpg -m ESPCN_x2.pb -o report.html      a page to look at it next to bicubic
   fastsr run your_script.py                                   a script that uses cv2.dnn_superres, sped up
 
 'fastsr COMMAND --help' explains each command. Without a command, 'upscale' is meant.

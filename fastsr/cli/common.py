@@ -51,6 +51,11 @@ def add_feed_options(parser: argparse.ArgumentParser) -> None:
     """--scale, --feed: what `load` and `load_program` need besides the model's name."""
     what = "how many times larger: for filters (default 2) and networks that are fed enlarged pictures; others have their own"
     parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
+    add_feed(parser)
+
+
+def add_feed(parser: argparse.ArgumentParser) -> None:
+    """--feed alone."""
     what = "how pictures are fed, in place of what the file says or is guessed: colour=bgr, range=255, mean=0.45,0.44,0.4, pre_scale=2, ..."
     parser.add_argument("--feed", action="append", default=[], type=_setting, metavar="NAME=VALUE", help=what)
 
