@@ -40,6 +40,7 @@ VERSIONS = (1, 2, 3)
 """Those that are read. Written is the lowest that has what the program needs: 2 for Quantize, 3 for steps that look at whole pictures."""
 
 NONE = 0xFFFFFFFF
+LARGEST_HALF = 65504.0
 _HEADER = struct.Struct("<8sIIQIIQQQQ")
 MAX_TEXT = 65535
 _COLOURS = tuple(COLOURS)
@@ -67,19 +68,28 @@ class _Writer:
         self.u32(len(b))
         self.out += b
 
-    def tensor(self, array: np.ndarray | None, small: bool = False) -> int:
-        """small: as int8 where that holds all of it."""
+    def tensor(self, array: np.ndarray | None, small: bool = False, half: bool = False) -> int:
+        """small: as int8 where that holds all of it. half: otherwise rounded to float16, see `dumps`."""
         if array is None:
             return NONE
         array = np.asarray(array, "<f4", order="C")
         bytes_ = np.clip(np.nan_to_num(array), -128, 127).astype(np.int8)
-        self.tensors.append(bytes_ if small and np.array_equal(bytes_, array) and not np.any(np.signbit(array) & (array == 0)) else array)
+        whole = small and np.array_equal(bytes_, array) and not np.any(np.signbit(array) & (array == 0))
+        self.tensors.append(bytes_ if whole else _halves(array) if half else array)
         return len(self.tensors) - 1
 
 
-def dumps(program: Program, *, checksum: bool = True) -> bytes:
+def _halves(array: np.ndarray) -> np.ndarray:
+    """As float16 where that is smaller in the file, whose tensors take multiples of 64 bytes, and where no number is too large for it."""
+    if array.nbytes <= 64 or not np.all(np.abs(array) < LARGEST_HALF):
+        return array
+    return array.astype("<f2")
+
+
+def dumps(program: Program, *, checksum: bool = True, half: bool = False) -> bytes:
     """The bytes of an .fsr file. Names longer than 65535 bytes are cut. Raises ModelError for an invalid program.
 
+    half: weights of convolutions are rounded to float16 where no number is too large for that; biases and slopes, which take little room, are not.
     checksum: False leaves the checksum 0, for bytes that go straight to a reader that does not look at it; such bytes are no valid file.
     """
     program.validate()
@@ -95,7 +105,7 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
         w.u32(len(s.params))
         w.f64(*(float(v) for v in s.params.values()))
         if s.kind == "Conv":
-            w.u32(2, w.tensor(s.weight, small=version > 1), w.tensor(s.bias))
+            w.u32(2, w.tensor(s.weight, version > 1, half), w.tensor(s.bias))
         else:
             w.u32(0)
         w.u32(len(s.epilogue))
@@ -276,9 +286,9 @@ def _tensor(r: _Reader, data: memoryview) -> tuple[np.ndarray, int]:
     return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32), n * dtype.itemsize
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write the program to `path`, atomically: the file appears whole or not at all. Raises ModelError, OSError."""
-    write_atomically(path, dumps(program))
+def save(program: Program, path: str | os.PathLike[str], *, half: bool = False) -> None:
+    """Write the program to `path`, atomically: the file appears whole or not at all; `half` as in `dumps`. Raises ModelError, OSError."""
+    write_atomically(path, dumps(program, half=half))
 
 
 def load(path: str | os.PathLike[str]) -> Program:
