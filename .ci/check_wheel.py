@@ -7,7 +7,6 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-
 DATA = {"fastsr/compare": (".html", ".css", ".js"), "fastsr/weights": (".fsr", ".json")}
 """Folder -> suffixes of what belongs to the package besides modules."""
 

@@ -117,7 +117,7 @@ def ship(args: argparse.Namespace) -> Path:
     if scale != facts["settings"]["scale"]:
         raise FastsrError(f"'{source}' enlarges by {scale}, and training.json says {facts['settings']['scale']}")
     stem = f"{args.name}_x{scale}"
-    meta = {"name": f"{args.name} x{scale}", "format": "fsr", "trained with": "fastsr train", "architecture": facts["settings"]["arch"], "licence": LICENCE}
+    meta = {"name": f"{args.name} x{scale}", "trained with": "fastsr train", "architecture": facts["settings"]["arch"], "licence": LICENCE}
     program = replace(original, meta=meta)
     data = fsr.dumps(program, half=True)
     apart = levels_apart(original, fsr.loads(data), args.images / args.sets[0])

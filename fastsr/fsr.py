@@ -81,7 +81,7 @@ class _Writer:
 
 def _halves(array: np.ndarray) -> np.ndarray:
     """As float16 where that is smaller in the file, whose tensors take multiples of 64 bytes, and where no number is too large for it."""
-    if array.nbytes <= 64 or not np.all(np.abs(array) < LARGEST_HALF):
+    if array.nbytes <= 64 or not np.all(np.abs(array) <= LARGEST_HALF):
         return array
     return array.astype("<f2")
 

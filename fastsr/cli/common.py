@@ -44,7 +44,7 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], in
     return parser
 
 
-MODEL = "model file of any format that fastsr reads; name of a network that 'fastsr models' lists; or filter: nearest, bilinear, bicubic, lanczos, area"
+MODEL = "file of any format that fastsr reads; network that 'fastsr models' lists; or filter: nearest, bilinear, bicubic, lanczos, area"
 
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:

@@ -34,10 +34,11 @@ Written by `fastsr models --markdown` from the model cards in `fastsr/weights`.
 model = fastsr.load("balanced", scale=2)       # or fastsr.load("balanced_x2"); a file of that name comes first
 ```
 ```
-fastsr upscale photo.jpg                       photo_x2.png beside it, by the first of these that there is for the scale: {order}
+fastsr upscale photo.jpg                       written beside it as photo_x2.png
 fastsr upscale photo.jpg large.png -m fast -s 3
 fastsr convert fast fast_x4.onnx -s 4
 ```
+Where no network is named, `fastsr upscale` takes the first of these that there is for the scale: {order}.
 `fastsr models --json` says where the files are. They are ordinary [.fsr](fsr.md) files with weights of 16 bits, so they serve the
 [C interface](c-api.md) and `cv2.dnn_superres`'s class in its [drop-in](drop-in.md) as well.
 """
