@@ -151,7 +151,7 @@ def test_the_drop_in_reads_files_only(weights: Path, tmp_path: Path, monkeypatch
     (tmp_path / "fast").mkdir()
     with pytest.raises(FastsrError, match="folder"):
         sr.readModel("fast")
-    sr.readModel(str(weights / "fast_x2.fsr"))
+    sr.readModel(fastsr.shipped.find("fast"))
     sr.setModel("espcn", 2)
     assert sr.upsample(np.zeros((4, 5, 3), np.uint8)).shape == (8, 10, 3)
 
