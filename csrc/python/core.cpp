@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <deque>
 #include <numeric>
+#include <optional>
 #include <thread>
 
 #include "targets/cpu.h"
@@ -111,12 +113,24 @@ PlanOptions plan_options(const std::string& precision, const std::string& algori
   return options;
 }
 
+// The array's numbers where they lie, or a copy where they are not aligned.
+Numbers numbers_of(const FloatArray& a) {
+  const auto n = static_cast<size_t>(a.size());
+  if (reinterpret_cast<uintptr_t>(a.data()) % alignof(float) == 0) return Numbers(a.data(), n, nullptr);
+  std::vector<float> copy(n);
+  if (n) std::memcpy(copy.data(), a.data(), n * sizeof(float));
+  return Numbers(std::move(copy));
+}
+
 class PyModel {
  public:
-  PyModel(std::string_view fsr, int threads, int tile, bool verify, const PlanOptions& plan) : model_(fsr.data(), fsr.size(), plan, nullptr, verify) {
+  PyModel(const FsrBytes& fsr, int threads, int tile, const PlanOptions& plan) : model_(fsr, plan) {
     options_.threads = threads;
     options_.tile = tile;
   }
+
+  // What the weights lie in as long as they are not packed.
+  void keep(const std::vector<FloatArray>& tensors) { tensors_ = tensors; }
 
   // into: arrays for the results, of their shapes; none for new ones.
   py::list run(const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team,
@@ -208,6 +222,13 @@ class PyModel {
 
   double flops(int height, int width) const { return model_.flops(0, height, width); }
 
+  // What the first run would do.
+  void pack(int threads) const {
+    if (model_.packed()) return;
+    Progress poll(py::none(), 1);
+    guarded(poll, threads, 0, -1, [&](const RunOptions& options) { model_.pack(options); });
+  }
+
   const RunOptions& options() const { return options_; }
 
   py::array upscale(const py::array& picture, const py::object& progress, double white, bool to_u8, int threads) const {
@@ -258,7 +279,7 @@ class PyModel {
     parts["rings_bytes"] = static_cast<int64_t>(c.rings);
     parts["scratch_bytes_per_thread"] = static_cast<int64_t>(c.scratch);
     parts["scratch_bytes"] = static_cast<int64_t>(c.scratch * c.threads);
-    parts["weights_bytes"] = static_cast<int64_t>(model_.plan().weight_bytes);
+    parts["weights_bytes"] = static_cast<int64_t>(model_.plan().weights.bytes());
     return parts;
   }
 
@@ -298,6 +319,7 @@ class PyModel {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
 
+  std::vector<FloatArray> tensors_;
   Model model_;
   RunOptions options_;
 };
@@ -318,6 +340,7 @@ class PyMany {
     if (!tasks_) throw Error(ErrorKind::kArgument, "closed");
     auto item = std::make_unique<Item>();
     item->upscaling = model_.begin(picture, white, to_u8);
+    model_.pack(threads_);  // in the background one thread would do it
     const bool wide = is_wide(item->upscaling.source->height(), item->upscaling.source->width());
     const size_t bytes = static_cast<size_t>(item->upscaling.picture.nbytes() + item->upscaling.result.nbytes());
     Item* const work = item.get();
@@ -448,13 +471,22 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator(translate);
   m.doc() = "The C++ core of fastsr.";
   py::class_<PyModel>(m, "Model")
-      .def(py::init([](const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision, const std::string& algorithm) {
+      .def(py::init([](const py::bytes& fsr, int threads, int tile, const std::string& precision, const std::string& algorithm,
+                       const std::optional<std::vector<FloatArray>>& tensors) {
              const auto bytes = static_cast<std::string_view>(fsr);
              const PlanOptions plan = plan_options(precision, algorithm);
-             const py::gil_scoped_release release;  // `fast` runs the network
-             return std::make_unique<PyModel>(bytes, threads, tile, verify, plan);
+             std::vector<Numbers> numbers;
+             for (const FloatArray& a : tensors.value_or(std::vector<FloatArray>())) numbers.push_back(numbers_of(a));
+             std::unique_ptr<PyModel> model;
+             {
+               const py::gil_scoped_release release;  // `fast` runs the network
+               model = std::make_unique<PyModel>(FsrBytes{bytes.data(), bytes.size(), nullptr, tensors ? &numbers : nullptr}, threads, tile, plan);
+             }
+             if (tensors) model->keep(*tensors);
+             return model;
            }),
-           py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
+           py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("precision") = "f32", py::arg("algorithm") = "",
+           py::arg("tensors") = py::none())
       .def("run",
            [](const PyModel& m, const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
               int team, const py::sequence& into) { return m.run(inputs, outputs, progress, threads, chunk, team, into); },

@@ -173,7 +173,7 @@ void concurrent_upscales(const char* path, Precision precision) {
   const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   PlanOptions plan;
   plan.precision = precision;
-  const Model model(bytes.data(), bytes.size(), plan);
+  const Model model({bytes.data(), bytes.size()}, plan);
   const int h = 33, w = 147;
   const Size size = model.output_size(0, h, w);
   std::vector<uint8_t> picture(static_cast<size_t>(3 * h * w));
