@@ -283,14 +283,14 @@ def _whole(v: float, name: str) -> int:
 
 
 def _tensor(r: _Reader, data: memoryview) -> tuple[np.ndarray, int]:
-    """A tensor as float32, and the bytes it takes in the file."""
+    """A tensor as float32, where it lies if it is that, and the bytes it takes in the file."""
     dtype = _DTYPES[r.count("as tensor type", 0, len(_DTYPES) - 1)]
     shape = tuple(r.count("as tensor size", 1, 2**31 - 1) for _ in range(r.count("dimensions", 0, 4)))
     offset = int(struct.unpack("<Q", r.take(8))[0])
     n = math.prod(shape)
     if offset % 64 or offset > len(data) or n * dtype.itemsize > len(data) - offset:
         raise ModelError("the .fsr file is damaged: a tensor lies outside the data")
-    return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32), n * dtype.itemsize
+    return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32, copy=False), n * dtype.itemsize
 
 
 def save(program: Program, path: str | os.PathLike[str]) -> None:

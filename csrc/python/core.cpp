@@ -1,16 +1,14 @@
-// The Python module fastsr._core: the only file that sees pybind11. Types and meaning: fastsr/_core.pyi.
+// The Python module fastsr._core: this folder alone sees pybind11. Types and meaning: fastsr/_core.pyi.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <deque>
 #include <numeric>
 #include <optional>
-#include <thread>
 
 #include "targets/cpu.h"
 #include "base/error.h"
@@ -18,6 +16,7 @@
 #include "engine/arrays.h"
 #include "engine/picture.h"
 #include "engine/run.h"
+#include "python/progress.h"
 
 namespace py = pybind11;
 using namespace fastsr;
@@ -27,75 +26,10 @@ namespace {
 using FloatArray = py::array_t<float, py::array::c_style>;
 using AnyFloatArray = py::array_t<float, 0>;  // of any strides
 
-// Lets other Python threads run while it lives. At the interpreter's exit Python before 3.14 ends the other (daemon) threads that ask for the GIL, by
-// pthread_exit. A thread that comes out of the core sleeps instead, as with 3.14: its stack is what pool threads work on, and destructors must not throw.
-class WithoutGil {
- public:
-  WithoutGil() : entered_at_exit_(exiting()) { release(); }
-  ~WithoutGil() { acquire(); }
-  WithoutGil(const WithoutGil&) = delete;
-
-  void release() { state_ = PyEval_SaveThread(); }
-  void acquire() {
-    if (!entered_at_exit_ && exiting()) sleep();
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (...) {  // glibc's pthread_exit unwinds the stack
-      sleep();
-    }
-  }
-
- private:
-  static bool exiting() {
-#if defined(PYPY_VERSION)
-    return false;
-#elif PY_VERSION_HEX >= 0x030D0000
-    return Py_IsFinalizing() != 0;
-#else
-    return _Py_IsFinalizing() != 0;
-#endif
-  }
-  [[noreturn]] static void sleep() {
-    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-  }
-
-  const bool entered_at_exit_;  // this is the thread that ends the interpreter
-  PyThreadState* state_ = nullptr;
-};
-
 int to_int(py::ssize_t n) {
   if (n > kMaxExtent) throw Error(ErrorKind::kPicture, "a picture of " + std::to_string(n) + " pixels along one side is too large");
   return static_cast<int>(n);
 }
-
-// The engine's progress callback: Python's own callback, and signals (Ctrl-C) whether there is one or not.
-class Progress {
- public:
-  Progress(py::object callback, int64_t rounds) : callback_(std::move(callback)), rounds_(rounds) {}
-
-  bool operator()(int64_t done, int64_t total, WithoutGil& gil) {
-    const auto now = std::chrono::steady_clock::now();
-    if (callback_.is_none() && now - checked_ < std::chrono::milliseconds(80)) return true;
-    checked_ = now;
-    gil.acquire();
-    bool go_on = PyErr_CheckSignals() == 0;  // an error stays set for this thread; PyModel::guarded finds it
-    if (go_on && !callback_.is_none()) {
-      PyObject* result =
-          PyObject_CallFunction(callback_.ptr(), "LL", static_cast<long long>(done + round * total), static_cast<long long>(rounds_ * total));
-      go_on = result != nullptr;
-      Py_XDECREF(result);
-    }
-    gil.release();
-    return go_on;
-  }
-
-  int64_t round = 0;
-
- private:
-  const py::object callback_;
-  const int64_t rounds_;
-  std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
-};
 
 const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows", "conv8"};
 
