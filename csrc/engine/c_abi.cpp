@@ -1,5 +1,4 @@
 // The C interface over the engine: include/fastsr.h says what each function does.
-#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <memory>
@@ -123,8 +122,9 @@ int fastsr_open_file(const char* path, fastsr_model** model) {
     *model = nullptr;
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(open_to_read(path), std::fclose);
     if (!file) return failed(FASTSR_ERROR_FILE, (std::string(path) + ": cannot be opened").c_str());
-    // At once where the size is known.
-    if (std::fseek(file.get(), 0, SEEK_END) == 0) data->reserve(static_cast<size_t>(std::max(std::ftell(file.get()), 0L)));
+    // At once where the size is known; of a folder the system may tell any.
+    const long size = std::fseek(file.get(), 0, SEEK_END) == 0 ? std::ftell(file.get()) : 0;
+    if (size > 0 && size < 0x7FFFFFFF) data->reserve(static_cast<size_t>(size));
     std::rewind(file.get());
     char block[1 << 16];
     for (size_t n; (n = std::fread(block, 1, sizeof block, file.get())) > 0;) data->insert(data->end(), block, block + n);
