@@ -41,6 +41,7 @@ VERSIONS = (1, 2, 3)
 
 NONE = 0xFFFFFFFF
 _HEADER = struct.Struct("<8sIIQIIQQQQ")
+_CRC_AT = 24
 MAX_TEXT = 65535
 _COLOURS = tuple(COLOURS)
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"), np.dtype("u1"), np.dtype("<i4"))
@@ -72,16 +73,37 @@ class _Writer:
         if array is None:
             return NONE
         array = np.asarray(array, "<f4", order="C")
-        bytes_ = np.clip(np.nan_to_num(array), -128, 127).astype(np.int8)
-        self.tensors.append(bytes_ if small and np.array_equal(bytes_, array) and not np.any(np.signbit(array) & (array == 0)) else array)
+        self.tensors.append(_as_bytes(array) if small else array)
         return len(self.tensors) - 1
 
 
-def dumps(program: Program, *, checksum: bool = True) -> bytes:
-    """The bytes of an .fsr file. Names longer than 65535 bytes are cut. Raises ModelError for an invalid program.
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """As int8, if that holds all of it."""
+    with np.errstate(invalid="ignore"):
+        small = array.astype(np.int8)
+    return array if not np.array_equal(small, array) or np.any(np.signbit(array) & (array == 0)) else small
 
-    checksum: False leaves the checksum 0, for bytes that go straight to a reader that does not look at it; such bytes are no valid file.
-    """
+
+def dumps(program: Program) -> bytes:
+    """The bytes of an .fsr file. Names longer than 65535 bytes are cut. Raises ModelError for an invalid program."""
+    head, tensors = _laid_out(program, small=True)
+    body: list[bytes | memoryview] = [memoryview(head)[_HEADER.size :]]
+    for t in tensors:
+        body += t.data, bytes(-t.nbytes % 64)
+    crc = 0
+    for part in body:
+        crc = zlib.crc32(part, crc)
+    return b"".join((head[:_CRC_AT], struct.pack("<I", crc), head[_CRC_AT + 4 : _HEADER.size], *body))
+
+
+def scattered(program: Program) -> tuple[bytes, list[np.ndarray]]:
+    """The bytes of an .fsr file as far as its tensors, without a checksum, and these as float32: the program's own arrays where they are such arrays.
+
+    Raises ModelError for an invalid program."""
+    return _laid_out(program, small=False)
+
+
+def _laid_out(program: Program, small: bool) -> tuple[bytes, list[np.ndarray]]:
     program.validate()
     w = _Writer()
     kind = max((KINDS[s.kind] for s in program.steps), default=0)
@@ -95,7 +117,7 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
         w.u32(len(s.params))
         w.f64(*(float(v) for v in s.params.values()))
         if s.kind == "Conv":
-            w.u32(2, w.tensor(s.weight, small=version > 1), w.tensor(s.bias))
+            w.u32(2, w.tensor(s.weight, small and version > 1), w.tensor(s.bias))
         else:
             w.u32(0)
         w.u32(len(s.epilogue))
@@ -131,15 +153,10 @@ def dumps(program: Program, *, checksum: bool = True) -> bytes:
         w.text(name)
     w.out += steps
 
-    body: list[bytes | bytearray | memoryview] = [w.out, bytes(-len(w.out) % 64)]
-    data_at = 64 + len(w.out) + len(body[1])
-    for t in w.tensors:
-        body += t.data, bytes(-t.nbytes % 64)
-    crc = 0
-    for part in body if checksum else ():
-        crc = zlib.crc32(part, crc)
-    header = _HEADER.pack(MAGIC, version, 64, data_at + offset, crc, 0, 64, len(w.out), data_at, offset)
-    return b"".join((header, *body))
+    size = len(w.out)
+    w.out += bytes(-size % 64)
+    data_at = 64 + len(w.out)
+    return _HEADER.pack(MAGIC, version, 64, data_at + offset, 0, 0, 64, size, data_at, offset) + w.out, w.tensors
 
 
 class _Reader:
@@ -266,14 +283,14 @@ def _whole(v: float, name: str) -> int:
 
 
 def _tensor(r: _Reader, data: memoryview) -> tuple[np.ndarray, int]:
-    """A tensor as float32, and the bytes it takes in the file."""
+    """A tensor as float32, where it lies if it is that, and the bytes it takes in the file."""
     dtype = _DTYPES[r.count("as tensor type", 0, len(_DTYPES) - 1)]
     shape = tuple(r.count("as tensor size", 1, 2**31 - 1) for _ in range(r.count("dimensions", 0, 4)))
     offset = int(struct.unpack("<Q", r.take(8))[0])
     n = math.prod(shape)
     if offset % 64 or offset > len(data) or n * dtype.itemsize > len(data) - offset:
         raise ModelError("the .fsr file is damaged: a tensor lies outside the data")
-    return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32), n * dtype.itemsize
+    return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32, copy=False), n * dtype.itemsize
 
 
 def save(program: Program, path: str | os.PathLike[str]) -> None:
