@@ -3,7 +3,8 @@
     python benchmarks/import_time.py
 
 Each figure is the minimum of several fresh processes. "first" includes importing what loading needs (protobuf, the backend), "again" does not;
-both are wall times. "processor" is the processor time of a load, which other programs disturb less, and behind it stand its parts.
+both are wall times. "processor" is the processor time of a load, which other programs disturb less, and behind it stand its parts. Weights are packed
+by the first run, which is no part of this.
 Writes benchmarks/results/import_time-MACHINE-DATE.json. The exit code is 1 when importing takes 100 ms or a load after the first 20 ms or more.
 """
 

@@ -11,13 +11,20 @@ class Model:
     """An .fsr file ready to run with the instruction set in use when it was made. May be used from several threads at once.
 
     fsr: the bytes of the file. threads: threads of each run, 0 for `get_num_threads()`. tile: edge of the tiles in input pixels, 0 for the
-    engine's choice. verify: look at the file's checksum; everything else is checked in any case. precision: "f32", "fast" or "int8". algorithm: of
-    all convolutions that it can compute ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows"),
-    "" for the fastest of each. Raises ModelError.
+    engine's choice. precision: "f32", "fast" or "int8". algorithm: of all convolutions that it can compute ("direct", "winograd", "winograd2d",
+    "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows"), "" for the fastest of each. tensors: where `fsr` is a file as far as its
+    tensors only (`fastsr.fsr.scattered`), these; they are kept, and weights of convolutions read there until they are packed. The first run packs
+    them, or in the precision "fast" the making of the model. Raises ModelError.
     """
 
     def __init__(
-        self, fsr: bytes, threads: int = 0, tile: int = 0, verify: bool = True, precision: str = "f32", algorithm: str = ""
+        self,
+        fsr: bytes,
+        threads: int = 0,
+        tile: int = 0,
+        precision: str = "f32",
+        algorithm: str = "",
+        tensors: Sequence[NDArray[np.float32]] | None = None,
     ) -> None: ...
     def profile(self, inputs: Sequence[NDArray[np.float32]], threads: int = 0) -> list[tuple[float, float]]:
         """Of each step of a run: seconds of processor time of all threads, and the operations that it takes as a direct convolution."""

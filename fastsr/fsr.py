@@ -42,6 +42,7 @@ VERSIONS = (1, 2, 3)
 NONE = 0xFFFFFFFF
 LARGEST_HALF = 65504.0
 _HEADER = struct.Struct("<8sIIQIIQQQQ")
+_CRC_AT = 24
 MAX_TEXT = 65535
 _COLOURS = tuple(COLOURS)
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"), np.dtype("u1"), np.dtype("<i4"))
@@ -69,29 +70,52 @@ class _Writer:
         self.out += b
 
     def tensor(self, array: np.ndarray | None, small: bool = False, half: bool = False) -> int:
-        """small: as int8 where that holds all of it. half: otherwise rounded to float16, see `dumps`."""
+        """small: as int8, if that holds all of it. half: otherwise rounded to float16, see `dumps`."""
         if array is None:
             return NONE
         array = np.asarray(array, "<f4", order="C")
-        bytes_ = np.clip(np.nan_to_num(array), -128, 127).astype(np.int8)
-        whole = small and np.array_equal(bytes_, array) and not np.any(np.signbit(array) & (array == 0))
-        self.tensors.append(bytes_ if whole else _halves(array) if half else array)
+        whole = _as_bytes(array) if small else array
+        self.tensors.append(_as_halves(array) if half and whole is array else whole)
         return len(self.tensors) - 1
 
 
-def _halves(array: np.ndarray) -> np.ndarray:
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """As int8, if that holds all of it."""
+    with np.errstate(invalid="ignore"):
+        small = array.astype(np.int8)
+    return array if not np.array_equal(small, array) or np.any(np.signbit(array) & (array == 0)) else small
+
+
+def _as_halves(array: np.ndarray) -> np.ndarray:
     """As float16 where that is smaller in the file, whose tensors take multiples of 64 bytes, and where no number is too large for it."""
     if array.nbytes <= 64 or not np.all(np.abs(array) <= LARGEST_HALF):
         return array
     return array.astype("<f2")
 
 
-def dumps(program: Program, *, checksum: bool = True, half: bool = False) -> bytes:
+def dumps(program: Program, *, half: bool = False) -> bytes:
     """The bytes of an .fsr file. Names longer than 65535 bytes are cut. Raises ModelError for an invalid program.
 
     half: weights of convolutions are rounded to float16 where no number is too large for that; biases and slopes, which take little room, are not.
-    checksum: False leaves the checksum 0, for bytes that go straight to a reader that does not look at it; such bytes are no valid file.
     """
+    head, tensors = _laid_out(program, small=True, half=half)
+    body: list[bytes | memoryview] = [memoryview(head)[_HEADER.size :]]
+    for t in tensors:
+        body += t.data, bytes(-t.nbytes % 64)
+    crc = 0
+    for part in body:
+        crc = zlib.crc32(part, crc)
+    return b"".join((head[:_CRC_AT], struct.pack("<I", crc), head[_CRC_AT + 4 : _HEADER.size], *body))
+
+
+def scattered(program: Program) -> tuple[bytes, list[np.ndarray]]:
+    """The bytes of an .fsr file as far as its tensors, without a checksum, and these as float32: the program's own arrays where they are such arrays.
+
+    Raises ModelError for an invalid program."""
+    return _laid_out(program, small=False)
+
+
+def _laid_out(program: Program, small: bool, half: bool = False) -> tuple[bytes, list[np.ndarray]]:
     program.validate()
     w = _Writer()
     kind = max((KINDS[s.kind] for s in program.steps), default=0)
@@ -105,7 +129,7 @@ def dumps(program: Program, *, checksum: bool = True, half: bool = False) -> byt
         w.u32(len(s.params))
         w.f64(*(float(v) for v in s.params.values()))
         if s.kind == "Conv":
-            w.u32(2, w.tensor(s.weight, version > 1, half), w.tensor(s.bias))
+            w.u32(2, w.tensor(s.weight, small and version > 1, half), w.tensor(s.bias))
         else:
             w.u32(0)
         w.u32(len(s.epilogue))
@@ -141,15 +165,10 @@ def dumps(program: Program, *, checksum: bool = True, half: bool = False) -> byt
         w.text(name)
     w.out += steps
 
-    body: list[bytes | bytearray | memoryview] = [w.out, bytes(-len(w.out) % 64)]
-    data_at = 64 + len(w.out) + len(body[1])
-    for t in w.tensors:
-        body += t.data, bytes(-t.nbytes % 64)
-    crc = 0
-    for part in body if checksum else ():
-        crc = zlib.crc32(part, crc)
-    header = _HEADER.pack(MAGIC, version, 64, data_at + offset, crc, 0, 64, len(w.out), data_at, offset)
-    return b"".join((header, *body))
+    size = len(w.out)
+    w.out += bytes(-size % 64)
+    data_at = 64 + len(w.out)
+    return _HEADER.pack(MAGIC, version, 64, data_at + offset, 0, 0, 64, size, data_at, offset) + w.out, w.tensors
 
 
 class _Reader:
@@ -276,14 +295,14 @@ def _whole(v: float, name: str) -> int:
 
 
 def _tensor(r: _Reader, data: memoryview) -> tuple[np.ndarray, int]:
-    """A tensor as float32, and the bytes it takes in the file."""
+    """A tensor as float32, where it lies if it is that, and the bytes it takes in the file."""
     dtype = _DTYPES[r.count("as tensor type", 0, len(_DTYPES) - 1)]
     shape = tuple(r.count("as tensor size", 1, 2**31 - 1) for _ in range(r.count("dimensions", 0, 4)))
     offset = int(struct.unpack("<Q", r.take(8))[0])
     n = math.prod(shape)
     if offset % 64 or offset > len(data) or n * dtype.itemsize > len(data) - offset:
         raise ModelError("the .fsr file is damaged: a tensor lies outside the data")
-    return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32), n * dtype.itemsize
+    return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32, copy=False), n * dtype.itemsize
 
 
 def save(program: Program, path: str | os.PathLike[str], *, half: bool = False) -> None:

@@ -139,7 +139,7 @@ def mutate_config(rng: random.Random, config: Any, donor: Any) -> None:
         other, k = rng.choice(others)
         at[key] = copy.deepcopy(other[k])
     elif kind == 2:
-        at[key] = rng.choice(VALUES)
+        at[key] = copy.deepcopy(rng.choice(VALUES))
     elif kind in (3, 4):
         at[key] = rng.choice(NUMBERS)
     elif isinstance(at[key], str) and len(at[key]) > 60 and kind < 8:

@@ -14,6 +14,7 @@ from limits import peak_megabytes, slowness
 
 from fastsr import lower, passes
 from fastsr.errors import ModelError
+from fastsr.graph import Graph
 from fastsr.importers import looks_like
 
 MAX_SECONDS = 5.0
@@ -73,12 +74,24 @@ def mutate_bytes(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return bytes(b)
 
 
+def lowered(graph: Graph) -> None:
+    """What becomes of a graph that a reader has made."""
+    lower.lower(passes.optimise(graph))
+
+
 def run(
-    count: int, seed: int, files: list[bytes], mutated: Callable[[random.Random, list[bytes]], bytes], reader: Any, progress: bool = False
+    count: int,
+    seed: int,
+    files: list[bytes],
+    mutated: Callable[[random.Random, list[bytes]], bytes],
+    reader: Any,
+    progress: bool = False,
+    then: Callable[[Any], None] = lowered,
 ) -> Counter[str]:
     """Load `count` mutated files; returns how many were refused, loaded, lowered, or refused only by the importer's last net ("net: ...").
 
-    reader: a module of fastsr.importers. Raises AssertionError when a file takes long or much memory, and whatever else comes out."""
+    reader: a module of fastsr.importers. then: what is done with what it makes. Raises AssertionError when a file takes long or much memory, and
+    whatever else comes out."""
     rng, outcome = random.Random(seed), Counter[str]()
     slowest = 0.0
     for k in range(count):
@@ -87,9 +100,9 @@ def run(
         try:
             looks_like(data[:4096])
             reader.probe(data[:4096], "fuzz.pb")
-            graph = reader.loads(data)
+            made = reader.loads(data)
             outcome["loaded"] += 1
-            lower.lower(passes.optimise(graph))
+            then(made)
             outcome["lowered"] += 1
         except ModelError as e:
             net = e.__cause__

@@ -297,7 +297,7 @@ def test_headers_compile_alone(path: Path) -> None:
     flags += [f for word, f in (("avx2", "-mavx2"), ("avx2", "-mfma"), ("avx512", "-mavx512f")) if word in path.stem]
     if path.parent.name == "python":
         pybind11 = pytest.importorskip("pybind11")
-        flags += [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+        flags += [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}", "-fvisibility=hidden"]
     check_syntax(
         f'#include "{path}"\n', cxx, "-std=c++17", f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}", *flags, "-Wno-unused-function", "-x", "c++"
     )

@@ -7,9 +7,12 @@ break one rule of docs/fsr.md each. The one difference allowed is the metadata, 
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -320,3 +323,11 @@ def test_metadata_is_only_for_people() -> None:
         struct.pack_into("<QQ", d, 40, program_bytes, data_at)
         assert verdict(fsr.loads, sealed(d))
         assert bool(verdict(core.Model, sealed(d))) == (meta == b"\xff")
+
+
+def test_mutated_files(tmp_path: Path) -> None:
+    """A short run of fuzz_fsr.py, in a process of its own: the memory that a file may ask for is measured there."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import fuzz_fsr\nprint(dict(fuzz_fsr.run(3000, 1)))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "'loaded'" in run.stdout and "'refused'" in run.stdout

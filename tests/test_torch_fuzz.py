@@ -1,4 +1,4 @@
-"""Short runs of the fuzzers fuzz_torch.py and fuzz_safetensors.py; longer ones are run by hand."""
+"""Short runs of the fuzzers fuzz_torch.py, fuzz_safetensors.py and fuzz_npz.py; longer ones are run by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 COUNT = 4000
 
 
-@pytest.mark.parametrize("fuzzer", ["fuzz_torch", "fuzz_safetensors"])
+@pytest.mark.parametrize("fuzzer", ["fuzz_torch", "fuzz_safetensors", "fuzz_npz"])
 def test_mutated_files_load_or_are_refused(fuzzer: str, tmp_path: Path) -> None:
     """In a process of its own: the memory that a file may ask for is measured there."""
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import {fuzzer}\nprint(dict({fuzzer}.run({COUNT}, 1)))"

@@ -81,6 +81,12 @@ double scale_of(const fastsr_model* model) {
   }
 }
 
+fastsr_model* opened(const FsrBytes& file) {
+  PlanOptions options;
+  options.precision = precision.load();
+  return new fastsr_model{Model(file, options)};
+}
+
 std::FILE* open_to_read(const char* path) {
 #if defined(_WIN32)
   return _wfopen(std::filesystem::u8path(path).c_str(), L"rb");
@@ -105,28 +111,30 @@ int fastsr_open_memory(const void* data, size_t bytes, fastsr_model** model) {
     need(model, "the place for the model is null");
     *model = nullptr;
     need(data || bytes == 0, "the data is null");
-    PlanOptions options;
-    options.precision = precision.load();
-    *model = new fastsr_model{Model(data, bytes, options)};
+    *model = opened({data, bytes});
   });
 }
 
 int fastsr_open_file(const char* path, fastsr_model** model) {
-  std::vector<char> data;
+  const auto data = std::make_shared<std::vector<char>>();
   try {
     if (!path || !model) return failed(FASTSR_ERROR_ARGUMENT, "the path or the place for the model is null");
     *model = nullptr;
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(open_to_read(path), std::fclose);
     if (!file) return failed(FASTSR_ERROR_FILE, (std::string(path) + ": cannot be opened").c_str());
+    // At once where the size is known; of a folder the system may tell any.
+    const long size = std::fseek(file.get(), 0, SEEK_END) == 0 ? std::ftell(file.get()) : 0;
+    if (size > 0 && size < 0x7FFFFFFF) data->reserve(static_cast<size_t>(size));
+    std::rewind(file.get());
     char block[1 << 16];
-    for (size_t n; (n = std::fread(block, 1, sizeof block, file.get())) > 0;) data.insert(data.end(), block, block + n);
+    for (size_t n; (n = std::fread(block, 1, sizeof block, file.get())) > 0;) data->insert(data->end(), block, block + n);
     if (std::ferror(file.get())) return failed(FASTSR_ERROR_FILE, (std::string(path) + ": cannot be read").c_str());
   } catch (const std::bad_alloc&) {
     return failed(FASTSR_ERROR_MEMORY, "not enough memory");
   } catch (const std::exception& e) {
     return failed(FASTSR_ERROR_FILE, e.what());
   }
-  return fastsr_open_memory(data.data(), data.size(), model);
+  return guarded([&] { *model = opened({data->data(), data->size(), data}); });
 }
 
 void fastsr_close(fastsr_model* model) { delete model; }

@@ -116,6 +116,7 @@ std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration,
     sinks.emplace_back(results.data() + starts[o], prepared.net.channels(values[o]), ptrdiff_t{size.h} * size.w, ptrdiff_t{size.w});
     sink_pointers.push_back(&sinks.back());
   }
+  plan.weights.make(plan, 0);
   RunOptions options;
   options.calibration = calibration;
   options.quiet = true;
@@ -132,7 +133,8 @@ double decibels(const std::vector<float>& exact, const std::vector<float>& got, 
   return 10 * std::log10(white * white * static_cast<double>(exact.size()) / std::max(sum, 1e-300));
 }
 
-bool finite(const std::vector<float>& numbers) {
+template <class Floats>
+bool finite(const Floats& numbers) {
   return std::all_of(numbers.begin(), numbers.end(), [](float v) { return std::isfinite(v); });
 }
 

@@ -108,7 +108,17 @@ bool little_endian() {
   return first == 1;
 }
 
-Tensor read_tensor(Cursor& in, const uint8_t* data, uint64_t size, uint64_t& total) {
+// Floats in the file, or in memory of somebody else's: where they lie if they may be read there, else a copy.
+Numbers floats_at(const uint8_t* p, size_t n, bool stay, const std::shared_ptr<const void>& owner) {
+  if (stay && little_endian() && reinterpret_cast<uintptr_t>(p) % alignof(float) == 0) return Numbers(reinterpret_cast<const float*>(p), n, owner);
+  std::vector<float> copy(n);
+  if (little_endian()) std::memcpy(copy.data(), p, n * sizeof(float));
+  else for (size_t i = 0; i < n; ++i) copy[i] = load<float>(p + 4 * i);
+  return Numbers(std::move(copy));
+}
+
+// given: its numbers, if they do not lie in the file.
+Tensor read_tensor(Cursor& in, const uint8_t* data, uint64_t size, uint64_t& total, const FsrBytes& file, const Numbers* given) {
   static const int bytes_of[] = {4, 2, 1, 1, 4};
   const int dtype = static_cast<int>(in.count("as tensor type", 0, 4, 0));
   const int rank = in.count("tensor dimensions", 0, 4, 4);
@@ -126,21 +136,27 @@ Tensor read_tensor(Cursor& in, const uint8_t* data, uint64_t size, uint64_t& tot
   if (huge || offset % 64 || offset > size || n > (size - offset) / each) damaged("a tensor lies outside the data");
   total += n * each;
   if (total > size) damaged("tensors overlap");
-  const uint8_t* p = data + offset;
-  t.data.resize(static_cast<size_t>(n));
-  if (dtype == 0 && little_endian()) {
-    std::memcpy(t.data.data(), p, t.data.size() * sizeof(float));
+  const bool weights = rank == 4;  // others are small
+  if (given) {
+    if (dtype != 0 || n != given->size()) damaged("a tensor has not as many numbers as were given");
+    t.data = weights ? *given : Numbers(std::vector<float>(given->begin(), given->end()));
     return t;
   }
-  for (size_t i = 0; i < t.data.size(); ++i) {
+  const uint8_t* p = data + offset;
+  if (dtype == 0) {
+    t.data = floats_at(p, static_cast<size_t>(n), weights && file.owner, file.owner);
+    return t;
+  }
+  std::vector<float> numbers(static_cast<size_t>(n));
+  for (size_t i = 0; i < numbers.size(); ++i) {
     switch (dtype) {
-      case 0: t.data[i] = load<float>(p + 4 * i); break;
-      case 1: t.data[i] = half_to_float(static_cast<uint16_t>(p[2 * i] | p[2 * i + 1] << 8)); break;
-      case 2: t.data[i] = static_cast<float>(static_cast<int8_t>(p[i])); break;
-      case 3: t.data[i] = static_cast<float>(p[i]); break;
-      default: t.data[i] = static_cast<float>(load<int32_t>(p + 4 * i));
+      case 1: numbers[i] = half_to_float(static_cast<uint16_t>(p[2 * i] | p[2 * i + 1] << 8)); break;
+      case 2: numbers[i] = static_cast<float>(static_cast<int8_t>(p[i])); break;
+      case 3: numbers[i] = static_cast<float>(p[i]); break;
+      default: numbers[i] = static_cast<float>(load<int32_t>(p + 4 * i));
     }
   }
+  t.data = Numbers(std::move(numbers));
   return t;
 }
 
@@ -384,9 +400,10 @@ uint32_t crc32(const void* data, size_t bytes) {
   return ~c;
 }
 
-Program read_fsr(const void* data, size_t bytes, bool verify) {
+Program read_fsr(const FsrBytes& file) {
   static const uint8_t magic[8] = {0x89, 'F', 'S', 'R', '\r', '\n', 0x1A, '\n'};
-  const auto* p = static_cast<const uint8_t*>(data);
+  const auto* p = static_cast<const uint8_t*>(file.data);
+  const size_t bytes = file.bytes;
   if (bytes < 8 || std::memcmp(p, magic, 8) != 0) fail("not an .fsr file: its first bytes are not the .fsr signature");
   if (bytes < kHeader) fail("the .fsr file is truncated: it ends inside its header");
   const uint32_t version = load<uint32_t>(p + 8);
@@ -394,19 +411,24 @@ Program read_fsr(const void* data, size_t bytes, bool verify) {
     fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads versions 1 to 3: upgrade fastsr or convert the model again");
   const uint64_t total = load<uint64_t>(p + 16), at = load<uint64_t>(p + 32), size = load<uint64_t>(p + 40), data_at = load<uint64_t>(p + 48),
                  data_size = load<uint64_t>(p + 56);
-  if (total != bytes)
+  if (total != bytes && !(file.tensors && data_at == bytes && total > bytes))
     fail("the .fsr file is truncated or has grown: " + std::to_string(bytes) + " bytes, its header says " + std::to_string(total));
   if (load<uint32_t>(p + 12) != kHeader || load<uint32_t>(p + 28) != 0 || at != kHeader || data_at < kHeader || data_at > total ||
       size > data_at - kHeader || data_at % 64 || data_size != total - data_at)
     damaged("its header contradicts itself");
-  if (verify && crc32(p + kHeader, bytes - kHeader) != load<uint32_t>(p + 24)) damaged("its checksum does not fit");
+  if (!file.tensors && crc32(p + kHeader, bytes - kHeader) != load<uint32_t>(p + 24)) damaged("its checksum does not fit");
 
   Cursor in(p + kHeader, static_cast<size_t>(size));
   Program program;
   in.text();
   read_feed(in, program.feed);
   uint64_t tensor_bytes = 0;
-  for (int n = in.count("tensors", 0, 65536, 16); n > 0; --n) program.tensors.push_back(read_tensor(in, p + data_at, data_size, tensor_bytes));
+  const auto n_tensors = static_cast<size_t>(in.count("tensors", 0, 65536, 16));
+  if (file.tensors && file.tensors->size() != n_tensors) damaged("it has not as many tensors as were given");
+  for (size_t i = 0; i < n_tensors; ++i) {
+    const Numbers* given = file.tensors ? &(*file.tensors)[i] : nullptr;
+    program.tensors.push_back(read_tensor(in, p + data_at, data_size, tensor_bytes, file, given));
+  }
   for (int n = in.count("values", 1, 65536, 8); n > 0; --n) {
     ValueInfo v;
     v.name = in.text();

@@ -10,7 +10,7 @@ constexpr double kMostSum = 2147483648.0;
 
 size_t idx(int i) { return static_cast<size_t>(i); }
 
-bool whole(const std::vector<float>& numbers, double least, double most) {
+bool whole(const Numbers& numbers, double least, double most) {
   return std::all_of(numbers.begin(), numbers.end(), [&](float v) { return static_cast<double>(v) >= least && static_cast<double>(v) <= most && v == std::floor(v); });
 }
 
@@ -25,8 +25,8 @@ Levels behind_epilogue(const Step& step, Levels levels) {
 
 bool is_integer_conv(const Program& program, const Step& step, const Levels& levels) {
   if (step.kind != Kind::kConv || !levels.fit_bytes()) return false;
-  const std::vector<float>& w = program.tensors[idx(step.weight)].data;
-  const std::vector<float>* b = step.bias < 0 ? nullptr : &program.tensors[idx(step.bias)].data;
+  const Numbers& w = program.tensors[idx(step.weight)].data;
+  const Numbers* b = step.bias < 0 ? nullptr : &program.tensors[idx(step.bias)].data;
   constexpr double most_float = 3.4028235e38;
   if (!whole(w, -128, 127) || (b && !whole(*b, -most_float, most_float))) return false;
   const size_t terms = w.size() / idx(step.channels);
@@ -76,18 +76,17 @@ size_t conv8_bytes(const Plan& plan, size_t i) {
   return plan.fast->int8.conv8_pack_size(step.channels, plan.program.values[idx(step.in[0])].channels, plan.steps[i].n_taps);
 }
 
-void pack_conv8(const Plan& plan, size_t i, void* packed) {
+void pack_conv8(const Plan& plan, size_t i, void* packed, const float* w) {
   const Step& step = plan.program.steps[i];
   const StepPlan& s = plan.steps[i];
   const float least = plan.least[idx(step.in[0])];
-  const std::vector<float>& w = plan.program.tensors[idx(step.weight)].data;
   const float* const bias = step.bias < 0 ? nullptr : plan.program.tensors[idx(step.bias)].data.data();
   const int cin = s.cin * step.conv.group;
-  if (step.conv.group == 1) return plan.fast->int8.conv8_pack(packed, w.data(), step.channels, cin, s.n_taps, bias, least);
+  if (step.conv.group == 1) return plan.fast->int8.conv8_pack(packed, w, step.channels, cin, s.n_taps, bias, least);
   const size_t terms = idx(s.cin) * idx(s.n_taps), row = terms * idx(step.conv.group);
   std::vector<float> dense(row * idx(step.channels), 0.0f);
   for (size_t k = 0; k < idx(step.channels); ++k)
-    std::copy_n(w.begin() + static_cast<ptrdiff_t>(k * terms), terms, dense.begin() + static_cast<ptrdiff_t>(k * row + k / idx(s.cout) * terms));
+    std::copy_n(w + k * terms, terms, dense.begin() + static_cast<ptrdiff_t>(k * row + k / idx(s.cout) * terms));
   plan.fast->int8.conv8_pack(packed, dense.data(), step.channels, cin, s.n_taps, bias, least);
 }
 

@@ -20,9 +20,9 @@ std::vector<char> integer_convs(const Program& program, const std::vector<Levels
 // Whether there are any.
 bool is_quantised(const Program& program);
 
-// The bytes of packed weights, and these; groups of channels become one with zeros between them.
+// The bytes of packed weights, and these, of a step's weights w; groups of channels become one with zeros between them.
 size_t conv8_bytes(const Plan& plan, size_t step);
-void pack_conv8(const Plan& plan, size_t step, void* packed);
+void pack_conv8(const Plan& plan, size_t step, void* packed, const float* w);
 
 constexpr double kMostConv8Bytes = 1 << 26;  // of the packed weights of all convolutions in groups: more can only come of very many groups
 

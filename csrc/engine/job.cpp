@@ -87,6 +87,10 @@ Job::~Job() {
 
 void Job::run() {
   if (debug_ >= 1) print_choice();
+  polled_ = Clock::now();
+  net_.plan.weights.make(net_.plan, prepared_.options.threads, [this] {
+    if (Clock::now() - polled_ > std::chrono::milliseconds(50)) poll();
+  });
   const Clock::time_point start = polled_ = Clock::now();
   if (prepared_.tiling.team) {
     run_team();

@@ -1,50 +1,16 @@
 #include "engine/plan.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <limits>
 #include <map>
-#include <new>
 #include <numeric>
 #include <tuple>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include "base/error.h"
-#include "base/threads.h"
 #include "engine/elements.h"
 #include "engine/int8.h"
 #include "engine/phases.h"
 #include "targets/fast.h"
 
 namespace fastsr {
-
-namespace {
-constexpr size_t kLargePage = size_t{2} << 20, kLarge = size_t{256} << 10;  // from kLarge bytes on it pays
-}
-
-void AlignedFree::operator()(float* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
-
-double generous_floats(double n) {
-  constexpr double page = static_cast<double>(kLargePage) / sizeof(float);
-  return n * sizeof(float) >= static_cast<double>(kLarge) ? std::ceil(n / page) * page : n;
-}
-
-AlignedFloats aligned_floats(size_t n, bool generous) {
-  if (n > std::numeric_limits<size_t>::max() / 4 / sizeof(float)) throw Error(ErrorKind::kMemory, "not enough memory");
-  size_t bytes = n * sizeof(float), alignment = 64;
-  if (bytes >= (generous ? kLarge : 2 * kLargePage)) alignment = kLargePage;
-  if (generous && alignment == kLargePage) bytes = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  void* p = ::operator new[](bytes, std::align_val_t{alignment}, std::nothrow);
-  if (!p) throw Error(ErrorKind::kMemory, "not enough memory: " + std::to_string(bytes >> 20) + " MiB wanted");
-#if defined(__linux__)
-  if (alignment == kLargePage) madvise(p, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);  // only a wish
-#endif
-  return AlignedFloats(static_cast<float*>(p), AlignedFree{alignment});
-}
 
 namespace {
 
@@ -55,9 +21,9 @@ RowOp row_op(const Epilogue& e, const Program& program) {
   op.a = static_cast<float>(e.a);
   op.b = static_cast<float>(e.b);
   if (e.tensor >= 0) {
-    const std::vector<float>& t = program.tensors[static_cast<size_t>(e.tensor)].data;
+    const Numbers& t = program.tensors[static_cast<size_t>(e.tensor)].data;
     if (t.size() == 1) op.a = t[0];
-    else op.per_channel = t;
+    else op.per_channel.assign(t.begin(), t.end());
   }
   return op;
 }
@@ -243,40 +209,6 @@ Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptio
   return Algorithm::kDirect;
 }
 
-namespace {
-
-void pack_fast(const Plan& plan, size_t i, float* packed, const float* w, InputRange range) {
-  const StepPlan& s = plan.steps[i];
-  const Step& step = plan.program.steps[i];
-  const Pairs &in = plan.pairs[static_cast<size_t>(step.in[0])], &out = plan.pairs[static_cast<size_t>(step.out)];
-  if (reads_pairs(s.algorithm)) {
-    const auto pack = s.algorithm == Algorithm::kConv16 ? plan.fast->conv16_pack : plan.fast->conv16_rows_pack;
-    pack(packed, w, s.cout, s.cin, step.conv.kh, step.conv.kw, s.bias, in.scales(), s.in_place && out.most > 0 ? out.scale.data() : nullptr);
-    return;
-  }
-  const auto cin = static_cast<size_t>(s.cin);
-  for (size_t at = 0; at < range.largest.size(); at += cin) widen(range.largest.data() + at, cin);
-  const float* scale = in.most > 0 ? in.scale.data() : nullptr;
-  winograd16_of(*plan.fast, tile16(s.algorithm)).pack(packed, w, s.cout, s.cin, {range.largest.data(), range.squares.data(), range.seen}, kMargin, scale);
-}
-
-// One step's weights, as its kernel reads them.
-void pack_step(const Plan& plan, size_t i, float* packed, const InputRange& range) {
-  const Step& step = plan.program.steps[i];
-  const StepPlan& s = plan.steps[i];
-  const float* w = plan.program.tensors[static_cast<size_t>(step.weight)].data.data();
-  if (s.algorithm == Algorithm::kConv8) return pack_conv8(plan, i, packed);
-  if (is_fast(s.algorithm)) return pack_fast(plan, i, packed, w, range);
-  if (s.algorithm == Algorithm::kWinograd) return plan.kernels->winograd_pack(packed, w, s.cout, s.cin, step.conv.kh);
-  if (s.algorithm == Algorithm::kWinograd2d || s.algorithm == Algorithm::kWinograd6x6)
-    return plan.kernels->winograd2d_pack(s.row_group, packed, w, s.cout, s.cin);
-  const size_t dense_group = static_cast<size_t>(s.cout) * static_cast<size_t>(s.cin) * static_cast<size_t>(s.n_taps);
-  for (size_t g = 0; g < static_cast<size_t>(step.conv.group); ++g)
-    plan.kernels->conv_pack(packed + g * s.packed_group, w + g * dense_group, s.cout, s.cin, s.n_taps);
-}
-
-}  // namespace
-
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges) {
   auto plan = std::make_unique<Plan>();
   plan->kernels = kernels;
@@ -291,12 +223,9 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     const StepPlan& s = plan->steps[i];
     return std::make_tuple(p.steps[i].weight, p.steps[i].conv.group, s.algorithm, is_fast(s.algorithm) || s.algorithm == Algorithm::kConv8 ? i : 0);
   };
-  struct Place {
-    size_t at;
-    bool packed;
-  };
-  std::map<std::tuple<int, int, Algorithm, size_t>, Place> places;
+  std::map<std::tuple<int, int, Algorithm, size_t>, size_t> places;
   size_t total = 0;
+  std::vector<size_t> to_pack;
   double grouped = 0;  // bytes of the packed weights of 8-bit convolutions in groups
   std::vector<char> integers(p.steps.size(), 0);
   if (int8) integers = integer_convs(p, value_levels(p));
@@ -342,31 +271,26 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     if (s.algorithm == Algorithm::kWinograd2d) s.row_group = s.col_group = std::lcm(s.row_group, options.groups);
     const bool conv8 = s.algorithm == Algorithm::kConv8;
     s.packed_group = conv8 ? conv8_bytes(*plan, i) / sizeof(float) : (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;
-    const bool first = places.emplace(key(i), Place{total, false}).second;
-    if (first) total += s.packed_group * static_cast<size_t>(conv8 ? 1 : step.conv.group);
+    const auto [place, first] = places.emplace(key(i), total);
+    s.packed_at = place->second;
+    if (!first) continue;
+    to_pack.push_back(i);
+    total += s.packed_group * static_cast<size_t>(conv8 ? 1 : step.conv.group);
   }
   choose_elements(*plan, ranges);
   set_phases(*plan);
-  plan->weights = aligned_floats(total + 16);
-  plan->weight_bytes = (total + 16) * sizeof(float);
-  std::vector<size_t> to_pack;
+  std::vector<PackedWeights::Item> items;
+  for (size_t i : to_pack) {
+    const bool fast = is_fast(plan->steps[i].algorithm);
+    items.push_back({i, p.tensors[static_cast<size_t>(p.steps[i].weight)].data, fast ? ranges[i] : InputRange()});
+  }
+  plan->weights.set(std::move(items), total + 16);
+  // The packed form is all that runs need.
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
-    if (step.kind != Kind::kConv) continue;
-    StepPlan& s = plan->steps[i];
-    Place& place = places.at(key(i));
-    s.packed = plan->weights.get() + place.at;
-    if (step.bias >= 0) s.bias = p.tensors[static_cast<size_t>(step.bias)].data.data();
-    if (!place.packed) to_pack.push_back(i);
-    place.packed = true;
+    if (step.bias >= 0) plan->steps[i].bias = p.tensors[static_cast<size_t>(step.bias)].data.data();
+    if (step.weight >= 0) plan->program.tensors[static_cast<size_t>(step.weight)].data = Numbers();
   }
-  parallel_for(static_cast<int64_t>(to_pack.size()), 0, [&](int64_t unit, int) {
-    const size_t i = to_pack[static_cast<size_t>(unit)];
-    pack_step(*plan, i, plan->weights.get() + places.at(key(i)).at, ranges.empty() ? InputRange() : ranges[i]);
-  });
-  // The packed form is all that runs need.
-  for (const Step& step : p.steps)
-    if (step.weight >= 0) std::vector<float>().swap(plan->program.tensors[static_cast<size_t>(step.weight)].data);
   return plan;
 }
 

@@ -5,24 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "engine/packing.h"
 #include "engine/program.h"
 #include "kernels/fast.h"
 #include "kernels/kernels.h"
 
 namespace fastsr {
-
-struct AlignedFree {
-  size_t alignment = 64;
-  void operator()(float* p) const;
-};
-using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
-
-// `n` floats, aligned to a cache line, uninitialised; many of them in large pages where the system has these, which take up to 2 MiB more if `generous`.
-// Throws Error(kMemory).
-AlignedFloats aligned_floats(size_t n, bool generous = true);
-
-// Floats that a generous one takes.
-double generous_floats(double n);
 
 // Floats that all threads of a run may take together when the engine chooses the tiles: a network with many weights has them read for many rows at once.
 constexpr double kRoom = static_cast<double>(size_t{61} << 20) / sizeof(float);
@@ -36,9 +24,6 @@ struct RowOp {
   float a = 0, b = 0;
 };
 
-// How a convolution is computed. kWinograd2d and kWinograd6x6: the kernel winograd2d with tiles of 4x4 and 6x6.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6, kConv16, kConv16Rows, kConv8 };
-
 // Whether it computes in 16-bit integers.
 inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16 && a <= Algorithm::kConv16Rows; }
 // The edge of the tiles of winograd16; 0: it is none.
@@ -50,15 +35,6 @@ inline bool reads_pairs(Algorithm a) { return a == Algorithm::kConv16 || a == Al
 // in the integers that a quantised network consists of (int8.h).
 // kAuto: these where the network is quantised, else floats.
 enum class Precision : int { kF32, kFast, kInt8, kAuto };
-
-// What a convolution's inputs were like when the network saw calibration pictures: of winograd16 as Winograd16Range has it, of the others the numbers
-// themselves, by channel. Nothing was seen: it stays in floats.
-struct InputRange {
-  Algorithm algorithm = Algorithm::kDirect;  // for which it was measured
-  std::vector<float> largest;   // magnitudes
-  std::vector<double> squares;  // their sum
-  double seen = 0;              // tiles or numbers
-};
 
 // A run that measures what convolutions read.
 struct Calibration {
@@ -78,7 +54,7 @@ struct StepPlan {
   int row_group = 1, col_group = 1, row_phase = 0, col_phase = 0;
   // Conv only:
   int n_taps = 0, cin = 0, cout = 0;  // of one group of channels
-  const float* packed = nullptr;  // where is_fast: of their own kinds
+  size_t packed_at = 0;     // in Plan::weights; where is_fast: of their own kinds
   size_t packed_group = 0;  // floats from one group of channels' weights to the next
   const float* bias = nullptr;
   Act act = Act::kNone;
@@ -116,8 +92,7 @@ struct Plan {
   std::vector<Element> elements;      // of each value's rows
   std::vector<Pairs> pairs;           // of each value that is kept so
   std::vector<float> least;           // of each value that conv8 reads, the smallest number that it can hold
-  AlignedFloats weights;
-  size_t weight_bytes = 0;
+  PackedWeights weights;
 };
 
 struct PlanOptions {
@@ -127,7 +102,7 @@ struct PlanOptions {
   const Algorithm* algorithm = nullptr;  // for the convolutions that it can compute, whether it is the fastest or not; null: the fastest
 };
 
-// ranges: per step, for the steps that shall run in 16-bit integers; empty: none.
+// ranges: per step, for the steps that shall run in 16-bit integers; empty: none. Weights are packed later: PackedWeights.
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges = {});
 
 // How a step shall run in 16-bit integers if the result stays close enough: it can, and it is faster so or it was asked for. kDirect: not at all.

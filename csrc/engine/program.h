@@ -1,7 +1,10 @@
 // The program as docs/fsr.md describes it, in memory: the portable form. plan.h makes the machine's form of it.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace fastsr {
@@ -12,9 +15,31 @@ constexpr int kCodeRelu = 1, kCodePRelu = 3, kCodeAdd = 14, kCodeLastScalar = 21
 constexpr int kMaxInputs = 64;  // of a program
 constexpr int kMostLevel = 1 << 20;  // magnitude of a Quantize's bounds
 
+// Numbers that nobody changes. Copies share them.
+class Numbers {
+ public:
+  Numbers() = default;
+  explicit Numbers(std::vector<float> numbers) : Numbers(std::make_shared<const std::vector<float>>(std::move(numbers))) {}
+  // Numbers in memory that `owner` keeps; null: that outlives all copies.
+  Numbers(const float* data, size_t size, std::shared_ptr<const void> owner) : owner_(std::move(owner)), data_(data), size_(size) {}
+
+  const float* data() const { return data_; }
+  size_t size() const { return size_; }
+  const float* begin() const { return data_; }
+  const float* end() const { return data_ + size_; }
+  float operator[](size_t i) const { return data_[i]; }
+
+ private:
+  explicit Numbers(const std::shared_ptr<const std::vector<float>>& numbers) : Numbers(numbers->data(), numbers->size(), numbers) {}
+
+  std::shared_ptr<const void> owner_;
+  const float* data_ = nullptr;
+  size_t size_ = 0;
+};
+
 struct Tensor {
   std::vector<int> dims;
-  std::vector<float> data;
+  Numbers data;
 };
 
 struct Epilogue {

@@ -20,7 +20,7 @@ ConvCommon TileRunner::common(size_t s, ptrdiff_t out_stride, Span cols) const {
   common.cin = plan.cin;
   common.cout = plan.cout;
   common.width = cols.size();
-  common.weights = plan.packed;
+  common.weights = net_.plan.weights.at(plan.packed_at);
   common.bias = plan.bias;
   common.act = plan.act;
   common.a = plan.a;
@@ -84,7 +84,7 @@ void TileRunner::conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, 
   for (int g = 0; g < step.conv.group; ++g) {
     if (g > 0)
       for (const float*& t : taps_) t += plan.cin * row.in_stride;
-    row.weights = plan.packed + static_cast<size_t>(g) * plan.packed_group;
+    row.weights = net_.plan.weights.at(plan.packed_at) + static_cast<size_t>(g) * plan.packed_group;
     row.bias = plan.bias ? plan.bias + g * plan.cout : nullptr;
     row.slope = plan.slope.empty() ? nullptr : plan.slope.data() + g * plan.cout;
     row.residual = residual ? residual + g * plan.cout * row.residual_stride : nullptr;

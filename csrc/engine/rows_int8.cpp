@@ -71,7 +71,7 @@ void TileRunner::conv8(size_t s, int y, void* dst, ptrdiff_t stride, Span cols, 
   row.in_stride = shape.stride;
   row.n_taps = plan.n_taps;
   row.cin = in.channels, row.cout = step.channels, row.width = cols.size();
-  row.weights = plan.packed;
+  row.weights = net_.plan.weights.at(plan.packed_at);
   row.finish.scale = plan.scale.empty() ? nullptr : plan.scale.data();
   row.finish.shift = plan.shift.empty() ? nullptr : plan.shift.data();
   row.finish.act = plan.act;

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "engine/calibrate.h"
-#include "engine/fsr_reader.h"
 #include "engine/int8.h"
 #include "engine/job.h"
 #include "targets/cpu.h"
@@ -52,8 +51,8 @@ float* Workspace::room(size_t n, bool generous) {
   return floats.get();
 }
 
-Model::Model(const void* fsr, size_t bytes, const PlanOptions& options, const Kernels* chosen, bool verify) {
-  Program program = read_fsr(fsr, bytes, verify);
+Model::Model(const FsrBytes& fsr, const PlanOptions& options, const Kernels* chosen) {
+  Program program = read_fsr(fsr);
   if (!chosen) chosen = &kernels();
   PlanOptions how = options;
   if (how.precision == Precision::kAuto) how.precision = is_quantised(program) ? Precision::kInt8 : Precision::kF32;
@@ -108,6 +107,12 @@ std::shared_ptr<const Prepared> Model::prepare(int h, int w, const std::vector<i
   const std::unique_lock<std::mutex> lock = lock_or_give_up(mutex_);
   if (lock.owns_lock()) last_ = prepared;
   return prepared;
+}
+
+void Model::pack(const RunOptions& options) const {
+  plan_->weights.make(*plan_, options.threads, [&] {
+    if (options.progress && !options.progress(0, 1)) throw Error(ErrorKind::kCancelled, "cancelled");
+  });
 }
 
 Size Model::output_size(int output, int h, int w) const {

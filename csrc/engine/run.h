@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/fsr_reader.h"
 #include "engine/io.h"
 #include "engine/plan.h"
 #include "engine/tiling.h"
@@ -46,14 +47,18 @@ struct Prepared;
 // A model ready to run. May be used from several threads at once.
 class Model {
  public:
-  // The .fsr bytes are not needed afterwards. `kernels` null: those in use (targets/cpu.h). `verify`: see read_fsr.
-  Model(const void* fsr, size_t bytes, const PlanOptions& options = {}, const Kernels* kernels = nullptr, bool verify = true);
+  // `kernels` null: those in use (targets/cpu.h).
+  explicit Model(const FsrBytes& fsr, const PlanOptions& options = {}, const Kernels* kernels = nullptr);
   ~Model();
 
   const Plan& plan() const { return *plan_; }
 
   // One source per input, all of one size; one sink per entry of `outputs`, which are indices into program.outputs.
   void run(const std::vector<const Source*>& sources, const std::vector<int>& outputs, const std::vector<Sink*>& sinks, const RunOptions& options) const;
+
+  // Packs the weights, which otherwise the first run does. Throws what run() throws.
+  void pack(const RunOptions& options) const;
+  bool packed() const { return plan_->weights.made(); }
 
   // (H, W) of output number `output` for inputs of h x w. Throws Error(kPicture).
   Size output_size(int output, int h, int w) const;

@@ -70,7 +70,8 @@ FASTSR_API int fastsr_get_info(const fastsr_model *model, fastsr_info *info);
 FASTSR_API int fastsr_output_size(const fastsr_model *model, int32_t output, int32_t height, int32_t width, int32_t *out_height, int32_t *out_width);
 
 /* The bare network with one input: float32 (channels, height, width) to float32 (channels, height, width), both dense. `output`: which one, 0 the first.
- * `progress` may be null. `in` and `out` do not overlap. */
+ * `progress` may be null. `in` and `out` do not overlap. The first run of a model takes longer: it makes of the weights what all runs read, several times
+ * the memory of the file. */
 FASTSR_API int fastsr_run(const fastsr_model *model, int32_t output, const float *in, int32_t height, int32_t width, float *out, fastsr_progress progress,
                           void *user);
 

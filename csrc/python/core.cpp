@@ -1,14 +1,14 @@
-// The Python module fastsr._core: the only file that sees pybind11. Types and meaning: fastsr/_core.pyi.
+// The Python module fastsr._core: this folder alone sees pybind11. Types and meaning: fastsr/_core.pyi.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
+#include <cstring>
 #include <deque>
 #include <numeric>
-#include <thread>
+#include <optional>
 
 #include "targets/cpu.h"
 #include "base/error.h"
@@ -16,6 +16,7 @@
 #include "engine/arrays.h"
 #include "engine/picture.h"
 #include "engine/run.h"
+#include "python/progress.h"
 
 namespace py = pybind11;
 using namespace fastsr;
@@ -25,75 +26,10 @@ namespace {
 using FloatArray = py::array_t<float, py::array::c_style>;
 using AnyFloatArray = py::array_t<float, 0>;  // of any strides
 
-// Lets other Python threads run while it lives. At the interpreter's exit Python before 3.14 ends the other (daemon) threads that ask for the GIL, by
-// pthread_exit. A thread that comes out of the core sleeps instead, as with 3.14: its stack is what pool threads work on, and destructors must not throw.
-class WithoutGil {
- public:
-  WithoutGil() : entered_at_exit_(exiting()) { release(); }
-  ~WithoutGil() { acquire(); }
-  WithoutGil(const WithoutGil&) = delete;
-
-  void release() { state_ = PyEval_SaveThread(); }
-  void acquire() {
-    if (!entered_at_exit_ && exiting()) sleep();
-    try {
-      PyEval_RestoreThread(state_);
-    } catch (...) {  // glibc's pthread_exit unwinds the stack
-      sleep();
-    }
-  }
-
- private:
-  static bool exiting() {
-#if defined(PYPY_VERSION)
-    return false;
-#elif PY_VERSION_HEX >= 0x030D0000
-    return Py_IsFinalizing() != 0;
-#else
-    return _Py_IsFinalizing() != 0;
-#endif
-  }
-  [[noreturn]] static void sleep() {
-    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-  }
-
-  const bool entered_at_exit_;  // this is the thread that ends the interpreter
-  PyThreadState* state_ = nullptr;
-};
-
 int to_int(py::ssize_t n) {
   if (n > kMaxExtent) throw Error(ErrorKind::kPicture, "a picture of " + std::to_string(n) + " pixels along one side is too large");
   return static_cast<int>(n);
 }
-
-// The engine's progress callback: Python's own callback, and signals (Ctrl-C) whether there is one or not.
-class Progress {
- public:
-  Progress(py::object callback, int64_t rounds) : callback_(std::move(callback)), rounds_(rounds) {}
-
-  bool operator()(int64_t done, int64_t total, WithoutGil& gil) {
-    const auto now = std::chrono::steady_clock::now();
-    if (callback_.is_none() && now - checked_ < std::chrono::milliseconds(80)) return true;
-    checked_ = now;
-    gil.acquire();
-    bool go_on = PyErr_CheckSignals() == 0;  // an error stays set for this thread; PyModel::guarded finds it
-    if (go_on && !callback_.is_none()) {
-      PyObject* result =
-          PyObject_CallFunction(callback_.ptr(), "LL", static_cast<long long>(done + round * total), static_cast<long long>(rounds_ * total));
-      go_on = result != nullptr;
-      Py_XDECREF(result);
-    }
-    gil.release();
-    return go_on;
-  }
-
-  int64_t round = 0;
-
- private:
-  const py::object callback_;
-  const int64_t rounds_;
-  std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
-};
 
 const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows", "conv8"};
 
@@ -111,12 +47,24 @@ PlanOptions plan_options(const std::string& precision, const std::string& algori
   return options;
 }
 
+// The array's numbers where they lie, or a copy where they are not aligned.
+Numbers numbers_of(const FloatArray& a) {
+  const auto n = static_cast<size_t>(a.size());
+  if (reinterpret_cast<uintptr_t>(a.data()) % alignof(float) == 0) return Numbers(a.data(), n, nullptr);
+  std::vector<float> copy(n);
+  if (n) std::memcpy(copy.data(), a.data(), n * sizeof(float));
+  return Numbers(std::move(copy));
+}
+
 class PyModel {
  public:
-  PyModel(std::string_view fsr, int threads, int tile, bool verify, const PlanOptions& plan) : model_(fsr.data(), fsr.size(), plan, nullptr, verify) {
+  PyModel(const FsrBytes& fsr, int threads, int tile, const PlanOptions& plan) : model_(fsr, plan) {
     options_.threads = threads;
     options_.tile = tile;
   }
+
+  // What the weights lie in as long as they are not packed.
+  void keep(const std::vector<FloatArray>& tensors) { tensors_ = tensors; }
 
   // into: arrays for the results, of their shapes; none for new ones.
   py::list run(const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk, int team,
@@ -208,6 +156,13 @@ class PyModel {
 
   double flops(int height, int width) const { return model_.flops(0, height, width); }
 
+  // What the first run would do.
+  void pack(int threads) const {
+    if (model_.packed()) return;
+    Progress poll(py::none(), 1);
+    guarded(poll, threads, 0, -1, [&](const RunOptions& options) { model_.pack(options); });
+  }
+
   const RunOptions& options() const { return options_; }
 
   py::array upscale(const py::array& picture, const py::object& progress, double white, bool to_u8, int threads) const {
@@ -258,7 +213,7 @@ class PyModel {
     parts["rings_bytes"] = static_cast<int64_t>(c.rings);
     parts["scratch_bytes_per_thread"] = static_cast<int64_t>(c.scratch);
     parts["scratch_bytes"] = static_cast<int64_t>(c.scratch * c.threads);
-    parts["weights_bytes"] = static_cast<int64_t>(model_.plan().weight_bytes);
+    parts["weights_bytes"] = static_cast<int64_t>(model_.plan().weights.bytes());
     return parts;
   }
 
@@ -298,6 +253,7 @@ class PyModel {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
 
+  std::vector<FloatArray> tensors_;
   Model model_;
   RunOptions options_;
 };
@@ -318,6 +274,7 @@ class PyMany {
     if (!tasks_) throw Error(ErrorKind::kArgument, "closed");
     auto item = std::make_unique<Item>();
     item->upscaling = model_.begin(picture, white, to_u8);
+    model_.pack(threads_);  // in the background one thread would do it
     const bool wide = is_wide(item->upscaling.source->height(), item->upscaling.source->width());
     const size_t bytes = static_cast<size_t>(item->upscaling.picture.nbytes() + item->upscaling.result.nbytes());
     Item* const work = item.get();
@@ -448,13 +405,22 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator(translate);
   m.doc() = "The C++ core of fastsr.";
   py::class_<PyModel>(m, "Model")
-      .def(py::init([](const py::bytes& fsr, int threads, int tile, bool verify, const std::string& precision, const std::string& algorithm) {
+      .def(py::init([](const py::bytes& fsr, int threads, int tile, const std::string& precision, const std::string& algorithm,
+                       const std::optional<std::vector<FloatArray>>& tensors) {
              const auto bytes = static_cast<std::string_view>(fsr);
              const PlanOptions plan = plan_options(precision, algorithm);
-             const py::gil_scoped_release release;  // `fast` runs the network
-             return std::make_unique<PyModel>(bytes, threads, tile, verify, plan);
+             std::vector<Numbers> numbers;
+             for (const FloatArray& a : tensors.value_or(std::vector<FloatArray>())) numbers.push_back(numbers_of(a));
+             std::unique_ptr<PyModel> model;
+             {
+               const py::gil_scoped_release release;  // `fast` runs the network
+               model = std::make_unique<PyModel>(FsrBytes{bytes.data(), bytes.size(), nullptr, tensors ? &numbers : nullptr}, threads, tile, plan);
+             }
+             if (tensors) model->keep(*tensors);
+             return model;
            }),
-           py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("verify") = true, py::arg("precision") = "f32", py::arg("algorithm") = "")
+           py::arg("fsr"), py::arg("threads") = 0, py::arg("tile") = 0, py::arg("precision") = "f32", py::arg("algorithm") = "",
+           py::arg("tensors") = py::none())
       .def("run",
            [](const PyModel& m, const std::vector<AnyFloatArray>& inputs, const std::vector<int>& outputs, const py::object& progress, int threads, int chunk,
               int team, const py::sequence& into) { return m.run(inputs, outputs, progress, threads, chunk, team, into); },

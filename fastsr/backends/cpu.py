@@ -39,7 +39,7 @@ def compile(program: Program, *, precision: str = "f32", threads: int | None = N
 
 
 class Cpu(Executable):
-    """See the module."""
+    """See the module. The first run packs the weights; until then they are read from the program's arrays, which must not change."""
 
     backend = NAME
     fills = True
@@ -48,7 +48,8 @@ class Cpu(Executable):
         self.program = program
         self._threads = threads
         self._precision = ", int8" if precision == "int8" else ""
-        self._model = _core.Model(fsr.dumps(program, checksum=False), threads=threads or 0, tile=tile or 0, verify=False, precision=precision)
+        head, tensors = fsr.scattered(program)
+        self._model = _core.Model(head, threads=threads or 0, tile=tile or 0, precision=precision, tensors=tensors)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`."""

@@ -83,6 +83,7 @@ int main(int argc, char **argv) {
   CHECK(strcmp(fastsr_version(&abi), FASTSR_VERSION_STRING) == 0 && abi == FASTSR_ABI_VERSION);
 
   CHECK(fastsr_open_file("/no/such/file.fsr", &none) == FASTSR_ERROR_FILE && none == NULL && strstr(fastsr_last_error(), "/no/such/file.fsr"));
+  CHECK(fastsr_open_file("/", &none) == FASTSR_ERROR_FILE && none == NULL && strstr(fastsr_last_error(), "cannot be"));
   CHECK(fastsr_open_memory("nonsense", 8, &none) == FASTSR_ERROR_MODEL && strstr(fastsr_last_error(), "signature"));
   CHECK(fastsr_open_memory(NULL, 0, &none) == FASTSR_ERROR_MODEL);
   CHECK(fastsr_open_file(argv[1], NULL) == FASTSR_ERROR_ARGUMENT);

@@ -50,10 +50,10 @@ bool run_file(const Bytes& file) {
     PlanOptions precision;
     precision.precision = Precision::kAuto;
     if (crc32(file.data(), file.size()) % 4 == 0) {
-      const Model f32(file.data(), file.size());
+      const Model f32({file.data(), file.size()});
       if (f32.cost(128, 160, 0).flops < 2e7) precision.precision = Precision::kFast;
     }
-    const Model model(file.data(), file.size(), precision);
+    const Model model({file.data(), file.size()}, precision);
     const Program& p = model.plan().program;
     for (const Size size : {Size{1, 1}, Size{6, 9}, Size{24, 12}}) {
       try {

@@ -173,7 +173,7 @@ void concurrent_upscales(const char* path, Precision precision) {
   const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   PlanOptions plan;
   plan.precision = precision;
-  const Model model(bytes.data(), bytes.size(), plan);
+  const Model alone({bytes.data(), bytes.size()}, plan), model({bytes.data(), bytes.size()}, plan);
   const int h = 33, w = 147;
   const Size size = model.output_size(0, h, w);
   std::vector<uint8_t> picture(static_cast<size_t>(3 * h * w));
@@ -181,7 +181,7 @@ void concurrent_upscales(const char* path, Precision precision) {
   const Feed& feed = model.plan().program.feed;
   PictureView in;
   in.data = picture.data(), in.height = h, in.width = w, in.channels = 3, in.row_bytes = 3 * w, in.pixel_bytes = 3, in.channel_bytes = 1;
-  const auto upscale = [&](int threads, int tile, Teams teams) {
+  const auto upscaled = [&](const Model& by, int threads, int tile, Teams teams) {
     std::vector<uint8_t> result(static_cast<size_t>(3 * size.h * size.w));
     PictureView out = in;
     out.data = result.data(), out.height = size.h, out.width = size.w, out.row_bytes = 3 * size.w;
@@ -190,10 +190,11 @@ void concurrent_upscales(const char* path, Precision precision) {
     RunOptions options;
     options.threads = threads, options.tile = tile, options.teams = teams;
     options.progress = [](int64_t done, int64_t total) { return done <= total; };
-    model.run({source.get()}, {0}, {sink.get()}, options);
+    by.run({source.get()}, {0}, {sink.get()}, options);
     return result;
   };
-  const std::vector<uint8_t> expected = upscale(1, 0, Teams::kAny);
+  const std::vector<uint8_t> expected = upscaled(alone, 1, 0, Teams::kAny);
+  const auto upscale = [&](int threads, int tile, Teams teams) { return upscaled(model, threads, tile, teams); };  // the first ones pack the weights
   std::vector<std::thread> callers;
   for (int i = 0; i < 4; ++i)
     callers.emplace_back([&, i] {
