@@ -41,7 +41,7 @@ from . import (
     srvgg,
     transformers,
 )
-from .weights import Weights
+from .weights import ScaleError, Weights
 
 ARCHS: tuple[ModuleType, ...] = (
     transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn, srvgg,
@@ -52,11 +52,12 @@ MAX_TENSORS = 20000
 SHOWN = 6
 
 
-def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = False) -> Graph:
+def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = False, scale: int = 0) -> Graph:
     """The network that these weights belong to, with its feed.
 
     tensors: by name, PyTorch's names and layouts (convolutions O, I / groups, kh, kw; transposed ones I, O / groups, kh, kw), in the file's order.
-    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ.
+    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ. scale: what the name
+    would tell, and before it; 0 for nothing.
     Raises ModelError when no architecture fits; the message shows some of the tensors.
     """
     if not tensors:
@@ -66,7 +67,7 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
     for name, tensor in tensors.items():
         if not tensor.size or (tensor.dtype.kind == "f" and not np.isfinite(tensor).all()):
             raise ModelError(f"'{path}': tensor '{name}' is empty, or has infinite or undefined (NaN) numbers: damaged file, or training failed")
-    weights = Weights(tensors, path.stem, keras)
+    weights = Weights(tensors, path.stem, keras, scale)
     reasons = []
     for arch in ARCHS:
         if not _detects(arch, weights):
@@ -75,7 +76,7 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
         try:
             graph = _built(arch, weights)
         except ModelError as e:
-            if getattr(arch, "REFUSES", False):
+            if getattr(arch, "REFUSES", False) or isinstance(e, ScaleError):
                 raise ModelError(f"'{path}': {e}") from None
             reasons.append(f"as {arch.NAME}: {e}")
             continue

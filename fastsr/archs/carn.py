@@ -7,12 +7,12 @@ import math
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import SHIFTED, balanced_attention, fed, shifted, shifts
+from .parts import SHIFTED, balanced_attention, fed, several, shifted, shifts
 from .weights import Weights
 
 NAME = "CARN"
 PAPER = "Ahn et al., Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual Network, ECCV 2018"
-FED = "RGB 0..1, mean shifts among the weights; of a network for several scales the one that the file's name tells, else x2"
+FED = "RGB 0..1, mean shifts among the weights; of a network for several scales the one of `load(scale=)`, else that in the file's name, else x2"
 
 RULES = {
     **SHIFTED,
@@ -38,13 +38,14 @@ def build(w: Weights) -> Graph:
     net = Net(names, colours)
     x = net.conv(shifted(net, net.input, "sub_mean"), "entry")
     x = _cascade(net, x, "")
-    x = net.conv(_upsample(net, x, w.scale_hint()), "exit")
+    scales = [n for n in names.numbers(r"upsample\.up(\d)\.") if n > 1]
+    x = net.conv(_upsample(net, x, w.one_of(scales, scales[0]) if scales else 0, w.scale_hint()), "exit")
     out = shifted(net, x, "add_mean")
     w.used.update(w.tensors)
     left = names.left()
     if left:
         raise ModelError(f"'{left[0]}' belongs to a variant that is not known")
-    return net.done(out, fed(colours, top or 1), NAME)
+    return net.done(out, fed(colours, top or 1), NAME, **several(scales))
 
 
 def _cascade(net: Net, x: str, name: str) -> str:
@@ -68,12 +69,8 @@ def _block(net: Net, x: str, name: str) -> str:
     return net.act(net.add(y, x), "relu")
 
 
-def _upsample(net: Net, x: str, hint: int) -> str:
-    """The branch for one scale: convolution, ReLU, pixel shuffle; or nearest pixels, convolution, ReLU."""
-    scales = [n for n in net.w.numbers(r"upsample\.up(\d)\.") if n > 1]
-    if scales and hint and hint not in scales:
-        raise ModelError(f"the file's name tells scale {hint}, and the network has {', '.join(f'x{n}' for n in scales)}")
-    scale = (hint or scales[0]) if scales else 0
+def _upsample(net: Net, x: str, scale: int, hint: int) -> str:
+    """The branch for one scale, 0 where there is one branch: convolution, ReLU, pixel shuffle; or nearest pixels, convolution, ReLU."""
     name = f"upsample.up{scale or ''}"
     numbers, c = net.w.numbers(rf"{name}\.(\d)\."), net.channels[x]
     for n in numbers:

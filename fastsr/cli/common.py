@@ -49,7 +49,7 @@ MODEL = "model file of any format that fastsr reads, or a filter: nearest, bilin
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:
     """--scale, --feed: what `load` and `load_program` need besides the model's name."""
-    what = "how many times larger: for filters (default 2) and networks that are fed enlarged pictures; others have their own"
+    what = "how many times larger: for filters (default 2), networks that are fed enlarged pictures, and weights for several scales; others have their own"
     parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
     what = "how pictures are fed, in place of what the file says or is guessed: colour=bgr, range=255, mean=0.45,0.44,0.4, pre_scale=2, ..."
     parser.add_argument("--feed", action="append", default=[], type=_setting, metavar="NAME=VALUE", help=what)
@@ -125,7 +125,7 @@ def load_graph(name: str, scale: int | None = None) -> Graph:
         with Path(name).open("rb") as f:
             if f.read(len(fsr.MAGIC)) == fsr.MAGIC:
                 raise FastsrError(f"'{name}': an .fsr file holds a lowered program and no graph any more; give the original model file")
-    return importers.load_graph(name)
+    return importers.load_graph(name, scale)
 
 
 def label_of(name: str) -> str:
