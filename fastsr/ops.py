@@ -15,7 +15,7 @@ import numpy as np
 
 from . import ops_pools, ops_quantised
 from .errors import ModelError, PictureError
-from .graph import Graph, Node
+from .graph import Graph, Node, resized
 from .ops_pools import conv_pads
 
 Array = np.ndarray
@@ -406,8 +406,8 @@ def resize_position(i: int, scale: float, n_in: int, n_out: int, mode: str) -> f
 
 
 def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any], n_out: int | None = None) -> Array:
-    """The (n_out, n_in) float64 matrix that resizes one axis, floor(n_in * scale) rows unless n_out is given."""
-    n_out = math.floor(n_in * scale) if n_out is None else n_out
+    """The (n_out, n_in) float64 matrix that resizes one axis, `graph.resized` rows unless n_out is given."""
+    n_out = resized(n_in, scale) if n_out is None else n_out
     mode, coord = attrs.get("mode", "nearest"), attrs.get("coordinate_transformation_mode", "half_pixel")
     a = attrs.get("cubic_coeff_a", -0.75)
     m = np.zeros((n_out, n_in))

@@ -56,8 +56,8 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
     """The network that these weights belong to, with its feed.
 
     tensors: by name, PyTorch's names and layouts (convolutions O, I / groups, kh, kw; transposed ones I, O / groups, kh, kw), in the file's order.
-    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ. scale: what the name
-    would tell, and before it; 0 for nothing.
+    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ. scale: in place of
+    what the name tells; 0 for nothing.
     Raises ModelError when no architecture fits; the message shows some of the tensors.
     """
     if not tensors:

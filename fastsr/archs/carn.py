@@ -65,7 +65,7 @@ def _block(net: Net, x: str, name: str) -> str:
     """Convolutions with ReLUs between them, added to x, and a ReLU."""
     y = x
     for k, n in enumerate(net.w.numbers(rf"{name}\.(\d)\.")):
-        y = net.conv(net.act(y, "relu") if k else y, f"{name}.{n}")
+        y = net.conv(net.act(y, "relu") if k else y, f"{name}.{n}", grouped=True)
     return net.act(net.add(y, x), "relu")
 
 
@@ -77,7 +77,7 @@ def _upsample(net: Net, x: str, scale: int, hint: int) -> str:
         wide = net.w.shape(f"{name}.{n}.weight")[0]
         if wide == c:
             x = net.resize(x, 3 if (scale or hint) == 3 and len(numbers) == 1 else 2)
-        x = net.act(net.conv(x, f"{name}.{n}"), "relu")
+        x = net.act(net.conv(x, f"{name}.{n}", grouped=True), "relu")
         x = net.shuffle(x, math.isqrt(wide // c))
         if net.channels[x] != c:
             raise ModelError(f"'{name}.{n}.weight' makes {wide} channels of {c}")

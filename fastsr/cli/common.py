@@ -49,7 +49,7 @@ MODEL = "model file of any format that fastsr reads, or a filter: nearest, bilin
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:
     """--scale, --feed: what `load` and `load_program` need besides the model's name."""
-    what = "how many times larger: for filters (default 2), networks that are fed enlarged pictures, and weights for several scales; others have their own"
+    what = "how many times larger: for filters (default 2), networks fed enlarged pictures, and weights for several scales; others have their own"
     parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
     what = "how pictures are fed, in place of what the file says or is guessed: colour=bgr, range=255, mean=0.45,0.44,0.4, pre_scale=2, ..."
     parser.add_argument("--feed", action="append", default=[], type=_setting, metavar="NAME=VALUE", help=what)

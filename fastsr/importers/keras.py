@@ -67,7 +67,10 @@ def is_keras(names: Collection[str]) -> bool:
 
 
 def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
-    """Read a Keras model, or weights of a known network. scale: as for `archs.graph_of`. Raises ModelError naming the layer for anything that cannot be read or run."""
+    """Read a Keras model, or weights of a known network.
+
+    scale: as for `archs.graph_of`. Raises ModelError naming the layer for anything that cannot be read or run.
+    """
     try:
         graph = loads(Path(path).read_bytes(), Path(path), scale)
     except ModelError as e:

@@ -29,7 +29,10 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
 
 
 def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
-    """Read a NumPy archive. scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
+    """Read a NumPy archive.
+
+    scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened.
+    """
     return state_dict.graph_of(path, tensors_of, scale)
 
 

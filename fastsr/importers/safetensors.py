@@ -46,7 +46,10 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
 
 
 def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
-    """Read a safetensors file. scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
+    """Read a safetensors file.
+
+    scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened.
+    """
     return state_dict.graph_of(path, lambda f: tensors_of(f.read()), scale)
 
 

@@ -220,7 +220,10 @@ def choose(found: list[Found]) -> dict[str, Lazy]:
 
 
 def graph_of(path: str | os.PathLike[str], tensors_of: Callable[[BinaryIO], dict[str, np.ndarray]], scale: int = 0) -> Graph:
-    """The Graph of a file of weights. tensors_of: reads them. scale: as for `archs.graph_of`. Raises ModelError, which names the file, and OSError when it cannot be opened."""
+    """The Graph of a file of weights. tensors_of: reads them. scale: as for `archs.graph_of`.
+
+    Raises ModelError, which names the file, and OSError when it cannot be opened.
+    """
     path = Path(path)
     try:
         with open(path, "rb") as f:
