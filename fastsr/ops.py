@@ -290,6 +290,33 @@ def Swish(node: Node, x: Array) -> Array:
 
 
 @op
+def Elu(node: Node, x: Array) -> Array:
+    """alpha (exp(x) - 1) below zero, else x."""
+    alpha = x.dtype.type(node.attrs.get("alpha", 1.0))
+    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+
+
+@op
+def Selu(node: Node, x: Array) -> Array:
+    """gamma times Elu."""
+    alpha, gamma = (x.dtype.type(node.attrs.get(k, v)) for k, v in (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875)))
+    return gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+
+
+@op
+def Celu(node: Node, x: Array) -> Array:
+    """alpha (exp(x / alpha) - 1) below zero, else x."""
+    alpha = x.dtype.type(node.attrs.get("alpha", 1.0))
+    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0) / alpha), x)
+
+
+@op
+def Softsign(node: Node, x: Array) -> Array:
+    """x / (1 + |x|)."""
+    return x / (1 + np.abs(x))
+
+
+@op
 def Gelu(node: Node, x: Array) -> Array:
     """x times the normal distribution function of x; attribute approximate "none" (erf) or "tanh"."""
     if node.attrs.get("approximate", "none") == "tanh":

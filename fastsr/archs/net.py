@@ -13,7 +13,7 @@ from .weights import Weights
 
 MAX_CHANNELS = 4096
 
-ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "Gelu", "mish": "Mish", "hardswish": "HardSwish"}
+ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "Gelu", "mish": "Mish", "hardswish": "HardSwish", "elu": "Elu"}
 
 
 class Net:

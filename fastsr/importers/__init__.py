@@ -14,8 +14,8 @@ from types import ModuleType
 from ..errors import ModelError
 from ..graph import Graph
 from . import keras, ncnn, npz, onnx, pytorch, safetensors, tensorflow, tflite
-from .enlarged import set_pre_scale
 from .looks import looks_like
+from .tried import settle
 
 __all__ = ["FORMATS", "load_graph", "looks_like"]
 
@@ -69,5 +69,6 @@ def load_graph(path: str | os.PathLike[str], scale: float | None = None) -> Grap
 def _loaded(reader: ModuleType, path: Path, scale: int) -> Graph:
     graph: Graph = reader.load(path, scale) if reader in OF_WEIGHTS else reader.load(path)
     if graph.meta.get("format") != "weights" and not graph.meta.pop("fed as said", False):
-        set_pre_scale(graph, path)
+        settle(graph, path)
+    graph.meta.pop("open", None)
     return graph

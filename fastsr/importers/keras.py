@@ -172,8 +172,8 @@ def of_config(spec: Any, store: Legacy | Keras3, version: str, path: Path, size:
             graph.outputs.append(p.name)
     graph.prune()
     same = all(inputs[0].size[a] == pictures[0].size[a] for a in "HW")
-    graph.feed = guess_feed(graph, (inputs[0].channels, pictures[0].channels), same, f"{path.stem} {net.name}")
-    graph.meta["format"] = f"{NAME} {ctx.keras}"
+    graph.feed = guess_feed(graph, (inputs[0].channels, pictures[0].channels))
+    graph.meta |= {"format": f"{NAME} {ctx.keras}", "called": net.name, "same size": same}
     graph.validate()
     return graph
 
