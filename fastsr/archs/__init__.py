@@ -39,13 +39,14 @@ from . import (
     span,
     srdensenet,
     srvgg,
+    swift_srgan,
     transformers,
 )
 from .weights import ScaleError, Weights
 
 ARCHS: tuple[ModuleType, ...] = (
     transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn, srvgg,
-    resnet, chain,
+    swift_srgan, resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000
