@@ -17,6 +17,8 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Graph
 from . import (
+    a2n,
+    awsrn,
     bsrn,
     carn,
     chain,
@@ -45,8 +47,8 @@ from . import (
 from .weights import ScaleError, Weights
 
 ARCHS: tuple[ModuleType, ...] = (
-    transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn, srvgg,
-    swift_srgan, resnet, chain,
+    transformers, rrdb, cunet, span, plksr, a2n, awsrn, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn,
+    srvgg, swift_srgan, resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000

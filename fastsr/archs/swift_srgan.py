@@ -20,7 +20,8 @@ RULES = {r"residuals\.": "residual.", r"upsamples\.": "upsampler.", r"final_conv
 def detect(w: Weights) -> bool:
     """By the names of its blocks."""
     names = w.renamed(RULES)
-    return all(names.has(p) for p in (r"initial\.cnn\..*", r"residual\.\d+\.block2\.cnn\..*", r"convblock\.cnn\..*", r"upsampler\.\d+\.conv\..*", r"final\..*"))
+    parts = (r"initial\.cnn", r"residual\.\d+\.block2\.cnn", r"convblock\.cnn", r"upsampler\.\d+\.conv", r"final")
+    return all(names.has(rf"{p}\..*") for p in parts)
 
 
 def build(w: Weights) -> list[Graph]:
