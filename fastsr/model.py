@@ -45,7 +45,7 @@ def fed(program: Program, feed: Mapping[str, Any], scale: float | None = None) -
     if unknown:
         raise ModelError(f"feed: there is no '{unknown[0]}', only {', '.join(Feed.__dataclass_fields__)}")
     changes: dict[str, Any] = {k: _feed_value(k, v) for k, v in feed.items()}
-    if scale is not None and program.feed.pre_scale > 1 and "pre_scale" not in changes:
+    if scale is not None and (program.feed.pre_scale > 1 or program.scale() == 1) and "pre_scale" not in changes:
         before = Fraction(scale) / program.scale()
         if before.denominator == 1 and before >= 1:
             changes["pre_scale"] = int(before)
@@ -105,8 +105,9 @@ def load(
         None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
-    scale: how many times a filter enlarges, 2 when not given; or a network that is fed pictures enlarged before (SRCNN, VDSR), which takes any whole
-        number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number is an error.
+    scale: how many times a filter enlarges, 2 when not given; or a network that keeps the size and is fed pictures enlarged before (SRCNN, VDSR),
+        which takes any whole number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another
+        number is an error.
     feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """

@@ -434,6 +434,4 @@ def _check_small(step: Step, small: list[bool], where: str) -> bool:
         raise ModelError(f"{where}: makes a picture of one pixel")
     if result and any(e.value is not None and not small[e.value] for e in step.epilogue):
         raise ModelError(f"{where}: combines one pixel, as what is computed, with a picture, as operand")
-    if not result and any(e.op == "Sqrt" for e in step.epilogue):
-        raise ModelError(f"{where}: square roots are only taken of means and maxima over the whole picture")
     return result

@@ -91,7 +91,7 @@ for op, attrs, since in [
 for op in ("Exp", "Softplus", "Erf"):
     case(op, lambda n, op=op: n.node(op, n.conv(n.input(), 3, 4)), runs=False)
 case("Reciprocal", lambda n: n.node("Reciprocal", n.node("Add", n.node("Abs", n.input()), n.const(0.5))))
-case("Sqrt", lambda n: n.node("Sqrt", n.node("Abs", n.input())), runs=False)
+case("Sqrt", lambda n: n.node("Sqrt", n.node("Abs", n.input())))
 case("Clip attributes", lambda n: n.node("Clip", n.input(), min=-0.5, max=0.7), opset=8)
 case("Clip one attribute", lambda n: n.node("Clip", n.input(), max=0.7), opset=10)
 case("Clip inputs", lambda n: n.node("Clip", n.input(), n.const(-0.5), n.const(0.7)))

@@ -28,6 +28,10 @@ EDGE = 24
 
 USEFUL = 0.1
 """dB that a network must gain."""
+WORTH = 0.5
+"""The same for a network that is no plain chain of convolutions, as one that restores pictures is likelier then."""
+FARTHER = 6.0
+"""dB by which another range must be better than the guessed one."""
 LIKE = 18.0
 """dB of PSNR to the drawing that another range than the guessed one must reach."""
 
@@ -47,27 +51,25 @@ def settle(graph: Graph, path: Path) -> None:
     """
     begins, ends = graph.meta.pop("open", (False, False))
     names = f"{path.stem} {graph.meta.pop('called', '')}".strip()
-    same = bool(graph.meta.pop("same size", False)) or _keeps_size(graph)
+    same, plain = bool(graph.meta.pop("same size", False)), _keeps_size(graph)
     if graph.feed.colour == "raw":
         return
-    if (begins or ends) and _may_be_tried(graph):
-        _set_range(graph, names, begins, ends)
-    if same and graph.feed.pre_scale == 1:
-        _set_pre_scale(graph, names)
+    by = _factor(graph) if _may_be_tried(graph) else 0
+    if (begins or ends) and by:
+        _set_range(graph, names, begins, ends, by)
+    if (same or plain or by == 1) and graph.feed.pre_scale == 1:
+        _set_pre_scale(graph, names, USEFUL if plain else WORTH)
 
 
 # ---- the range of pixels -------------------------------------------------------------------------------------------------------------------------
 
 
-def _set_range(graph: Graph, names: str, begins: bool, ends: bool) -> None:
-    """Another range of pixels, where with the guessed one the result is no picture like the one it is given, and with the other it is."""
-    by = _factor(graph)
-    if not by:
+def _set_range(graph: Graph, names: str, begins: bool, ends: bool, by: int) -> None:
+    """Another range of pixels, where with the guessed one the result is far from the picture that it is given, and with the other it is not."""
+    gain, _ = _judged(graph, graph.feed, by, names)
+    if gain > choose.LEAST:
         return
-    gain, near = _judged(graph, graph.feed, by, names)
-    if gain > choose.LEAST or near > choose.DOUBTFUL:
-        return
-    top = choose.LEAST
+    top = max(choose.LEAST, gain + FARTHER) - choose.CLEAR
     for feed in list(_ranges(graph.feed, begins, ends)):
         gain, near = _judged(graph, feed, by, names)
         if gain > top + choose.CLEAR and near > LIKE:
@@ -118,7 +120,7 @@ def _at(graph: Graph, feed: Feed, scale: int) -> tuple[float, float]:
 # ---- enlargement before ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _set_pre_scale(graph: Graph, names: str) -> None:
+def _set_pre_scale(graph: Graph, names: str, useful: float) -> None:
     """`Feed.pre_scale` of a network that keeps its pictures' size.
 
     The scale that a name tells is taken, else the one at which the network improves a drawing enlarged by the bicubic filter most. A network that
@@ -134,7 +136,7 @@ def _set_pre_scale(graph: Graph, names: str) -> None:
         best, noisy = max(gains, key=lambda s: gains[s]), _at(graph, graph.feed, 1)[0]
         if noisy > choose.LEAST and gains[best] <= noisy - choose.OTHER_TASK:
             scale = 1
-        elif gains[best] > USEFUL:
+        elif gains[best] > useful:
             scale = best
     graph.feed = replace(graph.feed, pre_scale=scale)
 
