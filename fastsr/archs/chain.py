@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ FED = "Y or RGB 0..1; networks that do not enlarge get the picture enlarged by t
 
 MAX_LAYERS = 200
 MAX_POOLS = 3
+ENLARGES = re.compile(r"(?i)srcnn|vdsr|upscal|super.?res")
+CLEANS = re.compile(r"(?i)denois|dncnn|ircnn|ffdnet")
+"""What names of files tell about networks that keep the size."""
 DEEP = 6
 """Convolutions from which on a network that does not enlarge is taken to compute what is missing rather than the picture itself."""
 
@@ -152,7 +156,7 @@ def build(w: Weights) -> list[Graph]:
     if not found:
         raise ModelError("the modules do not fit each other")
     graphs = []
-    usual = list(readings(found, _first(w, found), w.scale_hint()))
+    usual = list(readings(found, _first(w, found), w.scale_hint(), w.stem))
     bordered = [] if any(x.kind == "deconv" for x in found) else [(k, r) for k, r in enumerate(usual) if not r.pools]
     padded = [(k, replace(r, pads=pads)) for pads in ("edge", "reflect") for k, r in bordered]
     for number, reading in (*enumerate(usual), *padded):
@@ -164,8 +168,8 @@ def build(w: Weights) -> list[Graph]:
     return graphs
 
 
-def readings(found: list[Layer], c: int, hint: int) -> Iterator[Reading]:
-    """What the chain may be, the usual first. hint: the scale that the file's name tells, or 0."""
+def readings(found: list[Layer], c: int, hint: int, stem: str = "") -> Iterator[Reading]:
+    """What the chain may be, the usual first. hint: the scale that the file's name tells, or 0. stem: that name, which may tell the task too."""
     n = sum(x.kind == "conv" for x in found)
     block = _block(found[-1].channels, c)
     deconvs = [k for k, x in enumerate(found) if x.kind == "deconv"]
@@ -210,10 +214,10 @@ def readings(found: list[Layer], c: int, hint: int) -> Iterator[Reading]:
                 yield Reading("autoencoder", scale=scale, levels=levels, end=end, rare=True)
                 yield Reading("autoencoder", task="denoise", levels=levels, end=end, rare=True)
     else:
-        yield from _same_size(found, n, hint or 2)
+        yield from _same_size(found, n, hint or 2, stem)
 
 
-def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
+def _same_size(found: list[Layer], n: int, scale: int, stem: str) -> Iterator[Reading]:
     norms = any(x.kind == "norm" for x in found)
     plain, residual = Reading("SRCNN", scale=scale), Reading("VDSR", scale=scale, skip=1)
     denoise = Reading("DnCNN", task="denoise", skip=-1)
@@ -221,6 +225,10 @@ def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
         usual = [denoise, residual, replace(denoise, skip=0, name="denoiser"), plain]
     else:
         usual = [residual, denoise, plain] if n >= DEEP else [plain, residual, denoise]
+    if ENLARGES.search(stem):
+        usual.sort(key=lambda r: r.task == "denoise")
+    elif CLEANS.search(stem):
+        usual.sort(key=lambda r: r.task != "denoise")
     yield from usual
     for reading in usual:
         yield replace(reading, range=255.0)

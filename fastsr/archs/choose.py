@@ -81,6 +81,8 @@ def best(graphs: Sequence[Graph]) -> Graph:
         g, near, around = judge(graph)
         nearest = max(nearest, near)
         clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
+        if graph.meta.get("rare") and top > LEAST and g <= CLEAR:  # what hands its picture on beats what makes it worse, and proves nothing
+            clear = False
         if clear and g > top + (CLEAR if same else OTHER_TASK):
             found, top, frame = graph, g, around
     improves = found.feed.pre_scale > 1 or found.meta.get("task") == "denoise"  # a picture that is good enough to be taken for the result
