@@ -49,7 +49,7 @@ MODEL = "model file of any format that fastsr reads, or a filter: nearest, bilin
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:
     """--scale, --feed: what `load` and `load_program` need besides the model's name."""
-    what = "how many times larger: for filters (default 2) and networks that are fed enlarged pictures; others have their own"
+    what = "how many times larger: for filters (default 2), networks fed enlarged pictures, and weights for several scales; others have their own"
     parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
     add_feed(parser)
 
@@ -130,7 +130,7 @@ def load_graph(name: str, scale: int | None = None) -> Graph:
         with Path(name).open("rb") as f:
             if f.read(len(fsr.MAGIC)) == fsr.MAGIC:
                 raise FastsrError(f"'{name}': an .fsr file holds a lowered program and no graph any more; give the original model file")
-    return importers.load_graph(name)
+    return importers.load_graph(name, scale)
 
 
 def label_of(name: str) -> str:
