@@ -7,12 +7,14 @@ conventions:
 - every value that flows between nodes is a float32 picture tensor of shape (N, C, H, W); H and W are unknown until run time;
 - parameters (weights, slopes, pads, scales) are entries of `Graph.constants`, referenced by name among a node's inputs;
 - attributes use ONNX names and spelling; a missing attribute has ONNX's default;
+- `Resize` by scales makes as many pixels as `resized` says;
 - `Resize` may have a picture as its fourth input, `sizes`: the result has that picture's H and W, N and C stay;
 - `Pad` additionally knows mode "symmetric" (TensorFlow's MirrorPad SYMMETRIC, the edge pixel repeated), which ONNX lacks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,18 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelError
+
+EXACT = 1 << 24
+"""Below it float32 holds every whole number."""
+
+
+def resized(n: int, scale: float) -> int:
+    """How many pixels a Resize by a scale makes of n: rounded down after a product in float32, as ONNX Runtime and ncnn have it.
+
+    From 2^24 on, where float32 does not count pixels any more, the product is in float64.
+    """
+    size = float(np.float32(n) * np.float32(scale))
+    return math.floor(size if size < EXACT else n * scale)
 
 
 @dataclass

@@ -167,8 +167,6 @@ class _Lowering:
         entry = self._activation(node)
         if entry is None:
             raise unsupported(node)
-        if entry.op == "Sqrt" and self.value(node, node.inputs[0]) not in self.small:
-            raise unsupported(node, "square roots are only taken of means and maxima over the whole picture")
         self.value(node, node.inputs[0])
         self.fuse_or_point(node, node.inputs[0], entry)
 

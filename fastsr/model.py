@@ -37,7 +37,7 @@ def load_program(path: str | os.PathLike[str], scale: float | None = None, feed:
         there = shipped.names()
         others = f"those that come with fastsr are {', '.join(there)}" if there else "none comes with this installation"
         raise FileNotFoundError(errno.ENOENT, f"no such model file and no network of this name: {others}", name)
-    program = fed(_read_program(path), feed or {}, scale)
+    program = fed(_read_program(path, scale), feed or {}, scale)
     if scale is not None and scale != _enlargement(program):
         raise ModelError(f"'{os.fspath(path)}' enlarges by {_enlargement(program)}, not by {scale}: leave the scale out or choose another model")
     return program
@@ -52,7 +52,7 @@ def fed(program: Program, feed: Mapping[str, Any], scale: float | None = None) -
     if unknown:
         raise ModelError(f"feed: there is no '{unknown[0]}', only {', '.join(Feed.__dataclass_fields__)}")
     changes: dict[str, Any] = {k: _feed_value(k, v) for k, v in feed.items()}
-    if scale is not None and program.feed.pre_scale > 1 and "pre_scale" not in changes:
+    if scale is not None and (program.feed.pre_scale > 1 or program.scale() == 1) and "pre_scale" not in changes:
         before = Fraction(scale) / program.scale()
         if before.denominator == 1 and before >= 1:
             changes["pre_scale"] = int(before)
@@ -74,7 +74,7 @@ def _feed_value(name: str, value: Any) -> Any:
         raise ModelError(f"feed: {name}={value!r} cannot be: {e}") from None
 
 
-def _read_program(path: str | os.PathLike[str]) -> Program:
+def _read_program(path: str | os.PathLike[str], scale: float | None) -> Program:
     from . import importers, lower, passes
 
     if not os.fspath(path):
@@ -83,7 +83,7 @@ def _read_program(path: str | os.PathLike[str]) -> Program:
         with open(path, "rb") as f:
             if f.read(8) == fsr.MAGIC:
                 return fsr.load(path)
-    return lower.lower(passes.optimise(importers.load_graph(path)))
+    return lower.lower(passes.optimise(importers.load_graph(path, scale)))
 
 
 def _enlargement(program: Program) -> int | Fraction:
@@ -113,8 +113,9 @@ def load(
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given; which of the networks of one name that come with fastsr is taken, that of 2 when not
-        given, where there is one; or how many times a network enlarges that is fed pictures enlarged before (SRCNN, VDSR), which takes any whole
-        number. Other networks have their own scale, and another number is an error.
+        given, where there is one; how many times a network enlarges that keeps the size and is fed pictures enlarged before (SRCNN, VDSR), which
+        takes any whole number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number
+        is an error.
     feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """
@@ -126,6 +127,7 @@ def load(
 def save_program(program: Program, path: str | os.PathLike[str]) -> None:
     """Write a program as .fsr or .onnx, see `Model.save`."""
     suffix = Path(path).suffix.lower()
+    program = replace(program, meta={k: v for k, v in program.meta.items() if k != "scales"})  # the file holds one of them
     if suffix == ".onnx":
         from . import onnx_export
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import ops_pools, ops_quantised
 from .errors import ModelError, PictureError
-from .graph import Graph, Node
+from .graph import Graph, Node, resized
 from .ops_pools import conv_pads
 
 Array = np.ndarray
@@ -290,6 +290,33 @@ def Swish(node: Node, x: Array) -> Array:
 
 
 @op
+def Elu(node: Node, x: Array) -> Array:
+    """alpha (exp(x) - 1) below zero, else x."""
+    alpha = x.dtype.type(node.attrs.get("alpha", 1.0))
+    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+
+
+@op
+def Selu(node: Node, x: Array) -> Array:
+    """gamma times Elu."""
+    alpha, gamma = (x.dtype.type(node.attrs.get(k, v)) for k, v in (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875)))
+    return gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+
+
+@op
+def Celu(node: Node, x: Array) -> Array:
+    """alpha (exp(x / alpha) - 1) below zero, else x."""
+    alpha = x.dtype.type(node.attrs.get("alpha", 1.0))
+    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0) / alpha), x)
+
+
+@op
+def Softsign(node: Node, x: Array) -> Array:
+    """x / (1 + |x|)."""
+    return x / (1 + np.abs(x))
+
+
+@op
 def Gelu(node: Node, x: Array) -> Array:
     """x times the normal distribution function of x; attribute approximate "none" (erf) or "tanh"."""
     if node.attrs.get("approximate", "none") == "tanh":
@@ -406,8 +433,8 @@ def resize_position(i: int, scale: float, n_in: int, n_out: int, mode: str) -> f
 
 
 def resize_matrix(n_in: int, scale: float, attrs: dict[str, Any], n_out: int | None = None) -> Array:
-    """The (n_out, n_in) float64 matrix that resizes one axis, floor(n_in * scale) rows unless n_out is given."""
-    n_out = math.floor(n_in * scale) if n_out is None else n_out
+    """The (n_out, n_in) float64 matrix that resizes one axis, `graph.resized` rows unless n_out is given."""
+    n_out = resized(n_in, scale) if n_out is None else n_out
     mode, coord = attrs.get("mode", "nearest"), attrs.get("coordinate_transformation_mode", "half_pixel")
     a = attrs.get("cubic_coeff_a", -0.75)
     m = np.zeros((n_out, n_in))

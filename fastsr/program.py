@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelError, PictureError
-from .graph import Feed
+from .graph import EXACT, Feed, resized
 
 KINDS = {
     "Conv": 1, "Pointwise": 2, "Concat": 3, "Resize": 4, "Pad": 5, "DepthToSpace": 6, "SpaceToDepth": 7, "GlobalAveragePool": 8, "GlobalMaxPool": 9,
@@ -287,8 +287,8 @@ def conv_pads(step: Step, in_size: tuple[int, int]) -> tuple[int, int, int, int]
 def size_scale(n_in: int, n_out: int) -> float:
     """The scale of a Resize that makes n_out pixels of n_in."""
     scale = n_out / n_in
-    while math.floor(n_in * scale) < n_out:
-        scale = math.nextafter(scale, math.inf)
+    while resized(n_in, scale) < n_out:
+        scale = float(np.nextafter(np.float32(scale), np.float32(np.inf))) if n_out < EXACT else math.nextafter(scale, math.inf)
     return scale
 
 
@@ -304,7 +304,7 @@ def _output_size(step: Step, ins: list[tuple[int, int]], sizes: list[tuple[int, 
                 f"step '{step.name}' joins pictures of different sizes {ins} for a {picture} picture: this network needs another picture size"
             )
     elif step.kind == "Resize":
-        h, w = math.floor(h * step["scale_h"]), math.floor(w * step["scale_w"])
+        h, w = resized(h, step["scale_h"]), resized(w, step["scale_w"])
     elif step.kind == "Pad":
         if (step["mode"] == 1 and max(step["pt"], step["pb"]) >= h) or (step["mode"] == 1 and max(step["pl"], step["pr"]) >= w):
             raise PictureError(f"step '{step.name}' mirrors more pixels than a {picture} picture has: use a larger picture")
@@ -434,6 +434,4 @@ def _check_small(step: Step, small: list[bool], where: str) -> bool:
         raise ModelError(f"{where}: makes a picture of one pixel")
     if result and any(e.value is not None and not small[e.value] for e in step.epilogue):
         raise ModelError(f"{where}: combines one pixel, as what is computed, with a picture, as operand")
-    if not result and any(e.op == "Sqrt" for e in step.epilogue):
-        raise ModelError(f"{where}: square roots are only taken of means and maxima over the whole picture")
     return result

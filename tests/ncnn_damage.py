@@ -41,7 +41,7 @@ refused("unknown layer", lambda n: n.layer("Whatever", n.input(3)), "'whatever_1
 refused("attention", lambda n: n.layer("Softmax", n.input(3)), "attention")
 refused("GroupNorm", lambda n: n.layer("GroupNorm", n.input(3), p={0: 1, 1: 3}), "whole picture")
 refused("deformable", lambda n: n.layer("DeformableConv2D", n.input(3), n.conv("data", 3, 18)), "moves pixels")
-refused("ELU", lambda n: n.layer("ELU", n.input(3)), "ELU are not supported")
+refused("CELU", lambda n: n.layer("CELU", n.input(3)), "CELU are not supported")
 refused("unknown function", lambda n: n.layer("UnaryOp", n.input(3), p={0: 9}), "function sin")
 refused("power", lambda n: n.layer("BinaryOp", n.input(3), p={0: 6, 1: 1, 2: 2.5}), "power 2.5")
 refused("arc tangent", lambda n: n.layer("BinaryOp", n.input(3), "data", p={0: 10}), "number 10")

@@ -85,12 +85,13 @@ for op, attrs, since in [
     ("Relu", {}, 7), ("Tanh", {}, 7), ("Sigmoid", {}, 7), ("Abs", {}, 7), ("Neg", {}, 7), ("LeakyRelu", {}, 7), ("LeakyRelu", {"alpha": 0.2}, 16),
     ("HardSigmoid", {}, 7), ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}, 7), ("HardSwish", {}, 14), ("Mish", {}, 18), ("Gelu", {}, 20),
     ("Gelu", {"approximate": "tanh"}, 20), ("Identity", {}, 7), ("Dropout", {}, 13), ("Dropout", {}, 7),
+    ("Elu", {}, 7), ("Elu", {"alpha": 1.7}, 7), ("Elu", {"alpha": -0.5}, 7), ("Selu", {}, 7), ("Celu", {"alpha": 2.0}, 12), ("Softsign", {}, 7),
 ]:  # fmt: skip
     case(f"{op} {attrs or ''} {since}", lambda n, op=op, a=attrs: n.node(op, n.conv(n.input(), 3, 4), **a), opset=since)
 for op in ("Exp", "Softplus", "Erf"):
     case(op, lambda n, op=op: n.node(op, n.conv(n.input(), 3, 4)), runs=False)
 case("Reciprocal", lambda n: n.node("Reciprocal", n.node("Add", n.node("Abs", n.input()), n.const(0.5))))
-case("Sqrt", lambda n: n.node("Sqrt", n.node("Abs", n.input())), runs=False)
+case("Sqrt", lambda n: n.node("Sqrt", n.node("Abs", n.input())))
 case("Clip attributes", lambda n: n.node("Clip", n.input(), min=-0.5, max=0.7), opset=8)
 case("Clip one attribute", lambda n: n.node("Clip", n.input(), max=0.7), opset=10)
 case("Clip inputs", lambda n: n.node("Clip", n.input(), n.const(-0.5), n.const(0.7)))

@@ -49,7 +49,7 @@ refused("pixel repeated to a size of nothing", lambda n: n.node("Expand", n.node
 refused("unknown operator", lambda n: n.node("Whatever", n.input()), "'Whatever_0'.*Whatever is not supported")
 refused("other domain", lambda n: n.node("FusedConv", n.input(), domain="com.microsoft"), "domain 'com.microsoft'")
 refused("Softmax", lambda n: n.node("Softmax", n.input()), "attention")
-refused("Elu", lambda n: n.node("Elu", n.input()), "no step")
+refused("ThresholdedRelu", lambda n: n.node("ThresholdedRelu", n.input()), "no step")
 refused("Conv of three axes", lambda n: n.node("Conv", n.input(), n.random(4, 3, 3)), "two axes")
 refused("computed filter", lambda n: n.node("Conv", n.input(), n.conv("x", 3, 4)), "where a constant is expected")
 refused("constant picture", lambda n: n.node("Add", n.input((1, 3, 4, 4)), n.random(1, 3, 4, 4)), "one number, or one per channel")

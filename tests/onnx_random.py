@@ -164,11 +164,11 @@ class Sketch:
     def refused(self, x: str, c: int, s: float) -> None:
         """What fastsr cannot run, and must say so."""
         n = self.n
-        how = self.pick("InstanceNormalization", "Elu", "attention")
+        how = self.pick("InstanceNormalization", "Selu", "attention")
         if how == "InstanceNormalization":
             y = n.node(how, x, n.random(c), n.random(c))
-        elif how == "Elu":
-            y = n.node("Elu", x)
+        elif how == "Selu":
+            y = n.node("Selu", x)
         else:
             y = n.node("Mul", x, n.node("Sigmoid", n.conv(n.node("GlobalAveragePool", x), c, c, 1)))
         self.add(y, c, s)

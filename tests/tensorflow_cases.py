@@ -303,6 +303,18 @@ def _(g: Frozen) -> Expected:
     return lambda x: np.where(x > 0, x, 0.05 * x)
 
 
+@case("elu")
+def _(g: Frozen) -> Expected:
+    g.node("Selu", g.node("Elu", g.node("Softsign", g.placeholder([-1, -1, -1, 3]))), name="y")
+
+    def expected(x: Any) -> Any:
+        x = x / (1 + np.abs(x))
+        x = np.where(x > 0, x, np.expm1(x))
+        return 1.05070098 * np.where(x > 0, x, 1.67326324 * np.expm1(x))
+
+    return expected
+
+
 @case("add_n")
 def _(g: Frozen) -> Expected:
     x = g.placeholder([-1, -1, -1, 3])

@@ -20,6 +20,7 @@ import torch_networks  # noqa: E402
 from torch_networks import NETWORKS  # noqa: E402
 
 TOLERANCE = 1e-4
+torch.set_num_threads(1)  # such small networks wait for threads rather than gain by them
 
 
 def made(name: str) -> Any:

@@ -126,6 +126,12 @@ def test_scale_that_the_network_lacks():
     refused(seeded(Carn, 8, 2), "x2, x3, x4", stem="carn_x8")
 
 
+def test_what_belongs_elsewhere_is_not_taken_for_groups():
+    tensors = tensors_of(seeded(Carn, 8, 2))
+    refused({**tensors, "c1.body.0.weight": tensors["c1.body.0.weight"][:, :8]}, "does not fit 16 channels", stem="carn_x2")
+    refused({**tensors, "exit.weight": tensors["exit.weight"][:, :4]}, "exit.weight", stem="carn_x2")
+
+
 def test_a_variant_is_not_taken_for_it():
     tensors = tensors_of(seeded(Carn, 8, 2))
     refused({**tensors, "b1.ba.weight": tensors["exit.weight"]}, "variant", stem="carn_x2")

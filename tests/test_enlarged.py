@@ -61,11 +61,73 @@ def test_what_the_file_says_stays(tmp_path: Path) -> None:
 
 
 def test_large_networks_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastsr.importers.enlarged.MAX_WEIGHTS", 10)
-    monkeypatch.setattr(choose, "gain", lambda graph: pytest.fail("tried"))
+    monkeypatch.setattr("fastsr.importers.tried.MAX_WEIGHTS", 10)
+    monkeypatch.setattr(choose, "judge", lambda graph: pytest.fail("tried"))
     assert pre_scale(network(np.eye(1), sharpening(0.6)), tmp_path / "a.onnx") == 1
 
 
 def test_feqe(shared: Path) -> None:
     """Trained for x4."""
     assert load_graph(shared / "models/tensorflow/SRCNN_feqe_div2k.pb").feed.pre_scale == 4
+
+
+# ---- the range of pixels -------------------------------------------------------------------------------------------------------------------------
+
+
+def trained(top: float, mean: float, out_top: float, out_mean: float, channels: int = 3, known: bool = False) -> Graph:
+    """Makes a picture twice as large; works in such pixels only: what lies beyond is cut off, what is dark too.
+
+    known: it begins with a division.
+    """
+    graph = Graph(inputs=[Input("x", channels)], outputs=["y"])
+
+    def scaled(name: str, source: str, factor: float, term: float, out: str) -> None:
+        weight, bias = np.eye(channels, dtype=np.float32)[..., None, None] * np.float32(factor), np.full(channels, term, np.float32)
+        graph.constants |= {f"{name}w": weight, f"{name}b": bias}
+        graph.nodes.append(Node("Conv", [source, f"{name}w", f"{name}b"], [out], {"kernel_shape": [1, 1]}))
+
+    source = "x"
+    if known:
+        graph.constants["whole"] = np.float32(255)
+        graph.nodes.append(Node("Div", ["x", "whole"], ["d"]))
+        source, top = "d", top / 255
+    scaled("a", source, 1 / top, mean / top, "a")
+    graph.constants |= {"low": np.float32(0.03), "high": np.float32(1), "s": np.array([1, 1, 2, 2], np.float32)}
+    graph.nodes.append(Node("Clip", ["a", "low", "high"], ["c"]))
+    graph.nodes.append(Node("Resize", ["c", "", "s"], ["r"], {"mode": "cubic"}))
+    scaled("z", "r", out_top, -out_mean, "y")
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("ranges", "channels"),
+    [
+        ((255, 0, 255, 0), 3), ((255, 0, 255, 0), 1), ((1, 0, 2, 1), 3), ((255, 0, 2, 1), 3), ((255, 0, 1, 0), 3), ((255, 127.5, 1, 0), 1)
+    ],
+)  # fmt: skip
+def test_the_range_of_pixels_is_tried(ranges: tuple[float, ...], channels: int, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(trained(*ranges, channels=channels)))
+    feed = load_graph(tmp_path / "net.onnx").feed
+    found = (feed.range, (*feed.mean, 0)[0], feed.out_range, (*feed.out_mean, 0)[0])
+    assert found == ranges
+
+
+def test_what_makes_a_picture_keeps_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+    judge = choose.judge
+    monkeypatch.setattr(choose, "judge", lambda graph: tries.append(graph.feed) or judge(graph))
+    (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(trained(1, 0, 1, 0)))
+    assert load_graph(tmp_path / "net.onnx").feed.range == 1 and len(tries) == 1
+
+
+def test_a_range_that_the_network_tells_is_not_tried(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(trained(255, 0, 2, 1, known=True)))
+    feed = load_graph(tmp_path / "net.onnx").feed
+    assert (feed.range, feed.mean, feed.out_range, feed.out_mean) == (255, (), 2, (1, 1, 1))
+
+
+def test_a_network_that_makes_no_picture_keeps_the_guess(tmp_path: Path) -> None:
+    graph = trained(1, 0, 1, 0)
+    graph.constants["aw"] = np.random.default_rng(0).normal(0, 9, (3, 3, 1, 1)).astype(np.float32)
+    (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(graph))
+    assert load_graph(tmp_path / "net.onnx").feed.range == 1

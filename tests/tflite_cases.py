@@ -130,6 +130,7 @@ for name, options in [
     ("GELU", {"approximate": False}),
     ("GELU", {"approximate": True}),
     ("HARD_SWISH", {}),
+    ("ELU", {}),
 ]:
     case(f"{name} {options or ''}", lambda n, o=name, a=options: n.op(o, n.conv(n.input(), 3, 4), **a))
 case("PRELU per channel", lambda n: n.op("PRELU", n.conv(n.input(), 3, 4), n.random(1, 1, 4)))

@@ -46,7 +46,6 @@ refused("custom operator", lambda n: n.op("CustomWhatever", n.input()), "custom 
 refused("Flex", lambda n: n.op("CustomFlexErf", n.input()), "'FlexErf'.*built-in operators only")
 refused("number 200", lambda n: n.op("200", n.input()), "number 200 is not supported")
 refused("SOFTMAX", lambda n: n.op("SOFTMAX", n.input()), "'v0_0' .SOFTMAX.: .*attention")
-refused("ELU", lambda n: n.op("ELU", n.input()), "no step")
 refused("WHILE", lambda n: n.op("WHILE", n.input()), "loops")
 refused("RESHAPE of a flat picture", lambda n: n.op("RELU", n.op("RESHAPE", n.input(), n.ints(1, 192, 3))), "moves pixels")
 refused("RESIZE of any size to a fixed one", lambda n: n.op("RESIZE_BILINEAR", n.input(signature=(1, -1, -1, 3)), n.ints(24, 32)), "constant size")

@@ -17,6 +17,7 @@ from fastsr.lower import lower
 from fastsr.model import Model
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: architectures are compared with its modules")
+torch.set_num_threads(1)  # such small networks wait for threads rather than gain by them
 
 
 def tensors_of(module: Any) -> dict[str, np.ndarray]:

@@ -98,6 +98,29 @@ def autoencoder(width: int) -> nn.Module:
                  deconv2=nn.ConvTranspose2d(width, width, 3, padding=1), conv3=conv(width, 3, 5))  # fmt: skip
 
 
+def pooled(width: int, joined: bool) -> nn.Module:
+    """Maxima behind the first two convolutions, transposed ones of 2x2 after them; joined: skips are added behind these."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        a = F.relu(s.conv1(x))
+        b = F.relu(s.conv2(s.pool(a)))
+        c = F.relu(s.up1(F.relu(s.conv3(s.pool(b))))) + (b if joined else 0)
+        return s.conv4(F.relu(s.up2(c)) + (a if joined else 0))
+
+    return Apply(forward, conv1=conv(3, width), conv2=conv(width, width), conv3=conv(width, width), up1=nn.ConvTranspose2d(width, width, 2, 2),
+                 up2=nn.ConvTranspose2d(width, width, 2, 2), conv4=conv(width, 3), pool=nn.MaxPool2d(2))  # fmt: skip
+
+
+def pooled_and_nearest(width: int, norms: bool) -> nn.Module:
+    """Maxima behind the first two convolutions, nearest pixels before the last two."""
+
+    def unit(i: int) -> list[nn.Module]:
+        return [conv(i, width), *([nn.BatchNorm2d(width)] if norms else []), nn.ReLU()]
+
+    up = nn.Upsample(scale_factor=2)
+    return nn.Sequential(*unit(3), nn.MaxPool2d(2), *unit(width), nn.MaxPool2d(2), *unit(width), up, *unit(width), up, conv(width, 3))
+
+
 # ---- residual networks -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +277,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "FSRCNN x4": lambda: fsrcnn(4, 16, 5, 2),
     "plain, nearest x2": lambda: plain_with_nearest(3, 2),
     "autoencoder": lambda: autoencoder(8),
+    "autoencoder with maxima": lambda: pooled(8, False),
+    "autoencoder with maxima and skips": lambda: pooled(8, True),
+    "autoencoder with nearest pixels": lambda: pooled_and_nearest(8, False),
+    "autoencoder with nearest pixels and norms": lambda: pooled_and_nearest(8, True),
     "EDSR x2": lambda: edsr(3, 16, 2, 1.0, False),
     "EDSR x3 with shifts": lambda: edsr(2, 12, 3, 1.0, True),
     "EDSR x4 of 17 blocks, factor 0.1": lambda: edsr(17, 8, 4, 0.1, True),

@@ -335,7 +335,7 @@ Step read_step(Cursor& in, const Program& program, uint32_t version, std::vector
   for (int i = 0; i < n_epilogue; ++i) {
     Epilogue e;
     const uint32_t code = in.u32();
-    if (code < 1 || code > static_cast<uint32_t>(version > 1 ? kCodeQuantize : kCodeDepthToSpace)) r.bad("unknown epilogue code " + std::to_string(code) + ": upgrade fastsr");
+    if (code < 1 || code > static_cast<uint32_t>(version > 2 ? kCodeSqrt : version > 1 ? kCodeQuantize : kCodeDepthToSpace)) r.bad("unknown epilogue code " + std::to_string(code) + ": upgrade fastsr");
     e.code = static_cast<int>(code);
     const uint32_t value = in.u32();
     if (value != kNone) e.value = r.value(value, ready);

@@ -8,10 +8,18 @@
 namespace fastsr {
 namespace {
 
+constexpr float kExact = 1 << 24;  // below it float32 holds every whole number
+
 std::string dims(int64_t h, int64_t w) { return std::to_string(w) + "x" + std::to_string(h); }
 
 Span inside(int64_t lo, int64_t hi, int n) {
   return {static_cast<int>(std::clamp<int64_t>(lo, 0, n - 1)), static_cast<int>(std::clamp<int64_t>(hi, 1, n))};
+}
+
+// How many pixels a Resize makes of n: rounded down after a product in float32, as ONNX Runtime has it, where float32 counts pixels.
+int64_t resized(int n, double scale) {
+  const float size = static_cast<float>(n) * static_cast<float>(scale);
+  return static_cast<int64_t>(size < kExact ? std::floor(size) : std::floor(n * scale));
 }
 
 double resize_position(int i, double scale, int n_in, int n_out, int coord) {
@@ -139,8 +147,8 @@ Size result_size(const Step& step, const std::vector<Size>& sizes, const std::st
           throw Error(ErrorKind::kPicture, where + " joins pictures of different sizes for a " + picture + " picture: this network needs another picture size");
       break;
     case Kind::kResize:
-      n[0] = static_cast<int64_t>(std::floor(in.h * step.resize.scale_h));
-      n[1] = static_cast<int64_t>(std::floor(in.w * step.resize.scale_w));
+      n[0] = resized(in.h, step.resize.scale_h);
+      n[1] = resized(in.w, step.resize.scale_w);
       break;
     case Kind::kPad: {
       const PadParams& p = step.pad;

@@ -11,7 +11,7 @@ namespace fastsr {
 
 enum class Kind : int { kConv = 1, kPointwise, kConcat, kResize, kPad, kDepthToSpace, kSpaceToDepth };
 
-constexpr int kCodeRelu = 1, kCodePRelu = 3, kCodeAdd = 14, kCodeLastScalar = 21, kCodeDepthToSpace = 22, kCodeQuantize = 23;
+constexpr int kCodeRelu = 1, kCodePRelu = 3, kCodeAdd = 14, kCodeLastScalar = 21, kCodeDepthToSpace = 22, kCodeQuantize = 23, kCodeSqrt = 24;
 constexpr int kMaxInputs = 64;  // of a program
 constexpr int kMostLevel = 1 << 20;  // magnitude of a Quantize's bounds
 

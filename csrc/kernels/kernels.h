@@ -67,7 +67,7 @@ struct WinogradRows : ConvCommon {
 enum class Pointwise : int32_t {
   kRelu = 1, kLeakyRelu, kPRelu, kClip, kTanh, kSigmoid, kHardSigmoid, kHardSwish, kSilu, kGelu, kMish, kAbs, kNeg,
   kAdd, kSub, kMul, kDiv, kMax, kMin, kRSub, kRDiv,
-  kQuantize = 23,
+  kQuantize = 23, kSqrt,
 };
 
 struct Kernels {

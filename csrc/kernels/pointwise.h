@@ -135,6 +135,8 @@ FASTSR_INLINE V apply1(V x, V a, V b) {
     return abs(x);
   } else if constexpr (OP == Pointwise::kNeg) {
     return neg(x);
+  } else if constexpr (OP == Pointwise::kSqrt) {
+    return sqrt(x);
   } else {
     return apply2<OP>(x, a);
   }
@@ -171,6 +173,7 @@ void unary(Pointwise op, float* x, int n, float a, float b) {
     case Pointwise::kMish: return unary_loop<Pointwise::kMish>(x, n, a, b);
     case Pointwise::kAbs: return unary_loop<Pointwise::kAbs>(x, n, a, b);
     case Pointwise::kNeg: return unary_loop<Pointwise::kNeg>(x, n, a, b);
+    case Pointwise::kSqrt: return unary_loop<Pointwise::kSqrt>(x, n, a, b);
     case Pointwise::kAdd: return unary_loop<Pointwise::kAdd>(x, n, a, b);
     case Pointwise::kSub: return unary_loop<Pointwise::kSub>(x, n, a, b);
     case Pointwise::kMul: return unary_loop<Pointwise::kMul>(x, n, a, b);

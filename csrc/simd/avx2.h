@@ -42,6 +42,7 @@ FASTSR_INLINE V add(V a, V b) { return _mm256_add_ps(a, b); }
 FASTSR_INLINE V sub(V a, V b) { return _mm256_sub_ps(a, b); }
 FASTSR_INLINE V mul(V a, V b) { return _mm256_mul_ps(a, b); }
 FASTSR_INLINE V div(V a, V b) { return _mm256_div_ps(a, b); }
+FASTSR_INLINE V sqrt(V a) { return _mm256_sqrt_ps(a); }
 FASTSR_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 FASTSR_INLINE V max(V a, V b) { return _mm256_max_ps(a, b); }
 FASTSR_INLINE V min(V a, V b) { return _mm256_min_ps(a, b); }

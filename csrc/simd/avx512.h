@@ -41,6 +41,7 @@ FASTSR_INLINE V add(V a, V b) { return _mm512_add_ps(a, b); }
 FASTSR_INLINE V sub(V a, V b) { return _mm512_sub_ps(a, b); }
 FASTSR_INLINE V mul(V a, V b) { return _mm512_mul_ps(a, b); }
 FASTSR_INLINE V div(V a, V b) { return _mm512_div_ps(a, b); }
+FASTSR_INLINE V sqrt(V a) { return _mm512_sqrt_ps(a); }
 FASTSR_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 FASTSR_INLINE V max(V a, V b) { return _mm512_max_ps(a, b); }
 FASTSR_INLINE V min(V a, V b) { return _mm512_min_ps(a, b); }

@@ -34,6 +34,7 @@ FASTSR_INLINE V add(V a, V b) { return vaddq_f32(a, b); }
 FASTSR_INLINE V sub(V a, V b) { return vsubq_f32(a, b); }
 FASTSR_INLINE V mul(V a, V b) { return vmulq_f32(a, b); }
 FASTSR_INLINE V div(V a, V b) { return vdivq_f32(a, b); }
+FASTSR_INLINE V sqrt(V a) { return vsqrtq_f32(a); }
 FASTSR_INLINE V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
 FASTSR_INLINE M lt(V a, V b) { return vcltq_f32(a, b); }
 FASTSR_INLINE M isnan(V a) { return vmvnq_u32(vceqq_f32(a, a)); }

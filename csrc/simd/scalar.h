@@ -38,6 +38,7 @@ FASTSR_INLINE V add(V a, V b) { FASTSR_LANES(a.v[i] + b.v[i]); }
 FASTSR_INLINE V sub(V a, V b) { FASTSR_LANES(a.v[i] - b.v[i]); }
 FASTSR_INLINE V mul(V a, V b) { FASTSR_LANES(a.v[i] * b.v[i]); }
 FASTSR_INLINE V div(V a, V b) { FASTSR_LANES(a.v[i] / b.v[i]); }
+FASTSR_INLINE V sqrt(V a) { FASTSR_LANES(std::sqrt(a.v[i])); }
 FASTSR_INLINE V fma(V a, V b, V c) { FASTSR_LANES(a.v[i] * b.v[i] + c.v[i]); }
 FASTSR_INLINE V max(V a, V b) { FASTSR_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
 FASTSR_INLINE V min(V a, V b) { FASTSR_LANES(a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }

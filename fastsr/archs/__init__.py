@@ -17,6 +17,8 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Graph
 from . import (
+    a2n,
+    awsrn,
     bsrn,
     carn,
     chain,
@@ -39,24 +41,26 @@ from . import (
     span,
     srdensenet,
     srvgg,
+    swift_srgan,
     transformers,
 )
-from .weights import Weights
+from .weights import ScaleError, Weights
 
 ARCHS: tuple[ModuleType, ...] = (
-    transformers, rrdb, cunet, span, plksr, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn, srvgg,
-    resnet, chain,
+    transformers, rrdb, cunet, span, plksr, a2n, awsrn, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn,
+    srvgg, swift_srgan, resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000
 SHOWN = 6
 
 
-def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = False) -> Graph:
+def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = False, scale: int = 0) -> Graph:
     """The network that these weights belong to, with its feed.
 
     tensors: by name, PyTorch's names and layouts (convolutions O, I / groups, kh, kw; transposed ones I, O / groups, kh, kw), in the file's order.
-    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ.
+    path: its name may tell the scale. keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ. scale: in place of
+    what the name tells; 0 for nothing.
     Raises ModelError when no architecture fits; the message shows some of the tensors.
     """
     if not tensors:
@@ -66,7 +70,7 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
     for name, tensor in tensors.items():
         if not tensor.size or (tensor.dtype.kind == "f" and not np.isfinite(tensor).all()):
             raise ModelError(f"'{path}': tensor '{name}' is empty, or has infinite or undefined (NaN) numbers: damaged file, or training failed")
-    weights = Weights(tensors, path.stem, keras)
+    weights = Weights(tensors, path.stem, keras, scale)
     reasons = []
     for arch in ARCHS:
         if not _detects(arch, weights):
@@ -75,7 +79,7 @@ def graph_of(tensors: Mapping[str, np.ndarray], path: Path, *, keras: bool = Fal
         try:
             graph = _built(arch, weights)
         except ModelError as e:
-            if getattr(arch, "REFUSES", False):
+            if getattr(arch, "REFUSES", False) or isinstance(e, ScaleError):
                 raise ModelError(f"'{path}': {e}") from None
             reasons.append(f"as {arch.NAME}: {e}")
             continue

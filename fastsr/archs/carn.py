@@ -7,12 +7,12 @@ import math
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import SHIFTED, balanced_attention, fed, shifted, shifts
+from .parts import SHIFTED, balanced_attention, fed, several, shifted, shifts
 from .weights import Weights
 
 NAME = "CARN"
 PAPER = "Ahn et al., Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual Network, ECCV 2018"
-FED = "RGB 0..1, mean shifts among the weights; of a network for several scales the one that the file's name tells, else x2"
+FED = "RGB 0..1, mean shifts among the weights; of a network for several scales the one of `load(scale=)`, else that in the file's name, else x2"
 
 RULES = {
     **SHIFTED,
@@ -38,13 +38,14 @@ def build(w: Weights) -> Graph:
     net = Net(names, colours)
     x = net.conv(shifted(net, net.input, "sub_mean"), "entry")
     x = _cascade(net, x, "")
-    x = net.conv(_upsample(net, x, w.scale_hint()), "exit")
+    scales = [n for n in names.numbers(r"upsample\.up(\d)\.") if n > 1]
+    x = net.conv(_upsample(net, x, w.one_of(scales, scales[0]) if scales else 0, w.scale_hint()), "exit")
     out = shifted(net, x, "add_mean")
     w.used.update(w.tensors)
     left = names.left()
     if left:
         raise ModelError(f"'{left[0]}' belongs to a variant that is not known")
-    return net.done(out, fed(colours, top or 1), NAME)
+    return net.done(out, fed(colours, top or 1), NAME, **several(scales))
 
 
 def _cascade(net: Net, x: str, name: str) -> str:
@@ -64,23 +65,19 @@ def _block(net: Net, x: str, name: str) -> str:
     """Convolutions with ReLUs between them, added to x, and a ReLU."""
     y = x
     for k, n in enumerate(net.w.numbers(rf"{name}\.(\d)\.")):
-        y = net.conv(net.act(y, "relu") if k else y, f"{name}.{n}")
+        y = net.conv(net.act(y, "relu") if k else y, f"{name}.{n}", grouped=True)
     return net.act(net.add(y, x), "relu")
 
 
-def _upsample(net: Net, x: str, hint: int) -> str:
-    """The branch for one scale: convolution, ReLU, pixel shuffle; or nearest pixels, convolution, ReLU."""
-    scales = [n for n in net.w.numbers(r"upsample\.up(\d)\.") if n > 1]
-    if scales and hint and hint not in scales:
-        raise ModelError(f"the file's name tells scale {hint}, and the network has {', '.join(f'x{n}' for n in scales)}")
-    scale = (hint or scales[0]) if scales else 0
+def _upsample(net: Net, x: str, scale: int, hint: int) -> str:
+    """The branch for one scale, 0 where there is one branch: convolution, ReLU, pixel shuffle; or nearest pixels, convolution, ReLU."""
     name = f"upsample.up{scale or ''}"
     numbers, c = net.w.numbers(rf"{name}\.(\d)\."), net.channels[x]
     for n in numbers:
         wide = net.w.shape(f"{name}.{n}.weight")[0]
         if wide == c:
             x = net.resize(x, 3 if (scale or hint) == 3 and len(numbers) == 1 else 2)
-        x = net.act(net.conv(x, f"{name}.{n}"), "relu")
+        x = net.act(net.conv(x, f"{name}.{n}", grouped=True), "relu")
         x = net.shuffle(x, math.isqrt(wide // c))
         if net.channels[x] != c:
             raise ModelError(f"'{name}.{n}.weight' makes {wide} channels of {c}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,10 @@ PAPER = (
 FED = "Y or RGB 0..1; networks that do not enlarge get the picture enlarged by the bicubic filter, DnCNN and other denoisers do not"
 
 MAX_LAYERS = 200
+MAX_POOLS = 3
+ENLARGES = re.compile(r"(?i)srcnn|vdsr|upscal|super.?res")
+CLEANS = re.compile(r"(?i)denois|dncnn|ircnn|ffdnet")
+"""What names of files tell about networks that keep the size."""
 DEEP = 6
 """Convolutions from which on a network that does not enlarge is taken to compute what is missing rather than the picture itself."""
 
@@ -50,7 +55,8 @@ class Layer:
 class Reading:
     """What the weights leave open. act: behind convolutions without slopes. skip: 1, the chain's result is added to the input; -1, taken from it.
     end: activation of the result. base: the input enlarged by that mode is added. geometry: of the last transposed convolution, "half" its kernel is
-    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. rare: see `choose.best`."""
+    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. pools: see `_Skips`. rare: see
+    `choose.best`."""
 
     name: str
     act: str = "relu"
@@ -64,6 +70,7 @@ class Reading:
     range: float = 1.0
     dilations: tuple[int, ...] = ()
     pads: str = "zeros"
+    pools: int = 0
     rare: bool = False
 
 
@@ -149,8 +156,9 @@ def build(w: Weights) -> list[Graph]:
     if not found:
         raise ModelError("the modules do not fit each other")
     graphs = []
-    usual = list(readings(found, _first(w, found), w.scale_hint()))
-    padded = [(k, replace(r, pads=pads)) for pads in ("edge", "reflect") for k, r in enumerate(usual) if all(x.kind != "deconv" for x in found)]
+    usual = list(readings(found, _first(w, found), w.scale_hint(), w.stem))
+    bordered = [] if any(x.kind == "deconv" for x in found) else [(k, r) for k, r in enumerate(usual) if not r.pools]
+    padded = [(k, replace(r, pads=pads)) for pads in ("edge", "reflect") for k, r in bordered]
     for number, reading in (*enumerate(usual), *padded):
         try:
             graphs.append(_network(w, found, reading))
@@ -160,8 +168,8 @@ def build(w: Weights) -> list[Graph]:
     return graphs
 
 
-def readings(found: list[Layer], c: int, hint: int) -> Iterator[Reading]:
-    """What the chain may be, the usual first. hint: the scale that the file's name tells, or 0."""
+def readings(found: list[Layer], c: int, hint: int, stem: str = "") -> Iterator[Reading]:
+    """What the chain may be, the usual first. hint: the scale that the file's name tells, or 0. stem: that name, which may tell the task too."""
     n = sum(x.kind == "conv" for x in found)
     block = _block(found[-1].channels, c)
     deconvs = [k for k, x in enumerate(found) if x.kind == "deconv"]
@@ -201,11 +209,15 @@ def readings(found: list[Layer], c: int, hint: int) -> Iterator[Reading]:
         for levels in ("", *(("down",) if len(deconvs) < 5 else ())):
             for task, by in (("denoise", 1), ("enlarge", scale)):
                 yield Reading("autoencoder", scale=by, task=task, levels=levels, end="sigmoid", rare=True)
+        for levels in ("pool", "joined") if len(deconvs) < 5 else ():
+            for end in ("", "sigmoid"):
+                yield Reading("autoencoder", scale=scale, levels=levels, end=end, rare=True)
+                yield Reading("autoencoder", task="denoise", levels=levels, end=end, rare=True)
     else:
-        yield from _same_size(found, n, hint or 2)
+        yield from _same_size(found, n, hint or 2, stem)
 
 
-def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
+def _same_size(found: list[Layer], n: int, scale: int, stem: str) -> Iterator[Reading]:
     norms = any(x.kind == "norm" for x in found)
     plain, residual = Reading("SRCNN", scale=scale), Reading("VDSR", scale=scale, skip=1)
     denoise = Reading("DnCNN", task="denoise", skip=-1)
@@ -213,6 +225,10 @@ def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
         usual = [denoise, residual, replace(denoise, skip=0, name="denoiser"), plain]
     else:
         usual = [residual, denoise, plain] if n >= DEEP else [plain, residual, denoise]
+    if ENLARGES.search(stem):
+        usual.sort(key=lambda r: r.task == "denoise")
+    elif CLEANS.search(stem):
+        usual.sort(key=lambda r: r.task != "denoise")
     yield from usual
     for reading in usual:
         yield replace(reading, range=255.0)
@@ -223,6 +239,10 @@ def _same_size(found: list[Layer], n: int, scale: int) -> Iterator[Reading]:
         yield replace(usual[0], act=act, rare=True)
     for end in ("sigmoid", "tanh"):
         yield replace(plain, end=end, rare=True)
+    for pools in range(1, min((n - 1) // 2, MAX_POOLS) + 1) if n > 2 else ():
+        for end in ("", "sigmoid"):
+            yield replace(plain, name="autoencoder", pools=pools, end=end, rare=True)
+            yield replace(plain, name="autoencoder", pools=pools, task="denoise", end=end, rare=True)
 
 
 def _network(w: Weights, found: list[Layer], reading: Reading) -> Graph:
@@ -250,6 +270,7 @@ def _run(net: Net, found: list[Layer], reading: Reading) -> str:
     x = net.input
     last = max(k for k, layer in enumerate(found) if layer.kind in ("conv", "deconv"))
     skips = _Skips(net, found, reading)
+    pooled, behind = bool(reading.pools) or reading.levels in ("pool", "joined"), (found[0], 0)
     for k, layer in enumerate(found):
         if layer.kind == "norm":
             x = net.norm(x, layer.name)
@@ -262,15 +283,20 @@ def _run(net: Net, found: list[Layer], reading: Reading) -> str:
         later = found[k + 1].kind if k + 1 < len(found) else ""
         if k < last and layer.kind != "prelu" and later not in ("norm", "prelu"):
             x = net.act(x, reading.act)
-        if layer.kind in ("conv", "deconv"):
+        behind = (layer, k) if layer.kind in ("conv", "deconv") else behind
+        if not pooled and behind == (layer, k):
             x = skips.after(x, layer, k)
+        elif pooled and later not in ("norm", "prelu"):
+            x = skips.after(x, *behind)
     return x
 
 
 class _Skips:
     """Skips of encoders and decoders. levels "own": what a deconvolution makes is added to what it read; "mirror": to what the encoder made one level
     above; "down": a level is half as large, by the stride of convolutions; "up": transposed convolutions enlarge, no skips; "red": the first
-    convolution makes the picture half as large, the last one twice, and every second one between is skipped to, or, "outer", none."""
+    convolution makes the picture half as large, the last one twice, and every second one between is skipped to, or, "outer", none; "pool": maxima of
+    2x2 pixels stand behind the first convolutions, "joined": and what these read is added behind the transposed ones. Reading.pools: the same in a
+    network without transposed convolutions, where nearest pixels stand behind as many convolutions before the last."""
 
     def __init__(self, net: Net, found: list[Layer], reading: Reading) -> None:
         self.net, self.levels, self.reading = net, reading.levels, reading
@@ -279,6 +305,10 @@ class _Skips:
         first = next((k for k, layer in enumerate(found) if layer.kind == "deconv"), 0)
         encoder = [k for k in convs if k < first]
         self.encoder = encoder[-self.depth :] if self.depth else []
+        self.pooled = encoder[: self.depth] if self.levels in ("pool", "joined") else convs[: reading.pools]
+        self.doubled = convs[len(convs) - 1 - reading.pools : -1] if reading.pools else []
+        if self.levels in ("pool", "joined") and len(self.pooled) < self.depth:
+            raise ModelError("there are fewer convolutions than pools")
         self.made: list[str] = []
         self.convs = self.deconvs = 0
 
@@ -297,18 +327,24 @@ class _Skips:
             return self.net.conv_transpose(x, layer.name, reading.scale)
         if self.levels == "up":
             return self.net.conv_transpose(x, layer.name, reading.scale)
-        return self.net.conv_transpose(x, layer.name, 2 if self.levels == "down" or (is_last and self.levels in ("red", "outer")) else 1)
+        doubles = self.levels in ("down", "pool", "joined") or (is_last and self.levels in ("red", "outer"))
+        return self.net.conv_transpose(x, layer.name, 2 if doubles else 1)
 
     def after(self, x: str, layer: Layer, k: int) -> str:
         if layer.kind == "conv":
-            if k in self.encoder:
+            if k in self.pooled:
                 self.made.append(x)
-            return x
+                x = self.net.max_pool(x, 2, 2)
+            elif k in self.encoder and self.levels != "joined":
+                self.made.append(x)
+            return self.net.resize(x, 2) if k in self.doubled else x
         self.deconvs += 1
         if self.levels == "red":
             kept = self.made[1::2][: (self.depth + 1) // 2 - 1]
             place = (self.deconvs + self.depth % 2) // 2 - 1 if (self.deconvs + self.depth) % 2 == 0 else -1
             return self.net.act(self.net.add(x, kept[-1 - place]), "relu") if 0 <= place < len(kept) else x
+        if self.levels == "joined" and self.made:
+            return self.net.add(x, self.made.pop())
         if self.levels == "own" and self.made:
             return self.net.add(x, self.made.pop())
         if self.levels == "mirror" and len(self.made) > 1:

@@ -48,8 +48,11 @@ DOUBTFUL = 14.0
 AT_BORDER = 1.0
 """dB by which another padding must make the border better."""
 
-MAX_VALUES = 1 << 26
-"""Numbers that a value has at most while readings are compared."""
+MAX_VALUES, MAX_COLUMNS = 1 << 26, 1 << 27
+"""Numbers that a value, and what a convolution multiplies with its weights, have at most while readings are compared."""
+
+FAILURES = (FastsrError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
+"""What running a network raises that does not fit together."""
 
 
 def best(graphs: Sequence[Graph]) -> Graph:
@@ -78,6 +81,8 @@ def best(graphs: Sequence[Graph]) -> Graph:
         g, near, around = judge(graph)
         nearest = max(nearest, near)
         clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
+        if graph.meta.get("rare") and top > LEAST and g <= CLEAR:  # what hands its picture on beats what makes it worse, and proves nothing
+            clear = False
         if clear and g > top + (CLEAR if same else OTHER_TASK):
             found, top, frame = graph, g, around
     improves = found.feed.pre_scale > 1 or found.meta.get("task") == "denoise"  # a picture that is good enough to be taken for the result
@@ -119,9 +124,9 @@ def judge(graph: Graph) -> tuple[float, float, float]:
             given = resample(small, feed.pre_scale) if feed.pre_scale > 1 else small
         x = given * feed.range - np.reshape(feed.mean or (0,), (1, -1, 1, 1))
         with np.errstate(all="ignore"):
-            y = _run(graph, x.astype(np.float32))
+            y = run(graph, x.astype(np.float32))
         y = (y + np.reshape(feed.out_mean or (0,), (1, -1, 1, 1))) / feed.out_range
-    except (FastsrError, ValueError):
+    except FAILURES:
         return nothing
     if y.shape != whole.shape or not np.isfinite(y).all():
         return nothing
@@ -131,28 +136,51 @@ def judge(graph: Graph) -> tuple[float, float, float]:
     return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(frame.mean()), 1e-10)))
 
 
-def _run(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """`ops.run_graph`, with one matrix product for each plain convolution: many times faster on small pictures."""
+def run(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """`ops.run_graph`, with one matrix product for each plain convolution: many times faster on small pictures.
+
+    Raises one of FAILURES where the network does not run, or would take absurdly much memory.
+    """
     values: dict[str, np.ndarray] = {**graph.constants, graph.inputs[0].name: x}
     for node in graph.nodes:
         arrays = [values[i] if i else None for i in node.inputs]
         if node.op == "Conv" and set(node.attrs.get("strides", [1]) + node.attrs.get("dilations", [1]) + [node.attrs.get("group", 1)]) == {1}:
             results = [_conv(node, *arrays)]
         else:
-            if node.op == "ConvTranspose" and math.prod(node.attrs["strides"]) * arrays[0].size > MAX_VALUES:  # type: ignore[union-attr]
+            if _growth(node, arrays) * arrays[0].size > MAX_VALUES:  # type: ignore[union-attr]
                 raise PictureError("the network enlarges without end")
             results = ops.run_node(node, arrays)
         values.update(zip(node.outputs, results, strict=True))
     return values[graph.outputs[0]]
 
 
+def _growth(node: Node, arrays: Sequence[np.ndarray | None]) -> float:
+    """How many times more numbers than it reads an operator makes of a picture, at most."""
+    x = arrays[0]
+    if node.op == "ConvTranspose":
+        return math.prod(node.attrs["strides"])
+    if x is None or x.ndim != 4 or not x.size:
+        return 1
+    if node.op == "Resize" and len(arrays) > 3 and arrays[3] is not None:
+        return arrays[3].shape[2] * arrays[3].shape[3] / (x.shape[2] * x.shape[3])
+    if node.op == "Resize" and len(arrays) > 2 and arrays[2] is not None:
+        return float(np.prod(arrays[2], dtype=np.float64))
+    if node.op == "Pad" and arrays[1] is not None and arrays[1].size == 8:
+        return math.prod(1 + max(int(arrays[1][k] + arrays[1][k + 4]), 0) / x.shape[k] for k in (2, 3))
+    if node.op == "Conv" and (pads := node.attrs.get("pads")):
+        return math.prod(1 + (pads[k] + pads[k + 2]) / x.shape[2 + k] for k in (0, 1))
+    return 1
+
+
 def _conv(node: Node, x: Any, w: Any, b: Any = None) -> np.ndarray:
     top, left, bottom, right = node.attrs.get("pads", [0, 0, 0, 0])
-    k, _, kh, kw = w.shape
+    k, c, kh, kw = w.shape
     x = np.pad(x[0], ((0, 0), (top, bottom), (left, right)))
     h, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
     if h < 1 or width < 1:
         raise PictureError("the picture is too small")
+    if c * kh * kw * h * width > MAX_COLUMNS:
+        raise PictureError("the network is too wide")
     columns = np.lib.stride_tricks.sliding_window_view(x, (h, width), (1, 2)).reshape(-1, h * width)
     out = (w.reshape(k, -1) @ columns).reshape(1, k, h, width)
     return out if b is None else out + b.reshape(1, -1, 1, 1)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import Spelling, fed, in_order
+from .parts import Spelling, fed, in_order, several
 from .weights import Module, Weights
 
 NAME = "LapSRN"
 PAPER = "Lai et al., Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution, CVPR 2017"
-FED = "Y or RGB 0..1; the level that the file's name tells, else the largest"
+FED = "Y or RGB 0..1; the level of `load(scale=)`, else that in the file's name, else the largest"
 
 SPELLINGS = (
     Spelling(("FeatureExtraction", "ImageReconstruction"), late=r"\.convt_F$"),
@@ -41,8 +41,7 @@ def build(w: Weights) -> Graph:
     """The network, whatever its depth, width and number of levels."""
     levels = _levels(in_order(w, SPELLINGS))
     scales = [2 ** (k + 1) for k in range(len(levels))]
-    hint = w.scale_hint()
-    wanted = scales.index(hint) + 1 if hint in scales else len(levels)
+    wanted = scales.index(w.one_of(scales, scales[-1], strict=False)) + 1
     w.used.update(w.tensors)
     net = Net(w.renamed({}), levels[0].features[0].shape[1])
     x, out = net.input, net.input
@@ -53,7 +52,7 @@ def build(w: Weights) -> Graph:
             x = net.act(net.conv(x, m.name), "leaky0.2")
         x = net.act(net.conv_transpose(x, level.features[-1].name, 2), "leaky0.2")
         out = net.add(net.conv_transpose(out, level.picture.name, 2), net.conv(x, level.residual.name))
-    return net.done(out, fed(net.channels[net.input]), NAME)
+    return net.done(out, fed(net.channels[net.input]), NAME, **several(scales))
 
 
 def _levels(modules: Sequence[Module]) -> list[Level]:

@@ -8,12 +8,12 @@ from functools import partial
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import balanced_attention, fed, refed, shifted, shifts, upsampler
+from .parts import balanced_attention, fed, refed, several, shifted, shifts, upsampler
 from .weights import Weights
 
 NAME = "MDSR"
 PAPER = "Lim et al., Enhanced Deep Residual Networks for Single Image Super-Resolution, CVPR Workshops 2017"
-FED = "RGB 0..255, mean shifts among the weights; the scale that the file's name tells, else the smallest"
+FED = "RGB 0..255, mean shifts among the weights; the scale of `load(scale=)`, else that in the file's name, else the smallest"
 
 
 def detect(w: Weights) -> bool:
@@ -27,17 +27,14 @@ def build(w: Weights) -> list[Graph]:
     names = w.renamed({})
     colours = names.shape("tail.0.weight")[0]
     scales = {_scale(names, n): n for n in names.numbers(r"upsample\.(\d+)\.")}
-    hint = w.scale_hint()
-    if hint and hint not in scales:
-        raise ModelError(f"the file's name tells scale {hint}, and the network has {', '.join(f'x{n}' for n in sorted(scales))}")
-    branch, top = scales[hint or min(scales)], shifts(w)
-    make = partial(_network, names, colours, branch)
+    branch, top = scales[w.one_of(sorted(scales), min(scales))], shifts(w)
+    make = partial(_network, names, colours, branch, sorted(scales))
     if not top:
         return refed(make, fed(colours, 255), fed(colours))
     return [*refed(make, fed(colours, top)), *([make(shifts_run=False)] if len(scales) == 1 else [])]
 
 
-def _network(names: Weights, colours: int, branch: int, shifts_run: bool = True) -> Graph:
+def _network(names: Weights, colours: int, branch: int, scales: list[int], shifts_run: bool = True) -> Graph:
     """shifts_run: super-image, which has one branch, has mean shifts that it does not run."""
     net = Net(names, colours)
     x = net.conv(shifted(net, net.input, "sub_mean") if shifts_run else net.input, "head.0")
@@ -53,7 +50,7 @@ def _network(names: Weights, colours: int, branch: int, shifts_run: bool = True)
     names.skip(r"(pre_process|upsample)\.")
     if names.left():
         raise ModelError(f"'{names.left()[0]}' belongs to a variant that is not known")
-    return net.done(out, fed(colours), NAME)
+    return net.done(out, fed(colours), NAME, **several(scales))
 
 
 def _scale(w: Weights, branch: int) -> int:

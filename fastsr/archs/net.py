@@ -13,7 +13,7 @@ from .weights import Weights
 
 MAX_CHANNELS = 4096
 
-ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "Gelu", "mish": "Mish", "hardswish": "HardSwish"}
+ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "Gelu", "mish": "Mish", "hardswish": "HardSwish", "elu": "Elu"}
 
 
 class Net:
@@ -70,14 +70,19 @@ class Net:
 
     # ---- modules -----------------------------------------------------------------------------------------------------------------------------
 
-    def conv(self, x: str, name: str, stride: int = 1, pad: int | None = None, dilation: int = 1, mode: str = "zeros") -> str:
-        """Convolution by `name`.weight and .bias; groups follow from the shapes. pad: None keeps the size. mode: "zeros", "edge" or "reflect"."""
+    def conv(self, x: str, name: str, stride: int = 1, pad: int | None = None, dilation: int = 1, mode: str = "zeros", grouped: bool = False) -> str:
+        """Convolution by `name`.weight and .bias. pad: None keeps the size. mode: "zeros", "edge" or "reflect".
+
+        Groups follow from the shapes: one for each channel, or, where the architecture may have them (grouped), any number. Anything else that a
+        weight for fewer channels could be is an error, as it belongs to another place.
+        """
         w = self.w[f"{name}.weight"]
         if w.ndim != 4 or w.size == 0:
             raise ModelError(f"'{name}.weight' has shape {list(w.shape)}, a convolution's was expected")
         c = self.channels[x]
         groups = c // w.shape[1] if c % w.shape[1] == 0 else 0
-        if groups < 1 or w.shape[0] % groups:
+        alone = w.shape[1] == 1 and w.shape[0] % c == 0
+        if groups < 1 or w.shape[0] % groups or (groups > 1 and not (alone or grouped)):
             raise ModelError(f"'{name}.weight' of shape {list(w.shape)} does not fit {c} channels")
         total = [dilation * (k - 1) for k in w.shape[2:]]
         pads = [pad] * 4 if pad is not None else [total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2]

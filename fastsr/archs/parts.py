@@ -164,6 +164,11 @@ def shifts(w: Weights) -> float:
     return 255 if float(abs(bias).max(initial=0)) > 1.5 else 1
 
 
+def several(scales: Sequence[int]) -> dict[str, str]:
+    """meta of a network whose weights are for more than one scale."""
+    return {"scales": ", ".join(f"x{n}" for n in scales) + ": choose with scale="} if len(scales) > 1 else {}
+
+
 SHIFTED = {r"(sub|add)_mean\.shifter\.": r"\1_mean."}
 """Rule for the names of mean shifts in CARN and what follows it."""
 

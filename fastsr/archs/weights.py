@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,10 @@ IGNORED = ("num_batches_tracked",)
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts "body.2" before "body.10"."""
     return [(0, int(part), "") if re.fullmatch("[0-9]{1,18}", part) else (1, 0, part) for part in re.split("([0-9]+)", name) if part]
+
+
+class ScaleError(ModelError):
+    """A scale was asked for that the network does not have: no other architecture needs to be tried."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,12 @@ class Weights:
     """float tensors in PyTorch's names and layouts: convolutions (O, I / groups, kh, kw), transposed ones (I, O / groups, kh, kw).
 
     tensors: in the order in which the network defines them, if the file keeps it. stem: name of the file without suffix, which may tell the scale.
-    keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ.
+    keras: the network was made with Keras, whose pixel shuffle and batch normalisation differ. scale: what is asked for, 0 for nothing.
     """
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], stem: str = "", keras: bool = False) -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray], stem: str = "", keras: bool = False, scale: int = 0) -> None:
         self.keras = keras
+        self.scale = scale
         names = [n for n in tensors if n.rpartition(".")[2] not in IGNORED]
         if names == sorted(names):  # as safetensors writes them: the network's order is lost
             names.sort(key=natural)
@@ -90,10 +95,26 @@ class Weights:
         return sorted({int(m.group(1)) for n in self.tensors if (m := compiled.match(n))})
 
     def scale_hint(self) -> int:
-        """The scale that the file's name tells ("x2", "2x", "scale_3"), or 0."""
+        """The scale that is asked for, else the one that the file's name tells ("x2", "2x", "scale_3"), or 0."""
+        if self.scale:
+            return self.scale
         patterns = r"(?i)(?<![a-z0-9])(?:x([2-8])|([2-8])x|scale[_-]?([2-8]))(?![0-9])", r"(?i)x([2-8])(?![0-9a-z])"
         found = next((m for p in patterns if (m := re.search(p, self.stem))), None)
         return next((int(g) for g in found.groups() if g), 0) if found else 0
+
+    def one_of(self, scales: Sequence[int], usual: int, strict: bool = True) -> int:
+        """One of the scales that a network has: the one asked for, or that the file's name tells, else the usual one.
+
+        strict: a name that tells another one is an error. Raises ScaleError for a scale that is not among them.
+        """
+        hint = self.scale_hint()
+        if hint in scales:
+            return hint
+        if hint and (strict or self.scale):
+            who = "scale" if self.scale else "the file's name tells scale"
+            text = f"{who} {hint}" + (" is asked for" if self.scale else "")
+            raise ScaleError(f"{text}, and the network has {', '.join(f'x{n}' for n in sorted(scales))}: choose one of these with scale=")
+        return usual
 
     def renamed(self, rules: Mapping[str, str]) -> Weights:
         """Another Weights in which each regular expression at the beginning of a name was replaced; the first rule that matches counts."""
@@ -106,7 +127,7 @@ class Weights:
                     return changed
             return name
 
-        out = Weights({}, self.stem, self.keras)
+        out = Weights({}, self.stem, self.keras, self.scale)
         out.tensors = {new(n): t for n, t in self.tensors.items()}
         return out
 

@@ -49,7 +49,7 @@ MODEL = "file of any format that fastsr reads; network that 'fastsr models' list
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:
     """--scale, --feed: what `load` and `load_program` need besides the model's name."""
-    what = "how many times larger: for filters and networks that come with fastsr (default 2), or are fed enlarged pictures; others have their own"
+    what = "how many times larger: filters and named networks (default 2), networks fed enlarged pictures, weights for several; others have their own"
     parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
     add_feed(parser)
 
@@ -138,7 +138,7 @@ def load_graph(name: str, scale: int | None = None) -> Graph:
         with Path(name).open("rb") as f:
             if f.read(len(fsr.MAGIC)) == fsr.MAGIC:
                 raise FastsrError(f"'{name}': an .fsr file holds a lowered program and no graph any more; give the original model file")
-    return importers.load_graph(name)
+    return importers.load_graph(name, scale)
 
 
 def label_of(name: str) -> str:

@@ -21,6 +21,10 @@ HEAD = """\
 Written by `fastsr formats --markdown` from the tables that the code itself uses.
 """
 
+ARCHITECTURES = """\
+Found by the names and shapes of tensors, which also give every size, depth and scale. Weights for several scales (CARN, MDSR, LapSRN) are one network
+for each: `load(scale=)` and `--scale` choose, before the file's name, and `fastsr info` lists them."""
+
 FEED = """\
 ## How pictures are fed
 `fastsr info MODEL` shows how a model is fed. What the file says comes first, then what its first and last operators say, then the architecture's own
@@ -79,7 +83,7 @@ def markdown(facts: dict[str, Any]) -> str:
     lines = [HEAD, "## Formats", "Recognised by content; the suffix only decides where no format claims the content.", ""]
     lines += ["| format | suffixes | |", "|---|---|---|"]
     lines += [f"| {f['name']} | {' '.join(f'`{s}`' for s in f['suffixes'])} | {f['what']} |" for f in facts["formats"]]
-    lines += ["", "## Architectures of weights alone", "Found by the names and shapes of tensors, which also give every size, depth and scale.", ""]
+    lines += ["", "## Architectures of weights alone", ARCHITECTURES, ""]
     lines += ["| architecture | fed | from |", "|---|---|---|"]
     lines += [f"| **{a['name']}**: {a['what']} | {a['fed']} | {a['paper']} |" for a in facts["architectures"]]
     lines += ["", FEED, "## Filters", f"`fastsr.load(name, scale=)`: {', '.join(facts['filters'])}.", ""]

@@ -66,10 +66,13 @@ def is_keras(names: Collection[str]) -> bool:
     return CONFIG in names and (WEIGHTS in names or METADATA in names)
 
 
-def load(path: str | os.PathLike[str]) -> Graph:
-    """Read a Keras model, or weights of a known network. Raises ModelError naming the layer for anything that cannot be read or run."""
+def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
+    """Read a Keras model, or weights of a known network.
+
+    scale: as for `archs.graph_of`. Raises ModelError naming the layer for anything that cannot be read or run.
+    """
     try:
-        graph = loads(Path(path).read_bytes(), Path(path))
+        graph = loads(Path(path).read_bytes(), Path(path), scale)
     except ModelError as e:
         text = str(e)
         raise ModelError(text if text.startswith(f"'{os.fspath(path)}'") else f"'{os.fspath(path)}': {text}") from e.__cause__
@@ -77,13 +80,13 @@ def load(path: str | os.PathLike[str]) -> Graph:
     return graph
 
 
-def loads(data: bytes, path: Path = Path("model.h5")) -> Graph:
+def loads(data: bytes, path: Path = Path("model.h5"), scale: int = 0) -> Graph:
     """`load` for the bytes of a file. path: its name may say how much the network enlarges."""
     if not data:
         raise ModelError("the file is empty: download it again")
     try:
         with np.errstate(all="ignore"):
-            return unpacked(data, path) if data.startswith(ZIP) else from_hdf5(data, path)
+            return unpacked(data, path, scale) if data.startswith(ZIP) else from_hdf5(data, path, scale)
     except ModelError:
         raise
     except (RecursionError, MemoryError) as e:
@@ -100,7 +103,7 @@ def from_json(text: str | bytes) -> Any:
         raise ModelError(f"the model's config is not JSON ({str(e)[:80]}): damaged file") from None
 
 
-def from_hdf5(data: bytes, path: Path) -> Graph:
+def from_hdf5(data: bytes, path: Path, scale: int) -> Graph:
     """A model, or weights, in an HDF5 file."""
     file = File(data)
     attributes = file.root.attributes()
@@ -108,14 +111,14 @@ def from_hdf5(data: bytes, path: Path) -> Graph:
     if store is None:
         raise ModelError("is an HDF5 file, but not one that Keras writes: fastsr reads models and weights of Keras")
     if not isinstance(config, str):
-        return of_weights(store, path)
+        return of_weights(store, path, scale)
     if isinstance(store, Legacy) and "backend" in attributes:
         store.theano = attributes["backend"] == "theano"
     version = attributes.get("keras_version", getattr(store, "attributes", {}).get("keras_version", "1"))
-    return of_config(from_json(config), store, str(version), path, len(data))
+    return of_config(from_json(config), store, str(version), path, len(data), scale)
 
 
-def unpacked(data: bytes, path: Path) -> Graph:
+def unpacked(data: bytes, path: Path, scale: int) -> Graph:
     """A model in a `.keras` archive."""
     archive = Zip(io.BytesIO(data))
     names = archive.members
@@ -132,24 +135,24 @@ def unpacked(data: bytes, path: Path) -> Graph:
     file, spec, versions = File(weights), from_json(config), from_json(metadata)
     store = store_of(file) or Keras3(file.root)
     version = str(versions.get("keras_version", "3")) if isinstance(versions, dict) else "3"
-    return of_config(spec, store, version, path, len(data) + len(weights))
+    return of_config(spec, store, version, path, len(data) + len(weights), scale)
 
 
-def of_weights(store: Legacy | Keras3, path: Path) -> Graph:
+def of_weights(store: Legacy | Keras3, path: Path, scale: int) -> Graph:
     """The network that weights without one belong to."""
     tensors = to_torch(store)
     if not tensors:
         raise ModelError("has no weights in it")
-    return archs.graph_of(tensors, path, keras=True)
+    return archs.graph_of(tensors, path, keras=True, scale=scale)
 
 
-def of_config(spec: Any, store: Legacy | Keras3, version: str, path: Path, size: int) -> Graph:
+def of_config(spec: Any, store: Legacy | Keras3, version: str, path: Path, size: int, scale: int) -> Graph:
     """The Graph of a model with its config. size: of the file."""
     try:
         net = Reader().net(spec)
     except NetworkMissingError as missing:
         try:
-            return of_weights(store, path)
+            return of_weights(store, path, scale)
         except ModelError:
             raise missing from None
     ctx = Context(store, budget=8 * size + (64 << 20))
@@ -169,8 +172,8 @@ def of_config(spec: Any, store: Legacy | Keras3, version: str, path: Path, size:
             graph.outputs.append(p.name)
     graph.prune()
     same = all(inputs[0].size[a] == pictures[0].size[a] for a in "HW")
-    graph.feed = guess_feed(graph, (inputs[0].channels, pictures[0].channels), same, f"{path.stem} {net.name}")
-    graph.meta["format"] = f"{NAME} {ctx.keras}"
+    graph.feed = guess_feed(graph, (inputs[0].channels, pictures[0].channels))
+    graph.meta |= {"format": f"{NAME} {ctx.keras}", "called": net.name, "same size": same}
     graph.validate()
     return graph
 

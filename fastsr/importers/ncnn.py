@@ -15,7 +15,7 @@ from ..errors import ModelError
 from ..graph import Feed, Graph, Input
 from . import ncnn_conv, ncnn_ops, ncnn_param, ncnn_pixels, ncnn_weights
 from .context import guarded, running_order
-from .feed import divides, multiplied
+from .feed import divided, left_open, multiplied
 from .looks import looks_like
 from .ncnn_context import FAR, Context, Picture, Value
 from .ncnn_param import Layer
@@ -241,6 +241,7 @@ def guess_feed(ctx: Context) -> Feed:
     source = graph.inputs[0]
     if len(graph.inputs) != 1 or source.channels not in (1, 3) or out.channels != source.channels or out.single:
         return Feed()
-    in_range = 255.0 if divides(graph, source.name) else 1.0
+    in_range = 255.0 if divided(graph, source.name) else 1.0
     out_range = 255.0 if multiplied(graph, graph.outputs[0]) else 1.0
+    left_open(graph, in_range == 1.0, out_range == 1.0)
     return Feed(colour="y" if source.channels == 1 else "rgb", range=in_range, out_range=out_range)

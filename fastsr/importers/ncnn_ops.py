@@ -103,6 +103,18 @@ def relu(ctx: Context, layer: Layer, args: Args) -> Picture:
     return leaky(ctx, layer, ctx.picture(layer, args), layer.real(0, 0.0))
 
 
+@op("ELU")
+def elu(ctx: Context, layer: Layer, args: Args) -> Picture:
+    """alpha (exp(x) - 1) below zero; parameter 0 is alpha, 0.1 by default."""
+    return unary(ctx, layer, ctx.picture(layer, args), "Elu", alpha=layer.real(0, 0.1))
+
+
+@op("SELU")
+def selu(ctx: Context, layer: Layer, args: Args) -> Picture:
+    """lambda times an ELU."""
+    return unary(ctx, layer, ctx.picture(layer, args), "Selu", alpha=layer.real(0, 1.67326324), gamma=layer.real(1, 1.050700987))
+
+
 @op("PReLU")
 def prelu(ctx: Context, layer: Layer, args: Args) -> Picture:
     """One slope, or one for each channel."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..graph import resized
 from .context import register
 from .ncnn_context import FAR, Context, Handler, Picture
 from .ncnn_ops import Args
@@ -242,7 +242,7 @@ def _resized(n: Any, factor: float) -> Any:
     if not 1 / 256 <= factor <= 256:
         raise ModelError(f"resizes by a factor of {factor:g}: damaged file, or not supported")
     if not isinstance(n, Dim):
-        return math.floor(n * factor)
+        return resized(n, factor)
     exact = Fraction(factor).limit_denominator(1000)
     return (n * (exact if abs(float(exact) - factor) < 1e-6 * factor else Fraction(factor))).floor()
 

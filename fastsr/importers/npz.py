@@ -28,9 +28,12 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
     return re.match(rb"PK\x03\x04[\s\S]{26}[^\x00]{1,512}?\.npy", head) is not None
 
 
-def load(path: str | os.PathLike[str]) -> Graph:
-    """Read a NumPy archive. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
-    return state_dict.graph_of(path, tensors_of)
+def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
+    """Read a NumPy archive.
+
+    scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened.
+    """
+    return state_dict.graph_of(path, tensors_of, scale)
 
 
 def loads(data: bytes, path: Path | None = None) -> Graph:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..graph import Feed
-from .feed import divides, multiplied
+from .feed import divided, left_open, multiplied
 from .onnx_context import Context
 
 KEYS = ("colour", "range", "mean", "out_range", "out_mean", "pre_scale")
@@ -31,11 +31,13 @@ def guess_feed(ctx: Context, channels: tuple[int, int], whole: bool, metadata: d
     colour = PIXEL_FORMATS.get(metadata.get("Image.BitmapPixelFormat", ""), "")
     if {"y": 1, "bgr": 3, "rgb": 3}.get(colour) != source.channels:
         colour = "y" if source.channels == 1 else "rgb"
-    scale, mean = 255.0 if whole or divides(graph, source.name) else 1.0, 0.0
+    scale, mean = 255.0 if whole or divided(graph, source.name) else 1.0, 0.0
     if metadata.get("Image.NominalPixelRange", "") in PIXEL_RANGES:
         scale, mean = PIXEL_RANGES[metadata["Image.NominalPixelRange"]]
+    said = metadata.get("Image.NominalPixelRange", "") in PIXEL_RANGES
     means = (mean,) * source.channels if mean else ()
     out = scale if mean else 255.0 if multiplied(graph, graph.outputs[0]) else 1.0
+    left_open(graph, scale == 1.0 and not said, out == 1.0)
     return _given(Feed(colour, scale, means, out, means), given, channels)
 
 

@@ -180,7 +180,7 @@ def power(ctx: Context, node: OnnxNode, args: Args) -> Picture:
 
 # ---- one operand -------------------------------------------------------------------------------------------------------------------------------
 
-UNARY = ("Relu", "Tanh", "Sigmoid", "HardSwish", "Mish", "Abs", "Neg", "Sqrt", "Exp", "Reciprocal", "Softplus", "Erf")
+UNARY = ("Relu", "Tanh", "Sigmoid", "HardSwish", "Mish", "Abs", "Neg", "Sqrt", "Exp", "Reciprocal", "Softplus", "Softsign", "Erf")
 
 
 @op(*UNARY)
@@ -190,15 +190,28 @@ def unary(ctx: Context, node: OnnxNode, args: Args) -> Picture:
     return like(x, ctx.add(node, node.op, [x.name], node.output))
 
 
-@op("LeakyRelu", "HardSigmoid", "Swish")
+@op("LeakyRelu", "HardSigmoid", "Swish", "Elu", "Selu", "Celu")
 def with_numbers(ctx: Context, node: OnnxNode, args: Args) -> Picture:
     """Activations with numbers as attributes."""
     x = settled(ctx, node, ctx.picture(node, args))
-    defaults = {"LeakyRelu": {"alpha": 0.01}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "Swish": {"alpha": 1.0}}[node.op]
-    return like(x, ctx.add(node, node.op, [x.name], node.output, **{k: node.float(k, v) for k, v in defaults.items()}))
+    given = {k: node.float(k, v) for k, v in NUMBERS[node.op].items()}
+    if not all(map(math.isfinite, given.values())):
+        raise ModelError(f"has the numbers {given}: damaged file")
+    return like(x, ctx.add(node, node.op, [x.name], node.output, **given))
 
 
-@op("ThresholdedRelu", "Elu", "Selu", "Celu", "Softsign")
+NUMBERS: dict[str, dict[str, float]] = {
+    "LeakyRelu": {"alpha": 0.01},
+    "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "Swish": {"alpha": 1.0},
+    "Elu": {"alpha": 1.0},
+    "Selu": {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875},
+    "Celu": {"alpha": 1.0},
+}
+"""Attributes and what they are by default."""
+
+
+@op("ThresholdedRelu")
 def no_step(ctx: Context, node: OnnxNode, args: Args) -> Picture:
     """Activations that no network for pictures seems to use."""
     raise ModelError(f"operator {node.op} is not supported: fastsr has no step for it")

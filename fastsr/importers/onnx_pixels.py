@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..graph import resized
 from . import onnx_shapes as shapes
 from .context import register
 from .onnx_context import Context, Handler, OnnxNode
@@ -380,7 +381,7 @@ def _factors(ctx: Context, node: OnnxNode, args: Args, old: bool) -> list[float]
 
 def _resized(n: Any, factor: float) -> Any:
     if not isinstance(n, Dim):
-        size = math.floor(n * float(np.float32(factor)))
+        size = resized(n, factor)
         if size < 1:
             raise ModelError("leaves no pixel of the size that its input fixes: damaged file")
         return size

@@ -65,9 +65,12 @@ def data_member(archive: Zip) -> str | None:
     return min(found, key=len, default=None)
 
 
-def load(path: str | os.PathLike[str]) -> Graph:
-    """Read a file of torch.save. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
-    return state_dict.graph_of(path, tensors_of)
+def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
+    """Read a file of torch.save.
+
+    scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened.
+    """
+    return state_dict.graph_of(path, tensors_of, scale)
 
 
 def loads(data: bytes, path: Path | None = None) -> Graph:

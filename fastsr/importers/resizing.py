@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..graph import resized
 from .values import Dim
 
 Sized = Callable[[Any, Any], str | None]
@@ -40,7 +40,7 @@ def scale_of(size: Any, old: Any, align_corners: bool) -> tuple[float, Any]:
         if isinstance(size, Dim) or size != int(size) or not 0 < size <= 65536 * 16:
             raise ModelError("resizes to a size that does not follow from its input's: not supported")
         scale = np.float32(int(size) / old)
-        if math.floor(old * float(scale)) != size:
+        if resized(int(old), float(scale)) < size:
             scale = np.nextafter(scale, np.float32(np.inf))
         return float(scale), int(size)
     if not isinstance(size, Dim):

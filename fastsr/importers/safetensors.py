@@ -45,9 +45,12 @@ def probe(head: bytes, path: str | os.PathLike[str]) -> bool:
     return re.match(rb"[\s\S]{4}\x00{4}\{\s*(\"|\}|$)", head) is not None
 
 
-def load(path: str | os.PathLike[str]) -> Graph:
-    """Read a safetensors file. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened."""
-    return state_dict.graph_of(path, lambda f: tensors_of(f.read()))
+def load(path: str | os.PathLike[str], scale: int = 0) -> Graph:
+    """Read a safetensors file.
+
+    scale: as for `archs.graph_of`. Raises ModelError for anything that cannot be read, OSError when the file cannot be opened.
+    """
+    return state_dict.graph_of(path, lambda f: tensors_of(f.read()), scale)
 
 
 def loads(data: bytes, path: Path | None = None) -> Graph:

@@ -219,15 +219,18 @@ def choose(found: list[Found]) -> dict[str, Lazy]:
     return max((f for f in makers if f.size >= least), key=rank).tensors
 
 
-def graph_of(path: str | os.PathLike[str], tensors_of: Callable[[BinaryIO], dict[str, np.ndarray]]) -> Graph:
-    """The Graph of a file of weights. tensors_of: reads them. Raises ModelError, which names the file, and OSError when it cannot be opened."""
+def graph_of(path: str | os.PathLike[str], tensors_of: Callable[[BinaryIO], dict[str, np.ndarray]], scale: int = 0) -> Graph:
+    """The Graph of a file of weights. tensors_of: reads them. scale: as for `archs.graph_of`.
+
+    Raises ModelError, which names the file, and OSError when it cannot be opened.
+    """
     path = Path(path)
     try:
         with open(path, "rb") as f:
             tensors = tensors_of(f)
     except ModelError as e:
         raise ModelError(f"'{os.fspath(path)}': {e}") from e.__cause__
-    graph = archs.graph_of(tensors, path)
+    graph = archs.graph_of(tensors, path, scale=scale)
     graph.meta["source"] = path.name
     return graph
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Feed
-from .feed import divides, multiplied
+from .feed import divided, left_open, multiplied
 from .tensorflow_context import Context
 
 EDSR_MEAN = (103.1545782, 111.561547, 114.35629928)
@@ -39,7 +39,7 @@ def guess_feed(ctx: Context) -> Feed:
     the network begins by dividing by 255, and in the result where it ends by multiplying by 255.
 
     A network that does not enlarge (SRCNN: the frozen one of FEQE is fed RGB in 0..1, already enlarged by the bicubic filter) does not say by how
-    much the picture must be enlarged before: see `enlarged`.
+    much the picture must be enlarged before: see `tried`.
     """
     graph = ctx.graph
     if len(graph.inputs) != 1:
@@ -50,6 +50,7 @@ def guess_feed(ctx: Context) -> Feed:
     if source.channels == 3 and source.name == "IteratorGetNext" and graph.outputs[0] == "NCHW_output":
         return Feed(colour="bgr", range=255.0, mean=EDSR_MEAN, out_range=255.0, out_mean=EDSR_MEAN)
     whole = ctx.nodes[source.name].attr_type("dtype", 1) == 4
-    in_range = 255.0 if whole or divides(graph, source.name) else 1.0
+    in_range = 255.0 if whole or divided(graph, source.name) else 1.0
     out_range = 255.0 if multiplied(graph, graph.outputs[0]) else 1.0
+    left_open(graph, in_range == 1.0, out_range == 1.0)
     return Feed(colour="y" if source.channels == 1 else "rgb", range=in_range, out_range=out_range)

@@ -26,8 +26,6 @@ op = partial(register, OPS)
 
 ADVICE = {
     "Softplus": "fastsr has no step for it",
-    "Elu": "fastsr has no step for it",
-    "Selu": "fastsr has no step for it",
     "VariableV2": "the graph is not frozen: freeze it with its checkpoint (tf.compat.v1.graph_util.convert_variables_to_constants)",
     "VarHandleOp": "the graph is not frozen: freeze it (convert_variables_to_constants_v2)",
     "ReadVariableOp": "the graph is not frozen: freeze it (convert_variables_to_constants_v2)",
@@ -47,7 +45,8 @@ def unsupported(op: str) -> str:
 # ---- layouts -----------------------------------------------------------------------------------------------------------------------------------
 
 SAME_AXES = {
-    "Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient", "Relu", "Relu6", "LeakyRelu", "Tanh", "Sigmoid", "Abs", "Neg",
+    "Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient", "Elu", "Selu",
+    "Relu", "Relu6", "LeakyRelu", "Tanh", "Sigmoid", "Abs", "Neg",
     "Square", "Cast", "Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Div", "Maximum", "Minimum", "Pad", "PadV2", "MirrorPad",
     "SpaceToBatchND", "BatchToSpaceND", "IdentityN", "ClipByValue",
 }  # fmt: skip
@@ -240,7 +239,7 @@ def batch_norm(ctx: Context, node: TfNode, args: list[Value]) -> Picture:
     return x.like(node.name)
 
 
-UNARY = {"Relu": "Relu", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "Abs": "Abs", "Neg": "Neg"}
+UNARY = {op: op for op in ("Relu", "Tanh", "Sigmoid", "Abs", "Neg", "Elu", "Selu", "Softsign")}
 
 
 @op(*UNARY)

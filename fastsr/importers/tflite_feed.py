@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..graph import Feed, Graph, Node
+from .feed import left_open
 from .flatbuffers import Table, root
 from .tflite_context import Grid, TfliteContext
 from .tflite_schema import Model, Tensor
@@ -39,6 +40,7 @@ def guess_feed(ctx: TfliteContext, model: Model, source: Tensor, channels: int) 
         begins = WHOLE
     multiplied, cut, linked = last_operators(graph, name)
     ends = spanned(ctx.grids.get(graph.outputs[0])) or (WHOLE if multiplied or cut else begins if linked else None)
+    left_open(graph, begins is None and not (ends and (linked or cut)), ends is None)
     begins = begins or (ends if linked or cut else None) or UNIT
     ends = ends or UNIT
     means = [(mean,) * channels if mean else () for _, mean in (begins, ends)]

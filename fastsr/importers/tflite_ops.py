@@ -21,7 +21,6 @@ op = partial(register, OPS)
 
 FLEX = "it is one of TensorFlow's own (Flex): convert the model with the built-in operators only"
 ADVICE = {
-    "ELU": "fastsr has no step for it",
     "SOFTMAX": "attention is not supported",
     "BATCH_MATMUL": "attention is not supported",
     "L2_NORMALIZATION": "fastsr has no step for it",
@@ -111,7 +110,7 @@ def prelu(ctx: TfliteContext, node: TfliteNode, args: Args) -> Picture:
 
 # ---- one operand -------------------------------------------------------------------------------------------------------------------------------
 
-UNARY = {"TANH": "Tanh", "LOGISTIC": "Sigmoid", "HARD_SWISH": "HardSwish", "ABS": "Abs", "NEG": "Neg", "SQRT": "Sqrt", "EXP": "Exp"}
+UNARY = {"TANH": "Tanh", "LOGISTIC": "Sigmoid", "HARD_SWISH": "HardSwish", "ABS": "Abs", "NEG": "Neg", "SQRT": "Sqrt", "EXP": "Exp", "ELU": "Elu"}
 
 
 @op(*UNARY)

@@ -15,7 +15,7 @@ from ..graph import Graph, Node
 Array = np.ndarray
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Tanh", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish"})
-UNARY = ACTIVATIONS | {"Abs", "Neg", "Exp", "Sqrt", "Reciprocal", "Erf", "Softplus"}
+UNARY = ACTIVATIONS | {"Abs", "Neg", "Exp", "Sqrt", "Reciprocal", "Erf", "Softplus", "Elu", "Selu", "Celu", "Softsign"}
 """Element-wise operators of one picture; their other inputs are parameters."""
 
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})

@@ -143,6 +143,7 @@ const PointwiseCase kPointwise[] = {
     {Pointwise::kMish, "mish", 0, 0, mish, 10 * kEps, 0},
     {Pointwise::kAbs, "abs", 0, 0, [](double x, double, double) { return std::fabs(x); }, 0, 0},
     {Pointwise::kNeg, "neg", 0, 0, [](double x, double, double) { return -x; }, 0, 0},
+    {Pointwise::kSqrt, "sqrt", 0, 0, [](double x, double, double) { return std::sqrt(x); }, kEps, 0},
     {Pointwise::kAdd, "add", 1.7f, 0, [](double x, double a, double) { return x + a; }, kEps, 0},
     {Pointwise::kSub, "sub", 1.7f, 0, [](double x, double a, double) { return x - a; }, kEps, 0},
     {Pointwise::kMul, "mul", 1.7f, 0, [](double x, double a, double) { return x * a; }, kEps, 0},

@@ -216,6 +216,7 @@ UNARY: dict[int, Operation] = {
     12: lambda b, x, *_: absolute(b, x),
     13: lambda b, x, *_: b.fneg(x),
     23: quantize,
+    24: lambda b, x, *_: call(b, "sqrt", x),
     **BINARY,
 }
 """Code of docs/fsr.md -> op(builder, x, a, b): the operand of a binary operation, or a PRelu's slope, is a."""
