@@ -18,7 +18,7 @@ from ._version import __version__
 from .errors import BackendError, FastsrError, ModelError, PictureError
 
 if TYPE_CHECKING:
-    from . import dnn_superres, metrics
+    from . import dnn_superres, metrics, shipped
     from .backends import available_backends
     from .drop_in import install, uninstall
     from .model import Model, load
@@ -48,12 +48,13 @@ __all__ = [
     "load",
     "metrics",
     "set_num_threads",
+    "shipped",
     "uninstall",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("dnn_superres", "metrics"):
+    if name in ("dnn_superres", "metrics", "shipped"):
         return importlib.import_module(f".{name}", __name__)
     if name in _LAZY:
         return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

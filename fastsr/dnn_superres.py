@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import fsr, image
+from . import fsr, image, shipped
 from ._version import __version__
 from .errors import BackendError, FastsrError, ModelError, PictureError
 from .graph import Feed
@@ -97,13 +97,13 @@ class DnnSuperResImpl:
         if not name:
             _fail(_STS_BAD_ARG, "Could not load model: ", "readModel")
         try:
-            model = load(name) if Path(name).exists() else None
+            model = load(Path(name).absolute()) if Path(name).exists() else None
         except OSError as e:
             _fail(_STS_ERROR, f'Can\'t open "{name}": {e.strerror or e}', "readModel", e)
         except (ModelError, BackendError) as e:
             _fail(_STS_ERROR, f"Failed to parse model file: {e}", "readModel", e)
         if model is None:
-            _fail(_STS_ERROR, f'Can\'t open "{name}": no such file', "readModel")
+            _fail(_STS_ERROR, f'Can\'t open "{name}": no such file{_hint(name)}', "readModel")
         with self._lock:
             self._path, self._model, self._fed, self._precision = name, model, {}, None
 
@@ -247,6 +247,11 @@ def DnnSuperResImpl_create() -> DnnSuperResImpl:
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def _hint(name: str) -> str:
+    """Of a path that does not exist: which file a name means that `fastsr.load` knows, and cv2 would not."""
+    return f"; the network of that name that comes with fastsr is '{shipped.find(name)}'" if shipped.is_shipped(name) else ""
 
 
 def _text(name: str, value: Any) -> str:

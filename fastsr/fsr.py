@@ -40,6 +40,7 @@ VERSIONS = (1, 2, 3)
 """Those that are read. Written is the lowest that has what the program needs: 2 for Quantize, 3 for steps that look at whole pictures."""
 
 NONE = 0xFFFFFFFF
+LARGEST_HALF = 65504.0
 _HEADER = struct.Struct("<8sIIQIIQQQQ")
 _CRC_AT = 24
 MAX_TEXT = 65535
@@ -68,12 +69,13 @@ class _Writer:
         self.u32(len(b))
         self.out += b
 
-    def tensor(self, array: np.ndarray | None, small: bool = False) -> int:
-        """small: as int8 where that holds all of it."""
+    def tensor(self, array: np.ndarray | None, small: bool = False, half: bool = False) -> int:
+        """small: as int8, if that holds all of it. half: otherwise rounded to float16, see `dumps`."""
         if array is None:
             return NONE
         array = np.asarray(array, "<f4", order="C")
-        self.tensors.append(_as_bytes(array) if small else array)
+        whole = _as_bytes(array) if small else array
+        self.tensors.append(_as_halves(array) if half and whole is array else whole)
         return len(self.tensors) - 1
 
 
@@ -84,9 +86,19 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     return array if not np.array_equal(small, array) or np.any(np.signbit(array) & (array == 0)) else small
 
 
-def dumps(program: Program) -> bytes:
-    """The bytes of an .fsr file. Names longer than 65535 bytes are cut. Raises ModelError for an invalid program."""
-    head, tensors = _laid_out(program, small=True)
+def _as_halves(array: np.ndarray) -> np.ndarray:
+    """As float16 where that is smaller in the file, whose tensors take multiples of 64 bytes, and where no number is too large for it."""
+    if array.nbytes <= 64 or not np.all(np.abs(array) <= LARGEST_HALF):
+        return array
+    return array.astype("<f2")
+
+
+def dumps(program: Program, *, half: bool = False) -> bytes:
+    """The bytes of an .fsr file. Names longer than 65535 bytes are cut. Raises ModelError for an invalid program.
+
+    half: weights of convolutions are rounded to float16 where no number is too large for that; biases and slopes, which take little room, are not.
+    """
+    head, tensors = _laid_out(program, small=True, half=half)
     body: list[bytes | memoryview] = [memoryview(head)[_HEADER.size :]]
     for t in tensors:
         body += t.data, bytes(-t.nbytes % 64)
@@ -103,7 +115,7 @@ def scattered(program: Program) -> tuple[bytes, list[np.ndarray]]:
     return _laid_out(program, small=False)
 
 
-def _laid_out(program: Program, small: bool) -> tuple[bytes, list[np.ndarray]]:
+def _laid_out(program: Program, small: bool, half: bool = False) -> tuple[bytes, list[np.ndarray]]:
     program.validate()
     w = _Writer()
     kind = max((KINDS[s.kind] for s in program.steps), default=0)
@@ -117,7 +129,7 @@ def _laid_out(program: Program, small: bool) -> tuple[bytes, list[np.ndarray]]:
         w.u32(len(s.params))
         w.f64(*(float(v) for v in s.params.values()))
         if s.kind == "Conv":
-            w.u32(2, w.tensor(s.weight, small and version > 1), w.tensor(s.bias))
+            w.u32(2, w.tensor(s.weight, small and version > 1, half), w.tensor(s.bias))
         else:
             w.u32(0)
         w.u32(len(s.epilogue))
@@ -293,9 +305,9 @@ def _tensor(r: _Reader, data: memoryview) -> tuple[np.ndarray, int]:
     return np.frombuffer(data, dtype, n, offset).reshape(shape).astype(np.float32, copy=False), n * dtype.itemsize
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
-    """Write the program to `path`, atomically: the file appears whole or not at all. Raises ModelError, OSError."""
-    write_atomically(path, dumps(program))
+def save(program: Program, path: str | os.PathLike[str], *, half: bool = False) -> None:
+    """Write the program to `path`, atomically: the file appears whole or not at all; `half` as in `dumps`. Raises ModelError, OSError."""
+    write_atomically(path, dumps(program, half=half))
 
 
 def load(path: str | os.PathLike[str]) -> Program:

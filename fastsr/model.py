@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import fsr, knobs
+from . import fsr, knobs, shipped
 from .backends import Progress, pick_backend
 from .errors import ModelError, PictureError
 from .graph import Feed
@@ -24,12 +24,19 @@ if TYPE_CHECKING:
 
 
 def load_program(path: str | os.PathLike[str], scale: float | None = None, feed: Mapping[str, Any] | None = None) -> Program:
-    """The lowered network in a model file of any format that fastsr reads, or the interpolation filter of that name; see `load` for all arguments."""
+    """The lowered network in a model file, or the filter, or the network that comes with fastsr, of that name; see `load` for all arguments."""
     from . import baselines, lower, passes
 
-    if baselines.is_baseline(os.fspath(path)) and not Path(path).exists():
-        graph = baselines.baseline_graph(os.fspath(path), 2 if scale is None else scale)
+    name = os.fspath(path)
+    if baselines.is_baseline(name) and not Path(path).exists():
+        graph = baselines.baseline_graph(name, 2 if scale is None else scale)
         return lower.lower(passes.optimise(graph))
+    if not Path(path).is_file() and shipped.is_shipped(name):
+        path = shipped.find(name, scale)
+    elif not Path(path).exists() and shipped.is_name(name):
+        there = shipped.names()
+        others = f"those that come with fastsr are {', '.join(there)}" if there else "none comes with this installation"
+        raise FileNotFoundError(errno.ENOENT, f"no such model file and no network of this name: {others}", name)
     program = fed(_read_program(path, scale), feed or {}, scale)
     if scale is not None and scale != _enlargement(program):
         raise ModelError(f"'{os.fspath(path)}' enlarges by {_enlargement(program)}, not by {scale}: leave the scale out or choose another model")
@@ -97,7 +104,7 @@ def load(
     """Load a trained network and make it ready to run on this machine.
 
     path: a model file of any format that fastsr reads (docs/formats.md lists them), recognised by its content; or the name of an interpolation filter
-        ("nearest", "bilinear", "bicubic", "lanczos", "area").
+        ("nearest", "bilinear", "bicubic", "lanczos", "area"), or of a network that comes with fastsr ("balanced", "balanced_x2": docs/models.md).
     backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
     precision: "f32"; "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's; "int8"
         (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the model consists of, exactly. In f32 a
@@ -105,9 +112,10 @@ def load(
         None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
-    scale: how many times a filter enlarges, 2 when not given; or a network that keeps the size and is fed pictures enlarged before (SRCNN, VDSR),
-        which takes any whole number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another
-        number is an error.
+    scale: how many times a filter enlarges, 2 when not given; which of the networks of one name that come with fastsr is taken, that of 2 when not
+        given, where there is one; how many times a network enlarges that keeps the size and is fed pictures enlarged before (SRCNN, VDSR), which
+        takes any whole number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number
+        is an error.
     feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """

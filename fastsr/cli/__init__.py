@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs
 from ..errors import FastsrError
-from . import backends, bench, compare, convert, eval, formats, info, run, upscale
+from . import backends, bench, compare, convert, eval, formats, info, models, run, upscale
 
 COMMANDS = {
     "upscale": upscale,
+    "models": models,
     "info": info,
     "convert": convert,
     "bench": bench,
@@ -34,9 +35,11 @@ COMMANDS = {
 
 EXAMPLES = """\
 examples:
-  fastsr upscale -i photo.jpg -o large.png -m ESPCN_x2.pb     one picture
+  fastsr upscale photo.jpg                                    twice as large, with a network that comes with fastsr
+  fastsr upscale -i photo.jpg -o large.png -m ESPCN_x2.pb     with a network of your own
   fastsr upscale -i photos/ -o large/ -m FSRCNN_x3.pb -f png  a folder
   fastsr upscale -i photo.jpg -o large.png -m bicubic -s 4    no network: a filter
+  fastsr models                                               the networks that come with fastsr
   fastsr info LapSRN_x4.pb                                    what is in a model file
   fastsr bench ESPCN_x2.pb                                    how fast it is here, next to OpenCV and others
   fastsr eval ESPCN_x2.pb bicubic --data Set5/                how near it comes to the originals, as papers measure it

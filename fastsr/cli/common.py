@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import knobs
+from .. import knobs, shipped
 from ..baselines import BASELINES, is_baseline
 from ..errors import FastsrError
 
@@ -44,12 +44,12 @@ def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], in
     return parser
 
 
-MODEL = "model file of any format that fastsr reads, or a filter: nearest, bilinear, bicubic, lanczos, area"
+MODEL = "file of any format that fastsr reads; network that 'fastsr models' lists; or filter: nearest, bilinear, bicubic, lanczos, area"
 
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:
     """--scale, --feed: what `load` and `load_program` need besides the model's name."""
-    what = "how many times larger: for filters (default 2), networks fed enlarged pictures, and weights for several scales; others have their own"
+    what = "how many times larger: filters and named networks (default 2), networks fed enlarged pictures, weights for several; others have their own"
     parser.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
     add_feed(parser)
 
@@ -107,9 +107,15 @@ def size(text: str) -> tuple[int, int]:
 
 
 def check_model_name(name: str) -> None:
-    """Raise FastsrError for a name that is neither a file nor a filter."""
-    if not Path(name).exists() and not is_baseline(name):
-        raise FastsrError(f"no model file '{name}' (and the filters are {', '.join(BASELINES)})")
+    """Raise FastsrError for a name that is neither a file, nor a filter, nor a network that comes with fastsr."""
+    if not Path(name).exists() and not is_baseline(name) and not shipped.is_shipped(name):
+        ours = f"the networks that come with fastsr are {', '.join(shipped.names())}; " if shipped.names() else ""
+        raise FastsrError(f"no model file '{name}' ({ours}the filters are {', '.join(BASELINES)})")
+
+
+def is_shipped(name: str) -> bool:
+    """Whether `name` means a network that comes with fastsr: no file has it, and no filter."""
+    return not Path(name).is_file() and not is_baseline(name) and shipped.is_shipped(name)
 
 
 def load_model(args: argparse.Namespace, scale: int | None = None) -> Model:
@@ -124,6 +130,8 @@ def load_graph(name: str, scale: int | None = None) -> Graph:
     """The graph in a model file, or that of a filter. Raises FastsrError for an .fsr file, which holds no graph."""
     from .. import baselines, fsr, importers
 
+    if is_shipped(name):
+        name = str(shipped.find(name, scale))
     if not Path(name).exists():
         return baselines.baseline_graph(name, scale or 2)
     if Path(name).is_file():

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import shipped
 from ..baselines import is_baseline
 from ..errors import FastsrError
-from .common import UsageError, check_model_name, label_of
+from .common import UsageError, check_model_name, is_shipped, label_of
 
 if TYPE_CHECKING:
     from ..evaluation import Contender
@@ -21,7 +22,8 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
     """Small scales first, of one scale in the order of `names`; args holds the options of the engine and --feed.
 
     scales: wanted ones, or none. Filters are taken at all of them, else at those of the other models, else at 2; networks that are fed enlarged
-    pictures at all of them, else at the one they have; of others they must have theirs. "bicubic" is the literature's.
+    pictures at all of them, else at the one they have; those that come with fastsr at all of them for which there is one, else as `fastsr.load`
+    takes them; of others they must have theirs. "bicubic" is the literature's.
     Raises FastsrError and what `fastsr.load` raises.
     """
     from ..evaluation import bicubic, contender
@@ -40,6 +42,9 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
     found: dict[str, list[Contender]] = {}
     for label, name in zip(labels, names):
         if _is_filter(name):
+            continue
+        if is_shipped(name) and (there := [s for s in scales if s in shipped.scales(name)]):
+            found[label] = [contender(label, ready(load_program(name, s, dict(args.feed)))) for s in there]
             continue
         program = load_program(name, feed=dict(args.feed))
         model = ready(program)

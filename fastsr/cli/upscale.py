@@ -6,12 +6,14 @@ Many pictures go through a pipeline, see upscale_many.py.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FastsrError
+from .. import shipped
+from ..errors import FastsrError, ModelError
 from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed_options, check_model_name, load_model, positive
 from .upscale_many import Jobs, Pipeline
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from ..model import Model
 
 EXAMPLES = """\
+  fastsr upscale photo.jpg                                              twice as large, as photo_x2.png beside it
+  fastsr upscale photo.jpg large.png -s 4                               'fastsr models' lists the networks that come with fastsr
   fastsr upscale -i photo.jpg -o large.png -m ESPCN_x2.pb
   fastsr upscale photo.jpg large.png -m LapSRN_x4.pb --threads 2
   fastsr upscale *.jpg large/ -m FSRCNN_x3.pb
@@ -34,8 +38,9 @@ def add_parser(commands: Any) -> None:
     p = add_command(commands, "upscale", run, "enlarge a picture, or every picture in a folder", EXAMPLES)
     p.add_argument("paths", nargs="*", metavar="IN OUT", help="input and output, in place of -i and -o; several pictures and a folder: IN IN IN OUT")
     p.add_argument("-i", "--input", help="picture, or folder of pictures")
-    p.add_argument("-o", "--output", help="picture to write (its suffix chooses the format), or folder; made if its parent exists")
-    p.add_argument("-m", "-n", "--model", help=MODEL)
+    what = "picture to write (its suffix chooses the format), or folder; made if its parent exists (default: IN_x2.png or IN_x2 beside the input)"
+    p.add_argument("-o", "--output", help=what)
+    p.add_argument("-m", "-n", "--model", help=f"{MODEL} (default: the first that 'fastsr models' lists for the scale)")
     add_feed_options(p)
     p.add_argument("-f", "--format", metavar="EXT", help="format of the pictures in an output folder: png, jpg, webp, ... (default: as the input)")
     p.add_argument("-q", "--quality", type=positive, metavar="N", help="1 to 100: JPEG (default 95) and lossy WebP (default: lossless)")
@@ -56,36 +61,71 @@ def _jobs(text: str) -> Jobs:
 def run(args: argparse.Namespace) -> int:
     """Do it. 0 when all pictures were written, 1 when any was not."""
     sources, target = _paths(args)
-    if not args.model:
-        raise UsageError("no model: -m FILE names a trained network; -m bicubic needs none")
     if args.quality is not None and args.quality > 100:
         raise UsageError("--quality goes from 1 to 100")
     suffix = _suffix(args.format)
-    check_model_name(args.model)
+    jobs = args.threads or Jobs()
+    args.threads = jobs.compute
+    if args.model:
+        check_model_name(args.model)
+    else:
+        args.model = _default(args.scale or 2)
+        if not args.quiet:
+            print(f"network: {Path(args.model).stem}, of those that come with fastsr ('fastsr models')")
+    model = None
+    if target is None:
+        model = load_model(args, args.scale)
+        target = _beside(sources[0], suffix, model.scale, args.resume)
     pairs, skipped = _plan(args, sources, target, suffix)
     if not pairs:
         if not args.quiet:
             print(f"nothing to do: all {skipped} pictures are there already")
         return 0
-    jobs = args.threads or Jobs()
-    args.threads = jobs.compute
-    model = load_model(args, args.scale)
+    model = model or load_model(args, args.scale)
     if len(sources) == 1 and not sources[0].is_dir():
         return _single(args, model, *pairs[0])
     return _many(args, model, jobs, pairs, skipped)
 
 
-def _paths(args: argparse.Namespace) -> tuple[list[Path], Path]:
+def _default(scale: int) -> str:
+    """The network for a scale where none is named."""
+    try:
+        return str(shipped.default(scale))
+    except ModelError as e:
+        raise ModelError(f"{e}: -m FILE names a trained network; -m bicubic -s {scale} needs none") from None
+
+
+def _beside(source: Path, suffix: str | None, scale: Any, resume: bool) -> Path:
+    """Where the result goes when no output is named: in_x2.png for in.jpg, photos_x2 for the folder photos; in_x2-2.png where that is there already,
+    but for --resume."""
+    if not source.exists():
+        raise FileNotFoundError(errno.ENOENT, "no such picture or folder", str(source))
+    end = f"_x{float(scale):g}"
+    if source.is_dir():
+        base, suffix = source if source.name not in ("", "..") else source.resolve(), ""
+    else:
+        base, suffix = source.with_suffix(""), suffix or ".png"
+    target = base.with_name(f"{base.name}{end}{suffix}")
+    number = 2
+    while target.exists() and not resume:
+        target = base.with_name(f"{base.name}{end}-{number}{suffix}")
+        number += 1
+    return target
+
+
+def _paths(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
     paths = list(args.paths)
-    target = args.output or (paths.pop() if len(paths) > (0 if args.input else 1) else None)
+    target = args.output
+    if target is None and len(paths) > (0 if args.input else 1):
+        target = paths.pop()
     sources = [args.input] if args.input else paths
     if args.input and paths:
         raise UsageError(f"one input and one output, please; too much: {' '.join(paths)} (without -i there may be several pictures)")
     if not sources:
         raise UsageError("no input: -i PICTURE, or a folder")
-    if not target:
-        raise UsageError("no output: -o PICTURE, or a folder")
-    return [Path(s) for s in sources], Path(target)
+    if target == "":
+        raise UsageError("no output: -o PICTURE, or a folder; without -o it is written beside the input")
+    return [Path(s) for s in sources], None if target is None else Path(target)
 
 
 def _suffix(name: str | None) -> str | None:
