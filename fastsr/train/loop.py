@@ -7,7 +7,7 @@ import copy
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Trainer:
         self.shadow = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.params = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.params, lr=recipe.rate, betas=(0.9, 0.999), fused=True)
-        self._kept = [p for p in self.shadow.parameters()]
+        self._kept = list(self.shadow.parameters())
         self.step = 0
         self.total = 0
         self.seconds = 0.0
@@ -171,7 +171,7 @@ class Trainer:
         if self.device != "cpu":
             torch.cuda.synchronize()
 
-    def run(self, checkpoint: Path, pace: Pace, report: Report, valid: Sequence[Pair], bicubic: float | None, extra: Callable[[], None] | None = None) -> bool:
+    def run(self, checkpoint: Path, pace: Pace, report: Report, valid: Sequence[Pair], bicubic: float | None) -> bool:
         """All steps that are left. True when the training is done, False when it was interrupted (Ctrl-C), with a checkpoint in both cases."""
         every = pace.eval_steps or max(self.total // 50, 20)
         shape = self.recipe.shape
@@ -213,7 +213,8 @@ class Trainer:
         report.curve(self.history, bicubic)
         against = f" ({psnr - bicubic:+.2f} to bicubic)" if bicubic is not None and valid else ""
         shown = f"  {psnr:.2f} dB{against}" if valid else ""
-        report.line(f"step {self.step:>7} of {self.total}  loss {loss:.5f}{shown}  {duration(self.seconds)}" + (f"  {speed:.1f} steps/s" if speed else ""))
+        pace = f"  {speed:.1f} steps/s" if speed else ""
+        report.line(f"step {self.step:>7} of {self.total}  loss {loss:.5f}{shown}  {duration(self.seconds)}{pace}")
 
 
 class _Asked:

@@ -1,8 +1,8 @@
 """Networks as PyTorch modules, under the parameter names that `fastsr.archs` knows.
 
 Every network takes pictures (N, C, H, W) in 0..1, C = 1 for colour "y" and 3 for "rgb", and returns them `scale` times larger. Networks with
-`enlarged` take pictures that the bicubic filter has enlarged before. `shipped()` gives the weights as a file holds them and `adopt()` takes such weights
-back; both are exact. A network whose file stands for pictures in 0..255 (EDSR) is trained in 0..1 all the same: convolutions, ReLU and PReLU
+`enlarged` take pictures that the bicubic filter has enlarged before. `shipped()` gives the weights as a file holds them and `adopt()` takes such
+weights back; both are exact. A network whose file stands for pictures in 0..255 (EDSR) is trained in 0..1 all the same: convolutions, ReLU and PReLU
 commute with a positive factor, so only biases are multiplied.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
+from .slopes import Slopes
 
 DIV2K = (0.4488, 0.4371, 0.4040)
 
@@ -81,7 +83,7 @@ class SRCNN(Network):
         self.conv1, self.conv2, self.conv3 = conv(self.channels, d, a), conv(d, e, b), conv(e, self.channels, c, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        return self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x)))))
 
 
 class VDSR(Network):
@@ -92,12 +94,12 @@ class VDSR(Network):
     def __init__(self, scale: int, colour: str = "y", layers: int = 20, width: int = 64) -> None:
         super().__init__(scale, colour)
         ends = [self.channels, *[width] * (layers - 1), self.channels]
-        self.conv = nn.ModuleList([conv(i, o, 3, 2.0 if k < layers - 1 else 0.01) for k, (i, o) in enumerate(zip(ends, ends[1:], strict=False))])
+        self.conv = nn.ModuleList([conv(i, o, 3, 2.0 if k < layers - 1 else 0.01) for k, (i, o) in enumerate(pairwise(ends))])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x
         for k, m in enumerate(self.conv):
-            y = m(y) if k == len(self.conv) - 1 else F.relu(m(y))
+            y = m(y) if k == len(self.conv) - 1 else F.relu_(m(y))
         return x + y
 
 
@@ -110,21 +112,21 @@ class ESPCN(Network):
         self.conv1, self.conv2, self.conv3 = conv(c, a, 5), conv(a, b), conv(b, c * scale**2, 3, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(self.conv3(F.relu(self.conv2(F.relu(self.conv1(x))))), self.scale)
+        return F.pixel_shuffle(self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x))))), self.scale)
 
 
 class FSRCNN(Network):
-    """Dong et al., ECCV 2016: FSRCNN(width, narrow, maps). tail: "deconv", a 9x9 transposed convolution as in the paper, or "shuffle", a 1x1 convolution
-    and a pixel shuffle as OpenCV's files have it."""
+    """Dong et al., ECCV 2016: FSRCNN(width, narrow, maps). tail: "deconv", a 9x9 transposed convolution as in the paper, or "shuffle", a 1x1
+    convolution and a pixel shuffle as OpenCV's files have it."""
 
     def __init__(self, scale: int, colour: str = "y", width: int = 56, narrow: int = 12, maps: int = 4, tail: str = "deconv") -> None:
         super().__init__(scale, colour)
         c = self.channels
-        self.first_part = nn.Sequential(conv(c, width, 5), nn.PReLU(width))
-        middle: list[nn.Module] = [conv(width, narrow, 1), nn.PReLU(narrow)]
+        self.first_part = nn.Sequential(conv(c, width, 5), Slopes(width))
+        middle: list[nn.Module] = [conv(width, narrow, 1), Slopes(narrow)]
         for _ in range(maps):
-            middle += [conv(narrow, narrow), nn.PReLU(narrow)]
-        self.mid_part = nn.Sequential(*middle, conv(narrow, width, 1), nn.PReLU(width))
+            middle += [conv(narrow, narrow), Slopes(narrow)]
+        self.mid_part = nn.Sequential(*middle, conv(narrow, width, 1), Slopes(width))
         if tail == "shuffle":
             self.last_part: nn.Module = conv(width, c * scale**2, 1, 1.0)
         else:
@@ -150,16 +152,16 @@ class Autoencoder(Network):
         self.conv3 = conv(width, c, 5, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a = F.relu(self.conv1(x))
-        b = F.relu(self.conv2(a))
-        y = F.relu(self.deconv1(b)) + b
-        return self.conv3(F.relu(self.deconv2(y)) + a)
+        a = F.relu_(self.conv1(x))
+        b = F.relu_(self.conv2(a))
+        y = F.relu_(self.deconv1(b)) + b
+        return self.conv3(F.relu_(self.deconv2(y)) + a)
 
 
 class _Residual(nn.Module):
     def __init__(self, width: int, factor: float) -> None:
         super().__init__()
-        self.body = nn.Sequential(conv(width, width), nn.ReLU(), conv(width, width, 3, 0.1))
+        self.body = nn.Sequential(conv(width, width), nn.ReLU(True), conv(width, width, 3, 0.1))
         self.factor = factor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -283,9 +285,9 @@ class SRVGG(Network):
         super().__init__(scale, colour)
         if colour != "rgb":
             raise ModelError("srvgg takes colour pictures only: choose --colour rgb, or --arch plain for Y")
-        inner: list[nn.Module] = [conv(3, width), nn.PReLU(width)]
+        inner: list[nn.Module] = [conv(3, width), Slopes(width)]
         for _ in range(layers):
-            inner += [conv(width, width, 3, 1.8), nn.PReLU(width)]
+            inner += [conv(width, width, 3, 1.8), Slopes(width)]
         self.body = nn.Sequential(*inner, conv(width, 3 * scale**2, 3, 0.01))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Training pictures: decoded once, made smaller once, kept as bytes in memory or in memory-mapped files.
 
-A `Store` holds pairs of planes (C, H, W) uint8: the picture, cut to a multiple of the scale, and what the network is given. Y is that of OpenCV's 8-bit
-conversion, as `Model.upscale` computes it; the small picture is made in RGB, rounded to 8 bits, and converted then, as it would be for a user.
+A `Store` holds pairs of planes (C, H, W) uint8: the picture, cut to a multiple of the scale, and what the network is given. Y is that of OpenCV's
+8-bit conversion, as `Model.upscale` computes it; the small picture is made in RGB, rounded to 8 bits, and converted then, as it would be for a user.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
         raise FileNotFoundError(2, "no such folder of pictures", os.fspath(folder))
     if root.is_file():
         return [root]
-    found = [p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not any(q.startswith(".") for q in p.relative_to(root).parts)]
+    files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = [p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     if not found:
         raise FastsrError(f"'{root}' holds no pictures ({', '.join(SUFFIXES)}): name a folder of photographs")
     return sorted(found, key=lambda p: p.relative_to(root).as_posix())
@@ -120,9 +121,9 @@ def open_store(
 ) -> Store:
     """Decode the files, or find them decoded in the folder `cache`, which is made when it is missing.
 
-    least: pixels that both edges of the small picture must have; smaller pictures are skipped, as are files that cannot be read. refuse: see `Reason`;
-    refuse_mark: tells different ones apart. Without `cache` the pictures must fit into MAX_MEMORY. Raises FastsrError when no picture is left,
-    OSError when the cache cannot be written.
+    least: pixels that both edges of the small picture must have; smaller pictures are skipped, as are files that cannot be read. refuse: see
+    `Reason`; refuse_mark: tells different ones apart. Without `cache` the pictures must fit into MAX_MEMORY. Raises FastsrError when no picture is
+    left, OSError when the cache cannot be written.
     """
     mark = _mark(files, scale, colour, least, refuse_mark)
     work = _pairs(files, scale, colour, least, refuse)

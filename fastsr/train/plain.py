@@ -1,9 +1,9 @@
 """Plain chains of 3x3 convolutions, trained with several branches for each, shipped as one.
 
-As in ECBSR (Zhang et al., ACM Multimedia 2021) and SESR (Bhardwaj et al., MLSys 2022): a block is a 3x3 convolution, a 1x1 one that expands followed by a
-3x3 one that squeezes, and the identity, all added. These are linear, so one 3x3 kernel is their exact sum; it is made in every step of training, and
-the picture goes through that one convolution only. Zero padding then belongs to the sum and not to a branch, so training and the shipped network
-agree at the borders too. The result of the chain is shuffled to pixels and added to the picture's nearest pixels.
+As in ECBSR (Zhang et al., ACM Multimedia 2021) and SESR (Bhardwaj et al., MLSys 2022): a block is a 3x3 convolution, a 1x1 one that expands followed
+by a 3x3 one that squeezes, and the identity, all added. These are linear, so one 3x3 kernel is their exact sum; it is made in every step of
+training, and the picture goes through that one convolution only. Zero padding then belongs to the sum and not to a branch, so training and the
+shipped network agree at the borders too. The result of the chain is shuffled to pixels and added to the picture's nearest pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from .networks import Network, check_names, conv
+from .slopes import Slopes
 
 
 class Branches(nn.Module):
@@ -70,7 +71,7 @@ class Plain(Network):
             i = self.channels if k == 0 else width
             o = self.channels * scale**2 if k == self.layers - 1 else width
             self.add_module(f"block{k}", Branches(i, o, expand, identity=0 < k < self.layers - 1, small=k == self.layers - 1))
-        self.slopes = nn.ModuleList([nn.PReLU(width) if act == "prelu" else nn.ReLU() for _ in range(layers + 1)])
+        self.slopes = nn.ModuleList([Slopes(width) if act == "prelu" else nn.ReLU(True) for _ in range(layers + 1)])
         self.act = act
 
     def block(self, k: int) -> Branches:
