@@ -20,34 +20,45 @@ from .slopes import Slopes
 
 
 class Branches(nn.Module):
-    """A 3x3 convolution as the sum of branches. small: begins near zero."""
+    """A 3x3 convolution as the sum of branches. expand: times as wide as the convolution is the middle of the second branch, 0 for none. small: begins
+    near zero."""
 
     def __init__(self, i: int, o: int, expand: int, identity: bool, small: bool = False) -> None:
         super().__init__()
         gain = 0.01 if small else 0.5 if identity else 1.0
         self.conv3x3 = conv(i, o, 3, gain)
-        middle = max(expand * o, expand * i)
+        middle = expand * max(o, i)
+        self.expand = expand
+        if not expand:
+            self.identity = False
+            nn.init.normal_(self.conv3x3.weight, std=math.sqrt((0.01 if small else 1.9) / (9 * i)))
+            return
         self.k0 = nn.Parameter(torch.randn(middle, i) * math.sqrt(1 / i))
         self.b0 = nn.Parameter(torch.zeros(middle))
-        self.k1 = nn.Parameter(torch.randn(o, middle, 3, 3) * math.sqrt(gain / (9 * middle)))
+        self.k1 = nn.Parameter(torch.randn(o, middle, 9) * math.sqrt(gain / (9 * middle)))
         self.b1 = nn.Parameter(torch.zeros(o))
         self.identity = identity and i == o
+        eye = F.pad(torch.eye(o, i)[:, :, None, None], (1, 1, 1, 1)) if self.identity else torch.zeros(0)
+        self.register_buffer("eye", eye, persistent=False)
 
     def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The kernel (O, I, 3, 3) and the bias of the one convolution."""
+        if not self.expand:
+            return self.conv3x3.weight, self.conv3x3.bias
         k1, k0, b0 = self.k1, self.k0, self.b0
-        kernel = self.conv3x3.weight + torch.einsum("omyx,mi->oiyx", k1, k0)
+        kernel = self.conv3x3.weight + torch.matmul(k0.T, k1).view(self.conv3x3.weight.shape)
         if self.identity:
-            kernel = kernel + F.pad(torch.eye(kernel.shape[0], dtype=kernel.dtype, device=kernel.device)[:, :, None, None], (1, 1, 1, 1))
-        return kernel, self.conv3x3.bias + self.b1 + k1.sum((2, 3)) @ b0
+            kernel = kernel + self.eye
+        return kernel, self.conv3x3.bias + self.b1 + k1.sum(2) @ b0
 
     def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         """Make `merged` return these, the other branches contributing nothing at first."""
         with torch.no_grad():
-            self.k1.zero_()
-            self.b1.zero_()
+            if self.expand:
+                self.k1.zero_()
+                self.b1.zero_()
             if self.identity:
-                kernel = kernel - F.pad(torch.eye(kernel.shape[0])[:, :, None, None], (1, 1, 1, 1))
+                kernel = kernel - self.eye
             self.conv3x3.weight.copy_(kernel)
             self.conv3x3.bias.copy_(bias)
 

@@ -81,7 +81,7 @@ RECIPES: dict[str, Recipe] = {
     "fsrcnn-small": Recipe("fsrcnn-small"),
     "fsrcnn-cv2": Recipe("fsrcnn-cv2"),
     "fsrcnn-small-cv2": Recipe("fsrcnn-small-cv2"),
-    "plain": Recipe("plain", rate=2e-3),
+    "plain": Recipe("plain", rate=5e-4),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),
     "edsr": Recipe("edsr", "rgb", rate=3e-4, steps=300_000, stages=_DEEP, ema=0.9995),
     "srresnet": Recipe("srresnet", "rgb", rate=2e-4, steps=300_000, stages=_DEEP),
@@ -100,7 +100,7 @@ def preset(name: str, scale: int) -> Recipe:
     if name == "fast":
         return replace(RECIPES["plain"], options={"width": 16, "layers": 5 if scale == 2 else 4}, steps=400_000)
     if name == "balanced":
-        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=1e-3, steps=400_000)
+        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, steps=400_000)
     if name == "best":
         return RECIPES["edsr"]
     raise FastsrError(f"no preset '{name}': choose fast, balanced or best")
