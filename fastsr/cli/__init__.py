@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs
 from ..errors import FastsrError
-from . import backends, bench, convert, formats, info, run, train, upscale
+from . import backends, bench, convert, finetune, formats, info, run, train, upscale
 
 COMMANDS = {"upscale": upscale, "info": info, "convert": convert, "bench": bench, "backends": backends, "formats": formats, "run": run,
-            "train": train}  # fmt: skip
+            "train": train, "finetune": finetune}  # fmt: skip
 
 EXAMPLES = """\
 examples:

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
     p.add_argument("-o", "--out", metavar="DIR", help="folder for everything that is written (default: NAME-xSCALE)")
     p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's)")
-    p.add_argument("--minutes", type=_above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
+    p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
     p.add_argument("--init", metavar="WEIGHTS", help="begin with these weights (.safetensors of the same architecture)")
     add_recipe_options(p, LOSSES)
     add_machine_options(p)
@@ -44,9 +44,11 @@ def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...]) -> N
     g = p.add_argument_group("recipe")
     g.add_argument("--colour", choices=("y", "rgb"), help="what the network sees (default: the recipe's)")
     g.add_argument("--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="of the architecture: width=24, act=relu, ...")
+    what = "bicubic: small pictures as in papers; photo: blurred, noisy, JPEG, as in Real-ESRGAN (default bicubic)"
+    g.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help=what)
     g.add_argument("--loss", choices=losses, help="(default: the recipe's)")
     g.add_argument("--finish", type=_share, metavar="SHARE", help="share of the steps at the end with the mean squared error")
-    g.add_argument("--rate", type=_above_zero, metavar="R", help="highest learning rate")
+    g.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate")
     g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
     g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
     g.add_argument("--seed", type=int, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
@@ -64,7 +66,7 @@ def add_machine_options(p: argparse.ArgumentParser) -> None:
     g.add_argument("-q", "--quiet", action="store_true", help="print nothing")
 
 
-def _above_zero(text: str) -> float:
+def above_zero(text: str) -> float:
     """argparse type: a number above 0."""
     try:
         value = float(text)
@@ -77,7 +79,7 @@ def _above_zero(text: str) -> float:
 
 def _share(text: str) -> float:
     """argparse type: 0..1."""
-    value = 0.0 if text == "0" else _above_zero(text)
+    value = 0.0 if text == "0" else above_zero(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f"a share from 0 to 1 is needed, got '{text}'")
     return value
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         recipe, args.scale, Path(args.data), Path(args.out or f"{name}-x{args.scale}"), None if args.val is None else Path(args.val),
         tuple(map(Path, args.exclude)), None if args.init is None else Path(args.init),
         Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), args.seed, {"on": True, "off": False}.get(args.bf16), args.device,
-        args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", half=args.half, restart=args.restart,
-        quiet=args.quiet, tensorboard=args.tensorboard, name=f"{name}_x{args.scale}",
+        args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, args.half, args.restart,
+        args.quiet, args.tensorboard, f"{name}_x{args.scale}",
     )  # fmt: skip
     return 0 if train(job).done else 130

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FastsrError
-from .pictures import Pair
+from .pictures import Pair, luma
 
 AHEAD = 3
 """Batches that are made before they are needed."""
@@ -31,11 +31,11 @@ Degrade = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 class Patches:
     """Square patches of the pictures, drawn evenly over all pixels, in one of the 8 orientations that a square has.
 
-    degrade: how small patches are made; without it they are cut from the stored small pictures.
+    degrade: how small patches are made; without it they are cut from the stored small pictures. to_y: the pictures are RGB, batches are to be Y.
     """
 
-    def __init__(self, pairs: Sequence[Pair], scale: int, seed: int, degrade: Degrade | None = None) -> None:
-        self.pairs, self.scale, self.seed, self.degrade = list(pairs), scale, seed, degrade
+    def __init__(self, pairs: Sequence[Pair], scale: int, seed: int, degrade: Degrade | None = None, to_y: bool = False) -> None:
+        self.pairs, self.scale, self.seed, self.degrade, self.to_y = list(pairs), scale, seed, degrade, to_y
         self.heights = np.array([p.small.shape[1] for p in self.pairs])
         self.widths = np.array([p.small.shape[2] for p in self.pairs])
 
@@ -60,7 +60,7 @@ class Patches:
                 small[k] = turned(whole.small[:, y : y + patch, x : x + patch], int(turn))
             else:
                 small[k] = self.degrade(large[k], s, np.random.default_rng([self.seed, step, k]))
-        return Batch(small, large)
+        return Batch(y_of(small), y_of(large)) if self.to_y else Batch(small, large)
 
     def batches(self, first: int, last: int, shape: Callable[[int], tuple[int, int]]) -> Iterator[Batch]:
         """The batches of steps first..last - 1, made ahead by a thread. shape(step): count and patch."""
@@ -82,6 +82,11 @@ class Patches:
                 stop.set()
                 for f in ahead:
                     f.cancel()
+
+
+def y_of(rgb: np.ndarray) -> np.ndarray:
+    """Y (N, 1, H, W) of pictures (N, 3, H, W), uint8."""
+    return np.stack([luma(p.transpose(1, 2, 0)) for p in rgb])[:, None]
 
 
 def turned(a: np.ndarray, turn: int) -> np.ndarray:

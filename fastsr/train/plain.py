@@ -20,8 +20,8 @@ from .slopes import Slopes
 
 
 class Branches(nn.Module):
-    """A 3x3 convolution as the sum of branches. expand: times as wide as the convolution is the middle of the second branch, 0 for none. small: begins
-    near zero."""
+    """A 3x3 convolution as the sum of branches. expand: how many times wider than the convolution the second branch's middle is, 0 for none. small:
+    begins near zero."""
 
     def __init__(self, i: int, o: int, expand: int, identity: bool, small: bool = False) -> None:
         super().__init__()

@@ -19,9 +19,10 @@ import torch
 from ..atomic import explained, write_atomically
 from ..errors import FastsrError
 from ..importers import safetensors
-from . import measure, pictures, state
-from .batches import Patches
+from . import degrade, measure, pictures, state, tuned
+from .batches import Patches, y_of
 from .export import export, save_weights
+from .leakage import Guard
 from .loop import Pace, Trainer
 from .networks import Network, registry
 from .recipes import COLOURS, Recipe
@@ -31,6 +32,8 @@ HELD_OUT = 5
 """Training pictures kept aside for measurement where no others are named; at most a tenth of them."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+DEGRADATIONS = ("bicubic", "photo")
 
 VALID_EDGE = 512
 """Pixels to which the middle of these is cut."""
@@ -61,6 +64,8 @@ class Job:
     quiet: bool = False
     tensorboard: bool = False
     name: str = ""
+    network: Network | None = None
+    """Trained on instead of one that the recipe makes; `init` then tells where it is from."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ def train(job: Job) -> Outcome:
 
 def _train(job: Job, report: Report) -> Outcome:
     recipe = job.recipe
+    if job.degradation not in DEGRADATIONS:
+        raise FastsrError(f"degradation '{job.degradation}': choose {' or '.join(DEGRADATIONS)}")
     if recipe.colour not in COLOURS:
         raise FastsrError(f"colour '{recipe.colour}': choose y or rgb")
     device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -113,10 +120,11 @@ def _train(job: Job, report: Report) -> Outcome:
     settings.pop("steps", None)
     if job.pace.minutes is None:
         settings["total"] = job.pace.steps or recipe.steps
-    network = make(recipe, job.scale, job.seed)
-    if job.init is not None:
+    network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
+    if job.init is not None and job.network is None:
         network.adopt(read_weights(job.init))
-    patches = Patches(list(data), job.scale, job.seed, _degradation(job.degradation))
+    photo = job.degradation == "photo"
+    patches = Patches(list(data), job.scale, job.seed, degrade.photo if photo else None, photo and recipe.colour == "y")
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
@@ -130,6 +138,10 @@ def _train(job: Job, report: Report) -> Outcome:
         trainer.plan(job.pace)
         report.line(f"{trainer.total} steps")
     bicubic = measure.bicubic_score(valid, job.scale) if valid else None
+    if isinstance(network, tuned.Tuned) and valid and not trainer.step:
+        before = measure.mean_score(trainer.shadow, valid, device)
+        trainer.history = [[0, 0.0, 0.0, 0.0, before]]
+        report.line(f"before: {before:.2f} dB (bicubic {bicubic:.2f})")
     done = trainer.run(checkpoint, job.pace, report, valid, bicubic)
     report.plot(trainer.history, bicubic, f"{recipe.arch} x{job.scale}")
     if not done:
@@ -140,8 +152,10 @@ def _train(job: Job, report: Report) -> Outcome:
 
 def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -> Outcome:
     name = job.name or f"{job.recipe.arch}_x{job.scale}"
-    weights = job.out / f"{name}.safetensors"
     shadow = trainer.shadow
+    if isinstance(shadow, tuned.Tuned):
+        return _tuned(job, trainer, shadow, report, bicubic)
+    weights = job.out / f"{name}.safetensors"
     program, error, warning = export(shadow, weights, metadata={"trained with": "fastsr", "architecture": job.recipe.arch, "scale": str(job.scale)})
     if warning:
         report.line(f"note: {warning}")
@@ -155,6 +169,16 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -
     report.line(f"done after {duration(trainer.seconds)}{gained}")
     report.line(f"wrote {weights} and {program} (the engine's result differs from PyTorch's by at most {error:.1g})")
     return Outcome(True, trainer.step, psnr, bicubic, weights, program)
+
+
+def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None) -> Outcome:
+    program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
+    psnr = trainer.history[-1][4]
+    before = trainer.history[0][4]
+    if before == before and psnr == psnr:
+        report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}")
+    report.line(f"wrote {program} and {onnx} (the engine's result differs from PyTorch's by at most {error:.1g})")
+    return Outcome(True, trainer.step, psnr, bicubic, onnx, program)
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------------------------------------
@@ -204,12 +228,6 @@ def _fast_bf16(device: str) -> bool:
     return any(bool(getattr(torch.cpu, n, lambda: False)()) for n in names)
 
 
-def _degradation(kind: str) -> Any:
-    if kind == "bicubic":
-        return None
-    raise FastsrError(f"degradation '{kind}': choose bicubic")
-
-
 def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictures.Pair]]:
     files = pictures.list_pictures(job.data)
     held: list[Path] = []
@@ -218,8 +236,10 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
         held = files[:: max(len(files) // count, 1)][:count]
         files = [f for f in files if f not in held]
     cache = (job.cache or job.out / "cache") if job.keep_cache else None
+    colour = "rgb" if job.degradation == "photo" else job.recipe.colour
+    guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])])
     data = pictures.open_store(
-        files, job.scale, job.recipe.colour, least=job.recipe.largest, cache=cache,
+        files, job.scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
         progress=lambda done, total: report.status(f"decoding picture {done} of {total}"),
     )  # fmt: skip
     for name, why in data.skipped[:5]:
@@ -227,9 +247,18 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     if len(data.skipped) > 5:
         report.line(f"skipped: {len(data.skipped) - 5} more")
     if job.valid is not None:
-        found = pictures.open_store(pictures.list_pictures(job.valid), job.scale, job.recipe.colour, least=8)
-        return data, found.pairs
-    return data, [_middle(p, job.scale) for p in pictures.open_store(held, job.scale, job.recipe.colour, least=8)] if held else []
+        valid = pictures.open_store(pictures.list_pictures(job.valid), job.scale, colour, least=8).pairs
+    else:
+        valid = [_middle(p, job.scale) for p in pictures.open_store(held, job.scale, colour, least=8)] if held else []
+    if job.degradation == "photo":
+        valid = [_degraded(p, job.scale, job.recipe.colour, k) for k, p in enumerate(valid)]
+    return data, valid
+
+
+def _degraded(p: pictures.Pair, scale: int, colour: str, k: int) -> pictures.Pair:
+    """The pair with its small picture made by `degrade.photo`, always the same way."""
+    small, large = degrade.photo(p.large, scale, np.random.default_rng([k])), p.large
+    return replace(p, small=y_of(small[None])[0], large=y_of(large[None])[0]) if colour == "y" else replace(p, small=small)
 
 
 def _middle(p: pictures.Pair, scale: int) -> pictures.Pair:

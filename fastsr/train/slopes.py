@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 
 class _Rows(torch.autograd.Function):
@@ -37,10 +38,15 @@ class _Rows(torch.autograd.Function):
         return torch.addcmul(g, less, below).view(n, h, w, c).permute(0, 3, 1, 2), slope
 
 
+def prelu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """x (N, C, H, W) where it is positive, else x times the slope (C,) or (1,)."""
+    if x.device.type == "cpu" and x.requires_grad and slope.numel() == x.shape[1] and x.is_contiguous(memory_format=torch.channels_last):
+        return _Rows.apply(x, slope)
+    return F.prelu(x, slope.to(x.dtype))
+
+
 class Slopes(nn.PReLU):
-    """nn.PReLU with a slope for each channel."""
+    """nn.PReLU by `prelu`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
-            return _Rows.apply(x, self.weight)
-        return super().forward(x)
+        return prelu(x, self.weight)
