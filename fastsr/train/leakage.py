@@ -19,14 +19,14 @@ from .pictures import list_pictures, luma, read_rgb
 COARSE, FINE = 8, 24
 """Cells along an edge."""
 
-LIKELY = 0.78
+LIKELY = 0.82
 SAME = 0.8
 """Correlations from which on windows are looked at closely, and are the same."""
 
 HOPELESS = 0.3
 """Correlation below which, after the first moves, a window is given up."""
 
-CANDIDATES = 20
+CANDIDATES = 10
 EDGE = 320
 """Pixels that a picture's longer edge is reduced to."""
 

@@ -271,6 +271,10 @@ class RRDB(Network):
         self.conv_hr, self.conv_last = conv(width, width), conv(width, c, 3, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, w = x.shape[2:]
+        odd = (0, w % self.unshuffle, 0, h % self.unshuffle)
+        if any(odd):
+            return self.forward(F.pad(x, odd, mode="replicate"))[:, :, : h * self.scale, : w * self.scale]
         y = first = self.conv_first(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x)
         y = first + self.conv_body(self.body(y))
         for up in (self.conv_up1, self.conv_up2):

@@ -128,7 +128,7 @@ def _train(job: Job, report: Report) -> Outcome:
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
-                f"{', bfloat16' if bf16 else ''}")  # fmt: skip
+                f"{', bfloat16' if bf16 and recipe.exact < 1 else ''}")  # fmt: skip
     if saved is not None:
         trainer.restore(saved, checkpoint)
         if saved.get("threads") != torch.get_num_threads() and device == "cpu":
