@@ -52,7 +52,7 @@ def _undisturbed() -> Any:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
 
 
 def drawn(seed: int, h: int = 80, w: int = 96) -> np.ndarray:

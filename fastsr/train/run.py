@@ -102,7 +102,8 @@ def _train(job: Job, report: Report) -> Outcome:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise FastsrError("PyTorch finds no CUDA device here: leave --device out")
     torch.set_num_threads(job.threads or os.cpu_count() or 1)
-    torch.use_deterministic_algorithms(device == "cpu")
+    torch.set_deterministic_debug_mode("error" if device == "cpu" else "default")
+    torch.utils.deterministic.fill_uninitialized_memory = False
     _keep_memory()
     try:
         job.out.mkdir(parents=True, exist_ok=True)
