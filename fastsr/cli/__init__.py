@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs
 from ..errors import FastsrError
-from . import backends, bench, compare, convert, eval, formats, info, models, run, upscale
+from . import backends, bench, compare, convert, eval, finetune, formats, info, models, run, train, upscale
 
 COMMANDS = {
     "upscale": upscale,
@@ -28,6 +28,8 @@ COMMANDS = {
     "bench": bench,
     "eval": eval,
     "compare": compare,
+    "train": train,
+    "finetune": finetune,
     "backends": backends,
     "formats": formats,
     "run": run,

@@ -1,0 +1,120 @@
+"""`fastsr train`: a network of one's own, from a folder of photographs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .common import UsageError, add_command, positive
+
+EXAMPLES = """\
+  fastsr train --preset fast --scale 2 --data photos/ --minutes 60
+  fastsr train --arch espcn --scale 3 --data photos/ --val Set5/ --exclude Set5/ --out espcn-x3 --steps 200000
+  fastsr upscale -i photo.jpg -o large.png -m fast-x2/fast_x2.fsr
+
+The same command again goes on with a training that was interrupted, killed or unplugged."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    from ..train.recipes import LOSSES, PRESETS, RECIPES
+
+    p = add_command(commands, "train", run, "train a network on a folder of pictures (needs PyTorch: pip install fastsr[train])", EXAMPLES)
+    p.add_argument("--arch", choices=list(RECIPES), help="architecture, with the recipe that suits it")
+    p.add_argument("--preset", choices=PRESETS, help="fast: as cheap as FSRCNN; balanced: 100 thousand weights; best: EDSR's baseline")
+    p.add_argument("-s", "--scale", type=positive, default=2, metavar="N", help="how many times larger pictures become (default 2)")
+    p.add_argument("--data", required=True, metavar="DIR", help="folder of pictures to train on, with all folders in it")
+    p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
+    p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
+    p.add_argument("-o", "--out", metavar="DIR", help="folder for everything that is written (default: NAME-xSCALE)")
+    p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's)")
+    p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
+    p.add_argument("--init", metavar="WEIGHTS", help="begin with these weights (.safetensors of the same architecture)")
+    add_recipe_options(p, LOSSES)
+    add_machine_options(p)
+    p.add_argument("--half", action="store_true", help="also write the weights in 16-bit floats, for shipping")
+    p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
+    p.add_argument("--tensorboard", action="store_true", help="also write the curve for TensorBoard")
+
+
+def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...]) -> None:
+    """What changes a recipe."""
+    g = p.add_argument_group("recipe")
+    g.add_argument("--colour", choices=("y", "rgb"), help="what the network sees (default: the recipe's)")
+    g.add_argument("--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="of the architecture: width=24, act=relu, ...")
+    what = "bicubic: small pictures as in papers; photo: blurred, noisy, JPEG, as in Real-ESRGAN (default bicubic)"
+    g.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help=what)
+    g.add_argument("--loss", choices=losses, help="(default: the recipe's)")
+    g.add_argument("--finish", type=_share, metavar="SHARE", help="share of the steps at the end with the mean squared error")
+    g.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate")
+    g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
+    g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
+    g.add_argument("--seed", type=int, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
+
+
+def add_machine_options(p: argparse.ArgumentParser) -> None:
+    """What does not change what is learnt."""
+    g = p.add_argument_group("machine")
+    g.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    g.add_argument("-j", "--threads", type=positive, metavar="N", help="threads of PyTorch (default: all cores)")
+    g.add_argument("--bf16", choices=("auto", "on", "off"), default="auto", help="compute in bfloat16 but at the end (auto: where it is fast)")
+    g.add_argument("--cache", metavar="DIR", help="folder for decoded pictures, to be shared by trainings; 'ram': in memory (default: OUT/cache)")
+    g.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints (default 60)")
+    g.add_argument("--eval-steps", type=positive, default=0, metavar="N", help="steps between measurements (default: a fiftieth of all)")
+    g.add_argument("-q", "--quiet", action="store_true", help="print nothing")
+
+
+def above_zero(text: str) -> float:
+    """argparse type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed, got '{text}'")
+    return value
+
+
+def _share(text: str) -> float:
+    """argparse type: 0..1."""
+    value = 0.0 if text == "0" else above_zero(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"a share from 0 to 1 is needed, got '{text}'")
+    return value
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """argparse type: NAME=VALUE, whole numbers as such."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, such as width=24")
+    return name, int(value) if value.isdigit() else value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 130 when interrupted."""
+    from ..train import need_torch
+    from ..train.recipes import fixed, recipe_of
+
+    if (args.arch is None) == (args.preset is None):
+        raise UsageError("one of --arch and --preset is needed")
+    recipe = recipe_of(args.arch, args.preset, args.scale)
+    changes = {k: getattr(args, k) for k in ("colour", "loss", "finish", "rate") if getattr(args, k) is not None}
+    if args.patch or args.batch:
+        changes["stages"] = fixed(args.patch or recipe.largest, args.batch or recipe.stages[0].batch)
+    recipe = replace(recipe, **changes, options={**recipe.options, **dict(args.option)})
+    need_torch()
+    from ..train.loop import Pace
+    from ..train.run import Job, train
+
+    name = args.preset or args.arch
+    job = Job(
+        recipe, args.scale, Path(args.data), Path(args.out or f"{name}-x{args.scale}"), None if args.val is None else Path(args.val),
+        tuple(map(Path, args.exclude)), None if args.init is None else Path(args.init),
+        Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), args.seed, {"on": True, "off": False}.get(args.bf16), args.device,
+        args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, args.half, args.restart,
+        args.quiet, args.tensorboard, f"{name}_x{args.scale}",
+    )  # fmt: skip
+    return 0 if train(job).done else 130

@@ -1,0 +1,263 @@
+"""Training pictures: decoded once, made smaller once, kept as bytes in memory or in memory-mapped files.
+
+A `Store` holds pairs of planes (C, H, W) uint8: the picture, cut to a multiple of the scale, and what the network is given. Y is that of OpenCV's
+8-bit conversion, as `Model.upscale` computes it; the small picture is made in RGB, rounded to 8 bits, and converted then, as it would be for a user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic import explained
+from ..errors import FastsrError, PictureError
+from ..files import SUFFIXES, read_picture
+from ..imresize import imresize
+
+VERSION = 1
+MAX_MEMORY = 2 << 30
+"""Bytes of pictures up to which `open_store` keeps them in memory when no folder is named."""
+
+HEADER = 128
+"""Bytes before the numbers in the .npy files written here."""
+
+
+def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+    """The picture files in a folder and the folders in it, sorted by name; hidden ones are left out. Raises FastsrError when there are none."""
+    root = Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(2, "no such folder of pictures", os.fspath(folder))
+    if root.is_file():
+        return [root]
+    files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = [p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    if not found:
+        raise FastsrError(f"'{root}' holds no pictures ({', '.join(SUFFIXES)}): name a folder of photographs")
+    return sorted(found, key=lambda p: p.relative_to(root).as_posix())
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """The picture in the file as (H, W, 3) RGB uint8: grey is repeated, 16 bits are rounded to 8, alpha is dropped. Raises as `read_picture`."""
+    picture = read_picture(path)
+    if picture.dtype == np.uint16:
+        picture = ((picture.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if picture.ndim == 2:
+        return np.repeat(picture[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(picture[:, :, 2::-1])
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """Y (H, W) uint8 of an RGB picture (H, W, 3) uint8: that of OpenCV's 8-bit BGR2YCrCb."""
+    r, g, b = (rgb[:, :, k].astype(np.int32) for k in range(3))
+    return ((4899 * r + 9617 * g + 1868 * b + 8192) >> 14).astype(np.uint8)
+
+
+def planes(rgb: np.ndarray, colour: str) -> np.ndarray:
+    """(1, H, W) Y or (3, H, W) RGB, uint8."""
+    return luma(rgb)[None] if colour == "y" else np.ascontiguousarray(rgb.transpose(2, 0, 1))
+
+
+def smaller(rgb: np.ndarray, scale: int) -> np.ndarray:
+    """The picture made smaller by the antialiased bicubic filter of the literature, rounded to 8 bits. H and W are multiples of scale."""
+    small = imresize(rgb, 1 / scale)
+    return small if small.dtype == np.uint8 else np.clip(np.rint(small), 0, 255).astype(np.uint8)
+
+
+def pair(rgb: np.ndarray, scale: int, colour: str) -> tuple[np.ndarray, np.ndarray]:
+    """The planes of a picture cut to a multiple of the scale, and of the small one. Raises PictureError when nothing is left."""
+    h, w = (n // scale * scale for n in rgb.shape[:2])
+    if not h or not w:
+        raise PictureError(f"is smaller than {scale} pixels")
+    rgb = rgb[:h, :w]
+    return planes(rgb, colour), planes(smaller(rgb, scale), colour)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture `large` (C, H, W) and `small` (C, H / scale, W / scale), uint8."""
+
+    name: str
+    large: np.ndarray
+    small: np.ndarray
+
+
+class Store(Sequence[Pair]):
+    """Pairs of pictures. skipped: (file, reason) of those that could not be used. mark: tells pictures and settings apart from others."""
+
+    def __init__(self, pairs: list[Pair], skipped: list[tuple[str, str]], mark: str) -> None:
+        self.pairs, self.skipped, self.mark = pairs, skipped, mark
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, k: Any) -> Any:
+        return self.pairs[k]
+
+
+Reason = Callable[[Path, np.ndarray], str]
+"""Says why a picture (H, W, 3) RGB of this file is not to be used; "" when it is."""
+
+
+def open_store(
+    files: Sequence[Path],
+    scale: int,
+    colour: str,
+    *,
+    least: int,
+    cache: Path | None = None,
+    refuse: Reason | None = None,
+    refuse_mark: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Store:
+    """Decode the files, or find them decoded in the folder `cache`, which is made when it is missing.
+
+    least: pixels that both edges of the small picture must have; smaller pictures are skipped, as are files that cannot be read. refuse: see
+    `Reason`; refuse_mark: tells different ones apart. Without `cache` the pictures must fit into MAX_MEMORY. Raises FastsrError when no picture is
+    left, OSError when the cache cannot be written.
+    """
+    mark = _mark(files, scale, colour, least, refuse_mark)
+    work = _pairs(files, scale, colour, least, refuse)
+    if cache is None:
+        store = _in_memory(_counted(work, len(files), progress), mark)
+    else:
+        folder = cache / f"{colour}-x{scale}-{mark[:16]}"
+        if not (folder / "index.json").is_file():
+            _write(folder, _counted(work, len(files), progress), mark)
+        store = _mapped(folder)
+    if not len(store):
+        why = f": '{store.skipped[0][0]}' {store.skipped[0][1]}" if store.skipped else ""
+        raise FastsrError(f"none of {len(files)} pictures can be used for training{why}")
+    return store
+
+
+def _mark(files: Sequence[Path], scale: int, colour: str, least: int, refuse_mark: str) -> str:
+    facts = [VERSION, scale, colour, least, refuse_mark]
+    for path in files:
+        s = path.stat()
+        facts += [path.name, s.st_size]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _counted(work: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:
+    for k, one in enumerate(work):
+        if progress is not None:
+            progress(k + 1, total)
+        yield one
+
+
+def _pairs(files: Sequence[Path], scale: int, colour: str, least: int, refuse: Reason | None) -> Iterator[Pair | tuple[str, str]]:
+    """In the order of the files, a few of them decoded ahead."""
+
+    def one(path: Path) -> Pair | tuple[str, str]:
+        try:
+            rgb = read_rgb(path)
+            why = refuse(path, rgb) if refuse is not None else ""
+            if why:
+                return path.name, why
+            if min(rgb.shape[:2]) // scale < least:
+                return path.name, f"is smaller than {least * scale} pixels"
+            large, small = pair(rgb, scale, colour)
+        except PictureError as e:
+            return path.name, str(e)
+        return Pair(path.name, large, small)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        ahead = 2 * (os.cpu_count() or 1)
+        waiting = [pool.submit(one, p) for p in files[:ahead]]
+        try:
+            for k in range(len(files)):
+                found = waiting.pop(0).result()
+                if k + ahead < len(files):
+                    waiting.append(pool.submit(one, files[k + ahead]))
+                yield found
+        finally:
+            for w in waiting:
+                w.cancel()
+
+
+def _in_memory(work: Iterable[Any], mark: str) -> Store:
+    pairs: list[Pair] = []
+    skipped: list[tuple[str, str]] = []
+    total = 0
+    for one in work:
+        if isinstance(one, Pair):
+            pairs.append(one)
+            total += one.large.size + one.small.size
+            if total > MAX_MEMORY:
+                raise FastsrError(f"the pictures take more than {MAX_MEMORY >> 30} GiB of memory: name a folder for them with --cache")
+        else:
+            skipped.append(one)
+    return Store(pairs, skipped, mark)
+
+
+# ---- the cache ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def _header(count: int) -> bytes:
+    """The head of a .npy file of `count` bytes, HEADER bytes long (NumPy enhancement proposal 1)."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}"
+    body = text.ljust(HEADER - 10 - 1).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body
+
+
+def _write(folder: Path, work: Iterable[Any], mark: str) -> None:
+    """All pictures in two files and an index, in a folder that appears whole or not at all."""
+    part = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}.part"
+    entries: list[Any] = []
+    skipped: list[Any] = []
+    try:
+        part.mkdir(parents=True)
+        sizes = {"large": 0, "small": 0}
+        with (part / "large.npy").open("wb") as large, (part / "small.npy").open("wb") as small:
+            outs = {"large": large, "small": small}
+            for f in outs.values():
+                f.write(_header(0))
+            for one in work:
+                if not isinstance(one, Pair):
+                    skipped.append(one)
+                    continue
+                entry: dict[str, Any] = {"name": one.name}
+                for key, f in outs.items():
+                    a = getattr(one, key)
+                    entry[key] = [sizes[key], *a.shape]
+                    f.write(a.tobytes())
+                    sizes[key] += a.size
+                entries.append(entry)
+            for key, f in outs.items():
+                f.seek(0)
+                f.write(_header(sizes[key]))
+        (part / "index.json").write_text(json.dumps({"mark": mark, "pictures": entries, "skipped": skipped}))
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    except BaseException as e:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(e, OSError) and not isinstance(e, FileNotFoundError):
+            raise explained(e, f"cannot write the pictures' cache '{folder.parent}'") from e
+        raise
+
+
+def _mapped(folder: Path) -> Store:
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        flat = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in ("large", "small")}
+        pairs = []
+        for entry in index["pictures"]:
+            views = []
+            for key in ("large", "small"):
+                start, c, h, w = entry[key]
+                views.append(flat[key][start : start + c * h * w].reshape(c, h, w))
+            pairs.append(Pair(entry["name"], *views))
+        return Store(pairs, [(a, b) for a, b in index["skipped"]], index["mark"])
+    except (KeyError, TypeError, ValueError, OSError) as e:
+        raise FastsrError(f"the pictures' cache '{folder}' is damaged ({e}): delete that folder") from None

@@ -1,0 +1,134 @@
+"""Plain chains of 3x3 convolutions, trained with several branches for each, shipped as one.
+
+As in ECBSR (Zhang et al., ACM Multimedia 2021) and SESR (Bhardwaj et al., MLSys 2022): a block is a 3x3 convolution, a 1x1 one that expands followed
+by a 3x3 one that squeezes, and the identity, all added. These are linear, so one 3x3 kernel is their exact sum; it is made in every step of
+training, and the picture goes through that one convolution only. Zero padding then belongs to the sum and not to a branch, so training and the
+shipped network agree at the borders too. The result of the chain is shuffled to pixels and added to the picture's nearest pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from .networks import Network, check_names, conv
+from .slopes import Slopes
+
+
+class Branches(nn.Module):
+    """A 3x3 convolution as the sum of branches. expand: how many times wider than the convolution the second branch's middle is, 0 for none. small:
+    begins near zero."""
+
+    def __init__(self, i: int, o: int, expand: int, identity: bool, small: bool = False) -> None:
+        super().__init__()
+        gain = 0.01 if small else 0.5 if identity else 1.0
+        self.conv3x3 = conv(i, o, 3, gain)
+        middle = expand * max(o, i)
+        self.expand = expand
+        if not expand:
+            self.identity = False
+            nn.init.normal_(self.conv3x3.weight, std=math.sqrt((0.01 if small else 1.9) / (9 * i)))
+            return
+        self.k0 = nn.Parameter(torch.randn(middle, i) * math.sqrt(1 / i))
+        self.b0 = nn.Parameter(torch.zeros(middle))
+        self.k1 = nn.Parameter(torch.randn(o, middle, 9) * math.sqrt(gain / (9 * middle)))
+        self.b1 = nn.Parameter(torch.zeros(o))
+        self.identity = identity and i == o
+        eye = F.pad(torch.eye(o, i)[:, :, None, None], (1, 1, 1, 1)) if self.identity else torch.zeros(0)
+        self.register_buffer("eye", eye, persistent=False)
+
+    def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The kernel (O, I, 3, 3) and the bias of the one convolution."""
+        if not self.expand:
+            return self.conv3x3.weight, self.conv3x3.bias
+        k1, k0, b0 = self.k1, self.k0, self.b0
+        kernel = self.conv3x3.weight + torch.matmul(k0.T, k1).view(self.conv3x3.weight.shape)
+        if self.identity:
+            kernel = kernel + self.eye
+        return kernel, self.conv3x3.bias + self.b1 + k1.sum(2) @ b0
+
+    def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
+        """Make `merged` return these, the other branches contributing nothing at first."""
+        with torch.no_grad():
+            if self.expand:
+                self.k1.zero_()
+                self.b1.zero_()
+            if self.identity:
+                kernel = kernel - self.eye
+            self.conv3x3.weight.copy_(kernel)
+            self.conv3x3.bias.copy_(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            kernel, bias = self.merged()
+        return F.conv2d(x, kernel, bias, padding=1)
+
+
+class Plain(Network):
+    """`layers` blocks of `width` channels between the first convolution and the last. act: "prelu" or "relu". expand: width of the expanding branch.
+
+    In colour "y" shipped under ECBSR's names, for pixels 0..255; in "rgb" under SRVGGNetCompact's, for 0..1.
+    """
+
+    def __init__(self, scale: int, colour: str = "y", layers: int = 5, width: int = 16, act: str = "prelu", expand: int = 2) -> None:
+        super().__init__(scale, colour)
+        self.factor = 255.0 if colour == "y" else 1.0
+        self.layers = layers + 2
+        for k in range(self.layers):
+            i = self.channels if k == 0 else width
+            o = self.channels * scale**2 if k == self.layers - 1 else width
+            self.add_module(f"block{k}", Branches(i, o, expand, identity=0 < k < self.layers - 1, small=k == self.layers - 1))
+        self.slopes = nn.ModuleList([Slopes(width) if act == "prelu" else nn.ReLU(True) for _ in range(layers + 1)])
+        self.act = act
+
+    def block(self, k: int) -> Branches:
+        """Convolution number k."""
+        m = getattr(self, f"block{k}")
+        assert isinstance(m, Branches)
+        return m
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.block(0)(x)
+        for k in range(1, self.layers):
+            y = self.block(k)(self.slopes[k - 1](y))
+        return F.pixel_shuffle(y, self.scale) + F.interpolate(x, scale_factor=float(self.scale))
+
+    def _names(self, k: int) -> tuple[str, str]:
+        """What the file calls convolution k and its slopes."""
+        if self.colour == "rgb":
+            return f"body.{2 * k}", f"body.{2 * k + 1}.weight"
+        return f"backbone.{k}.conv3x3", f"backbone.{k}.act.weight"
+
+    def shipped(self) -> dict[str, torch.Tensor]:
+        """The merged network."""
+        found: dict[str, torch.Tensor] = {}
+        for k in range(self.layers):
+            name, slope = self._names(k)
+            with torch.no_grad():
+                kernel, bias = _double(self.block(k)).merged()
+            found[f"{name}.weight"] = kernel.float().contiguous()
+            found[f"{name}.bias"] = (bias * self.factor).float()
+            if self.act == "prelu" and k < self.layers - 1:
+                found[slope] = self.slopes[k].weight.detach().float()
+        return found
+
+    def adopt(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take a merged network."""
+        check_names(weights, {k: tuple(v.shape) for k, v in self.shipped().items()})
+        for k in range(self.layers):
+            name, slope = self._names(k)
+            self.block(k).set(weights[f"{name}.weight"].float(), weights[f"{name}.bias"].float() / self.factor)
+            if self.act == "prelu" and k < self.layers - 1:
+                with torch.no_grad():
+                    self.slopes[k].weight.copy_(weights[slope])
+
+
+def _double(block: Branches) -> Branches:
+    """A copy in float64."""
+    import copy
+
+    return copy.deepcopy(block).double()

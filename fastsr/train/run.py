@@ -1,0 +1,270 @@
+"""The whole of `fastsr train`: pictures, network, loop, export."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..atomic import explained, write_atomically
+from ..errors import FastsrError
+from ..importers import safetensors
+from . import degrade, measure, pictures, state, tuned
+from .batches import Patches, y_of
+from .export import export, save_weights
+from .leakage import Guard
+from .loop import Pace, Trainer
+from .networks import Network, registry
+from .recipes import COLOURS, Recipe
+from .report import Report, duration
+
+HELD_OUT = 5
+"""Training pictures kept aside for measurement where no others are named; at most a tenth of them."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+DEGRADATIONS = ("bicubic", "photo")
+
+VALID_EDGE = 512
+"""Pixels to which the middle of these is cut."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one training is told. data: folder of pictures; valid: another one for measurement. init: weights to begin with (.safetensors).
+    exclude: folders of pictures that must not be trained on. bf16: None for where the processor is fast with it."""
+
+    recipe: Recipe
+    scale: int
+    data: Path
+    out: Path
+    valid: Path | None = None
+    exclude: tuple[Path, ...] = ()
+    init: Path | None = None
+    pace: Pace = field(default_factory=Pace)
+    seed: int = 0
+    bf16: bool | None = None
+    device: str | None = None
+    threads: int | None = None
+    cache: Path | None = None
+    keep_cache: bool = True
+    degradation: str = "bicubic"
+    half: bool = False
+    restart: bool = False
+    quiet: bool = False
+    tensorboard: bool = False
+    name: str = ""
+    network: Network | None = None
+    """Trained on instead of one that the recipe makes; `init` then tells where it is from."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """psnr and bicubic: mean dB on the pictures for measurement. weights, program: the files written. done: False when it was interrupted."""
+
+    done: bool
+    steps: int
+    psnr: float | None
+    bicubic: float | None
+    weights: Path | None
+    program: Path | None
+
+
+def train(job: Job) -> Outcome:
+    """Train, or go on with a training in the same folder, and export.
+
+    Raises FastsrError for what cannot be trained or read, OSError for files that cannot be written.
+    """
+    report = Report(job.out, job.quiet, job.tensorboard)
+    try:
+        return _train(job, report)
+    finally:
+        report.close()
+
+
+def _train(job: Job, report: Report) -> Outcome:
+    recipe = job.recipe
+    if job.degradation not in DEGRADATIONS:
+        raise FastsrError(f"degradation '{job.degradation}': choose {' or '.join(DEGRADATIONS)}")
+    if recipe.colour not in COLOURS:
+        raise FastsrError(f"colour '{recipe.colour}': choose y or rgb")
+    device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise FastsrError("PyTorch finds no CUDA device here: leave --device out")
+    torch.set_num_threads(job.threads or os.cpu_count() or 1)
+    torch.set_deterministic_debug_mode("error" if device == "cpu" else "default")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    _keep_memory()
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise explained(e, f"cannot make the folder '{job.out}'") from e
+    checkpoint = job.out / "checkpoint.pt"
+    saved = state.load(checkpoint) if checkpoint.exists() and not job.restart else None
+    data, valid = _pictures(job, report)
+    bf16 = job.bf16
+    if bf16 is None:
+        before = saved.get("settings", {}).get("bf16") if saved is not None else None
+        bf16 = _fast_bf16(device) if before is None else bool(before)
+    settings = {**_plain(asdict(recipe)), "scale": job.scale, "seed": job.seed, "bf16": bf16, "degradation": job.degradation, "pictures": data.mark,
+                "init": None if job.init is None else job.init.name}  # fmt: skip
+    settings.pop("steps", None)
+    if job.pace.minutes is None:
+        settings["total"] = job.pace.steps or recipe.steps
+    network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
+    if job.init is not None and job.network is None:
+        network.adopt(read_weights(job.init))
+    photo = job.degradation == "photo"
+    patches = Patches(list(data), job.scale, job.seed, degrade.photo if photo else None, photo and recipe.colour == "y")
+    trainer = Trainer(network, recipe, patches, device, bf16, settings)
+    count = sum(p.numel() for p in network.shipped().values())
+    report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
+                f"{', bfloat16' if bf16 and recipe.exact < 1 else ''}")  # fmt: skip
+    if saved is not None:
+        trainer.restore(saved, checkpoint)
+        if saved.get("threads") != torch.get_num_threads() and device == "cpu":
+            report.line(f"note: it was begun with {saved.get('threads')} threads, so the result will not be the same to the last bit")
+        report.line(f"going on at step {trainer.step} of {trainer.total}")
+    else:
+        trainer.plan(job.pace)
+        report.line(f"{trainer.total} steps")
+    bicubic = measure.bicubic_score(valid, job.scale) if valid else None
+    if isinstance(network, tuned.Tuned) and valid and not trainer.step:
+        before = measure.mean_score(trainer.shadow, valid, device)
+        trainer.history = [[0, 0.0, 0.0, 0.0, before]]
+        report.line(f"before: {before:.2f} dB (bicubic {bicubic:.2f})")
+    done = trainer.run(checkpoint, job.pace, report, valid, bicubic)
+    report.plot(trainer.history, bicubic, f"{recipe.arch} x{job.scale}")
+    if not done:
+        report.line(f"stopped at step {trainer.step} of {trainer.total}; the same command goes on from there")
+        return Outcome(False, trainer.step, None, bicubic, None, None)
+    return _finish(job, trainer, report, bicubic)
+
+
+def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -> Outcome:
+    name = job.name or f"{job.recipe.arch}_x{job.scale}"
+    shadow = trainer.shadow
+    if isinstance(shadow, tuned.Tuned):
+        return _tuned(job, trainer, shadow, report, bicubic)
+    weights = job.out / f"{name}.safetensors"
+    program, error, warning = export(shadow, weights, metadata={"trained with": "fastsr", "architecture": job.recipe.arch, "scale": str(job.scale)})
+    if warning:
+        report.line(f"note: {warning}")
+    if job.half:
+        save_weights(shadow, job.out / f"{name}_fp16.safetensors", half=True)
+    psnr = trainer.history[-1][4] if trainer.history else None
+    facts = {"settings": trainer.settings, "steps": trainer.step, "seconds": round(trainer.seconds, 1), "psnr": psnr, "bicubic": bicubic,
+             "difference to PyTorch": error}  # fmt: skip
+    write_atomically(job.out / "training.json", json.dumps(facts, indent=1).encode())
+    gained = f": {psnr:.2f} dB, bicubic has {bicubic:.2f}" if psnr is not None and bicubic is not None else ""
+    report.line(f"done after {duration(trainer.seconds)}{gained}")
+    report.line(f"wrote {weights} and {program} (the engine's result differs from PyTorch's by at most {error:.1g})")
+    return Outcome(True, trainer.step, psnr, bicubic, weights, program)
+
+
+def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None) -> Outcome:
+    program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
+    psnr = trainer.history[-1][4]
+    before = trainer.history[0][4]
+    if before == before and psnr == psnr:
+        report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}")
+    report.line(f"wrote {program} and {onnx} (the engine's result differs from PyTorch's by at most {error:.1g})")
+    return Outcome(True, trainer.step, psnr, bicubic, onnx, program)
+
+
+# ---- parts -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def make(recipe: Recipe, scale: int, seed: int) -> Network:
+    """A network of the recipe, drawn by the seed. Raises FastsrError for options that the architecture does not have."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        return registry()[recipe.arch](scale, recipe.colour, **recipe.options)
+    except TypeError as e:
+        raise FastsrError(f"{recipe.arch}: {e}") from None
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a .safetensors file, float32."""
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise explained(e, f"cannot read '{path}'") from e
+    if not safetensors.probe(data[:64], path):
+        raise FastsrError(f"'{path}': weights to begin with are a .safetensors file that fastsr has trained; fine-tune others with fastsr finetune")
+    return {k: torch.from_numpy(np.array(v, np.float32)) for k, v in safetensors.tensors_of(data).items()}
+
+
+def _keep_memory() -> None:
+    """Have glibc keep the memory that it gets: the same large arrays come in each step, and getting them anew costs up to a third of the time."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            libc.mallopt(option, 1 << 30)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as a checkpoint gives them back."""
+    return json.loads(json.dumps(value))
+
+
+def _fast_bf16(device: str) -> bool:
+    if device != "cpu":
+        return True
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, n, lambda: False)()) for n in names)
+
+
+def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictures.Pair]]:
+    files = pictures.list_pictures(job.data)
+    held: list[Path] = []
+    if job.valid is None and len(files) > HELD_OUT:
+        count = min(HELD_OUT, max(len(files) // 10, 1))
+        held = files[:: max(len(files) // count, 1)][:count]
+        files = [f for f in files if f not in held]
+    cache = (job.cache or job.out / "cache") if job.keep_cache else None
+    colour = "rgb" if job.degradation == "photo" else job.recipe.colour
+    guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])])
+    data = pictures.open_store(
+        files, job.scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
+        progress=lambda done, total: report.status(f"decoding picture {done} of {total}"),
+    )  # fmt: skip
+    for name, why in data.skipped[:5]:
+        report.line(f"skipped: '{name}' {why}")
+    if len(data.skipped) > 5:
+        report.line(f"skipped: {len(data.skipped) - 5} more")
+    if job.valid is not None:
+        valid = pictures.open_store(pictures.list_pictures(job.valid), job.scale, colour, least=8).pairs
+    else:
+        valid = [_middle(p, job.scale) for p in pictures.open_store(held, job.scale, colour, least=8)] if held else []
+    if job.degradation == "photo":
+        valid = [_degraded(p, job.scale, job.recipe.colour, k) for k, p in enumerate(valid)]
+    return data, valid
+
+
+def _degraded(p: pictures.Pair, scale: int, colour: str, k: int) -> pictures.Pair:
+    """The pair with its small picture made by `degrade.photo`, always the same way."""
+    small, large = degrade.photo(p.large, scale, np.random.default_rng([k])), p.large
+    return replace(p, small=y_of(small[None])[0], large=y_of(large[None])[0]) if colour == "y" else replace(p, small=small)
+
+
+def _middle(p: pictures.Pair, scale: int) -> pictures.Pair:
+    """The picture's middle."""
+    edge = VALID_EDGE // scale
+    y, x = (max(n - edge, 0) // 2 for n in p.small.shape[1:])
+    small = p.small[:, y : y + edge, x : x + edge]
+    return replace(p, small=small, large=p.large[:, y * scale : (y + edge) * scale, x * scale : (x + edge) * scale])

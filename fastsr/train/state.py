@@ -1,0 +1,41 @@
+"""The checkpoint: everything that the next step depends on, in one file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..atomic import explained, write_atomically
+from ..errors import FastsrError
+
+VERSION = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically. Raises OSError with a text that says what to do."""
+    buffer = io.BytesIO()
+    torch.save({"fastsr checkpoint": VERSION, **state}, buffer)
+    write_atomically(path, buffer.getbuffer())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; no code in it can run. Raises FastsrError for another file, OSError."""
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise explained(e, f"cannot read '{path}'") from e
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise FastsrError(f"'{path}' is no checkpoint of a training, or damaged ({type(e).__name__}): delete it, or choose another --out") from None
+    if not isinstance(state, dict) or state.get("fastsr checkpoint") != VERSION:
+        raise FastsrError(f"'{path}' is no checkpoint that this version of fastsr goes on from: choose another --out")
+    return state
+
+
+def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Names of the settings that are not equal."""
+    return [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]

@@ -1,0 +1,169 @@
+"""fastsr.train's pictures: degradation by seed, the order of patches, the cache, and test pictures kept out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastsr.errors import FastsrError
+from fastsr.files import write_picture
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from fastsr.train import degrade, leakage, measure, pictures  # noqa: E402
+from fastsr.train.batches import Patches, turned  # noqa: E402
+from fastsr.train.slopes import Slopes  # noqa: E402
+
+
+def noise(seed: int, h: int = 120, w: int = 150) -> np.ndarray:
+    """A picture (H, W, 3) uint8 with content of all sizes."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((h, w, 3))
+    for n in (4, 8, 16, 32):
+        coarse = torch.from_numpy(rng.normal(0, 40, (1, 3, n, n)))
+        out += torch.nn.functional.interpolate(coarse, size=(h, w), mode="bicubic", align_corners=False)[0].permute(1, 2, 0).numpy()
+    return np.clip(out + 128, 0, 255).astype(np.uint8)
+
+
+def files(folder: Path, count: int) -> list[Path]:
+    for k in range(count):
+        write_picture(folder / f"{k}.png", noise(k))
+    return pictures.list_pictures(folder)
+
+
+# ---- patches -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_patches_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
+    store = pictures.open_store(files(tmp_path, 3), 2, "y", least=16)
+    a, b, other = (Patches(list(store), 2, seed) for seed in (1, 1, 2))
+    whole = list(a.batches(0, 7, lambda step: (4, 8 + step)))
+    late = list(b.batches(4, 7, lambda step: (4, 8 + step)))
+    for x, y in zip(whole[4:], late, strict=True):
+        assert (x.small == y.small).all()
+        assert (x.large == y.large).all()
+    assert [x.small.shape for x in whole] == [(4, 1, 8 + k, 8 + k) for k in range(7)]
+    assert (whole[0].small != other.batch(0, 4, 8).small).any()
+    with pytest.raises(FastsrError, match="smaller than a patch of 400 pixels"):
+        a.batch(0, 1, 200)
+
+
+def test_patches_are_of_all_orientations_and_fit_each_other(tmp_path: Path) -> None:
+    store = pictures.open_store(files(tmp_path, 1), 2, "rgb", least=16)
+    batch = Patches(list(store), 2, 0).batch(0, 64, 10)
+    near = torch.nn.functional.avg_pool2d(torch.from_numpy(batch.large).float(), 2).numpy()
+    assert np.abs(near - batch.small).mean() < 6
+    square = np.arange(9).reshape(1, 3, 3)
+    assert len({turned(square, k).tobytes() for k in range(8)}) == 8
+
+
+def test_luma_is_opencvs() -> None:
+    cv2 = pytest.importorskip("cv2")
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    assert (pictures.luma(rgb) == cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb)[:, :, 0]).all()
+
+
+def test_cache_gives_the_same_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    found = files(folder, 2)
+    write_picture(folder / "small.png", noise(9, 20, 20))
+    found = pictures.list_pictures(folder)
+    plain = pictures.open_store(found, 3, "rgb", least=16)
+    for _ in range(2):
+        cached = pictures.open_store(found, 3, "rgb", least=16, cache=tmp_path / "cache")
+        assert cached.mark == plain.mark
+        assert cached.skipped == plain.skipped == [("small.png", "is smaller than 48 pixels")]
+        for a, b in zip(plain, cached, strict=True):
+            assert (a.large == b.large).all()
+            assert (a.small == b.small).all()
+    large = next((tmp_path / "cache").glob("*/large.npy"))
+    assert np.load(large).dtype == np.uint8
+    large.write_bytes(large.read_bytes()[:1000])
+    with pytest.raises(FastsrError, match="delete that folder"):
+        pictures.open_store(found, 3, "rgb", least=16, cache=tmp_path / "cache")
+
+
+# ---- degradation -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_degradation_follows_its_seed() -> None:
+    large = noise(0, 96, 96).transpose(2, 0, 1)
+    pytest.importorskip("PIL")
+    seen = set()
+    for seed in range(6):
+        a, b = (degrade.photo(large, 2, np.random.default_rng(seed)) for _ in range(2))
+        assert a.dtype == np.uint8
+        assert a.shape == (3, 48, 48)
+        assert (a == b).all()
+        seen.add(a.tobytes())
+    assert len(seen) == 6
+
+
+def test_blur_kernels() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        k = degrade.kernel(rng, (0.2, 3.0))
+        assert k.shape[0] == k.shape[1]
+        assert k.shape[0] in range(7, 22, 2)
+        assert k.sum() == pytest.approx(1)
+        assert np.allclose(k, k[::-1, ::-1])
+    assert degrade.sinc(21, 2.0).min() < -0.01
+    assert degrade.gaussian(9, 1.5, 1.5, 0).min() > 0
+
+
+# ---- test pictures kept out --------------------------------------------------------------------------------------------------------------------
+
+
+def test_guard_finds_crops_and_copies(tmp_path: Path) -> None:
+    files(tmp_path, 3)
+    guard = leakage.Guard([tmp_path])
+    inside = noise(7, 260, 300)
+    inside[70:190, 90:240] = noise(1)[:, ::-1]
+    smaller = pictures.smaller(noise(2), 2)
+    pytest.importorskip("PIL")
+    for picture in (degrade.through_jpeg(noise(0), 40), smaller, inside, noise(2)[20:100, 30:130]):
+        assert "looks like the excluded" in guard.why_not(Path("x.png"), picture)
+    for seed in range(20, 26):
+        assert guard.why_not(Path("x.png"), noise(seed)) == ""
+    store = pictures.open_store(pictures.list_pictures(tmp_path), 2, "y", least=8, refuse=leakage.Guard([]).why_not)
+    assert len(store) == 3
+    with pytest.raises(FastsrError, match=r"none of 3 pictures can be used for training: '0\.png' looks like"):
+        pictures.open_store(pictures.list_pictures(tmp_path), 2, "y", least=8, refuse=guard.why_not)
+
+
+def test_guard_keeps_photographs(shared: Path) -> None:
+    guard = leakage.Guard([shared / "images" / "Set5"])
+    for path in pictures.list_pictures(shared / "photos")[:60:20]:
+        assert guard.likeness(pictures.read_rgb(path)) < leakage.SAME
+    butterfly = pictures.read_rgb(pictures.list_pictures(shared / "images" / "Set5")[2])
+    assert guard.likeness(butterfly[40:220, 30:240]) > 0.9
+
+
+# ---- arithmetic --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_enlarging_before_the_network_is_the_engines() -> None:
+    from fastsr import image
+    from fastsr.graph import Feed
+
+    small = pictures.luma(noise(0))
+    want, _ = image.to_network(small, Feed("y", pre_scale=3))
+    got = measure.enlarged(torch.from_numpy(small[None, None].astype(np.float32) / 255), 3).numpy()
+    assert np.abs(got - want)[..., 6:-6, 6:-6].max() < 1e-5
+
+
+def test_slopes_are_prelu() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 7, 9, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    ours, theirs = Slopes(5).double(), torch.nn.PReLU(5).double()
+    with torch.no_grad():
+        ours.weight.copy_(torch.randn(5))
+        theirs.weight.copy_(ours.weight)
+    g = torch.randn(2, 5, 7, 9, dtype=torch.float64)
+    a, b = ours(x), theirs(x)
+    assert torch.allclose(a, b)
+    for p, q in zip(torch.autograd.grad(a, (x, ours.weight), g), torch.autograd.grad(b, (x, theirs.weight), g), strict=True):
+        assert torch.allclose(p, q, atol=1e-5)
