@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import __version__, knobs
+from .. import __version__, knobs, shipped
 from ..errors import FastsrError
 from . import backends, bench, compare, convert, eval, finetune, formats, info, models, run, train, upscale
 
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastsr",
         description="Super-resolution of pictures with trained networks, fast on ordinary processors.",
-        epilog=EXAMPLES,
+        epilog=_examples(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-V", "--version", action="version", version=f"fastsr {__version__}")
@@ -65,6 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     for module in COMMANDS.values():
         module.add_parser(commands)
     return parser
+
+
+def _examples() -> str:
+    """`EXAMPLES` without those of networks that this installation lacks."""
+    if shipped.names():
+        return EXAMPLES
+    return "".join(line for line in EXAMPLES.splitlines(keepends=True) if not re.search("comes? with fastsr", line))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
