@@ -24,8 +24,9 @@ from fastsr.files import write_picture
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from fastsr.train import export, measure, recipes, run, state, tuned  # noqa: E402
+from fastsr.train.batches import Batch  # noqa: E402
 from fastsr.train.convert import GraphModule  # noqa: E402
-from fastsr.train.loop import Pace  # noqa: E402
+from fastsr.train.loop import Pace, Trainer  # noqa: E402
 from fastsr.train.networks import registry  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -102,6 +103,29 @@ def when_there(path: Path, process: subprocess.Popen[bytes]) -> None:
     assert path.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_interrupted_training_ends_with_the_same_bits(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.train(job(photos, tmp_path / "whole", pace=Pace(9)))
+    advance = Trainer.advance
+
+    def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        if trainer.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "advance", interrupted)
+    first = run.train(job(photos, tmp_path / "parts", pace=Pace(9)))
+    assert not first.done
+    assert 4 <= first.steps < 9
+    monkeypatch.undo()
+    second = run.train(job(photos, tmp_path / "parts", pace=Pace(9)))
+    assert second.done
+    assert whole.weights is not None
+    assert second.weights is not None
+    assert whole.weights.read_bytes() == second.weights.read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_killed_and_interrupted_training_ends_with_the_same_bits(photos: Path, tmp_path: Path) -> None:
     steps = ("--steps", "400", "--eval-steps", "400")
