@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ def load_program(path: str | os.PathLike[str], scale: float | None = None, feed:
     """The lowered network in a model file of any format that fastsr reads, or the interpolation filter of that name; see `load` for all arguments."""
     from . import baselines, lower, passes
 
+    _check_scale(scale)
     if baselines.is_baseline(os.fspath(path)) and not Path(path).exists():
         graph = baselines.baseline_graph(os.fspath(path), 2 if scale is None else scale)
         return lower.lower(passes.optimise(graph))
@@ -34,6 +36,12 @@ def load_program(path: str | os.PathLike[str], scale: float | None = None, feed:
     if scale is not None and scale != _enlargement(program):
         raise ModelError(f"'{os.fspath(path)}' enlarges by {_enlargement(program)}, not by {scale}: leave the scale out or choose another model")
     return program
+
+
+def _check_scale(scale: object) -> None:
+    number = isinstance(scale, (int, float, Fraction, np.number)) and not isinstance(scale, bool)
+    if scale is not None and not (number and math.isfinite(scale)):  # type: ignore[arg-type]
+        raise ModelError(f"scale {scale!r}: a number is needed, such as 2")
 
 
 def fed(program: Program, feed: Mapping[str, Any], scale: float | None = None) -> Program:
