@@ -338,7 +338,7 @@ def expand_inputs(path: str | os.PathLike[str], *, recursive: bool = False, skip
         folders[:] = [d for d in folders if recursive and not d.startswith(".") and Path(os.path.realpath(here / d)) != skipped]
         found += [here / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
     if not found:
-        deeper = "" if recursive else " (its subfolders are not searched; --recursive does)"
+        deeper = "" if recursive else " (its subfolders are not searched; upscale --recursive does)"
         raise PictureError(f"no picture in the folder '{path}'{deeper}: looked for {', '.join(SUFFIXES)}")
     return sorted(found, key=natural_key)
 

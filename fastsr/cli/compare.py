@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-o", "--out", metavar="FILE", help="the page to write, .html")
     p.add_argument("--sheet", metavar="FILE", help="a contact sheet to write, .png or another picture")
     p.add_argument("--hr", action="store_true", help="the pictures are originals: small ones are made from them, results measured against them")
-    scales = "for filters and networks that are fed enlarged pictures (default: those of the other models, else 2); of others, which are wanted"
+    scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
     p.add_argument("--budget", type=megabytes, default=5.0, metavar="MB", help="the page has at most so many megabytes (default 5)")

@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("models", nargs="+", metavar="MODEL", help=MODEL)
     p.add_argument("-d", "--data", nargs="+", required=True, metavar="SET", help="folders of pictures, or names of folders in --root")
     p.add_argument("--root", metavar="FOLDER", help="where the data sets are that --data names (default: FASTSR_DATA)")
-    scales = "for filters and networks that are fed enlarged pictures (default: those of the other models, else 2); of others, which are wanted"
+    scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
     what = "what is made small and what is rounded, see docs/metrics.md (default picture)"
