@@ -114,8 +114,7 @@ def load(
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given; or a network that keeps the size and is fed pictures enlarged before (SRCNN, VDSR),
-        which takes any whole number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another
-        number is an error.
+        1 to 16; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number is an error.
     feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """
@@ -144,12 +143,16 @@ def _check_number(name: str, number: int | None) -> None:
 
 
 class Model:
-    """A network ready to run. One object may be used from many threads at once."""
+    """A network ready to run. One object may be used from many threads at once.
+
+    Nothing of it changes, so `copy` gives the object itself. Pickled it is the program and the arguments: made ready anew where it is unpickled.
+    """
 
     def __init__(
         self, program: Program, backend: str = "auto", precision: str | None = None, threads: int | None = None, tile: int | None = None
     ) -> None:
         knobs.check()
+        self._arguments = backend, precision, threads, tile
         if backend == "auto":
             backend = knobs.BACKEND.read() or "auto"
         if precision is None:
@@ -164,6 +167,15 @@ class Model:
             import sys
 
             print(f"fastsr: {self._executable.describe()}", file=sys.stderr)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.program, *self._arguments)
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self
 
     @property
     def backend(self) -> str:

@@ -141,6 +141,8 @@ def test_scales_that_cannot_be(scale: float, tmp_path: Path) -> None:
         if (name, scale) != ("bicubic", 2.5):
             with pytest.raises(ModelError):
                 fastsr.load(name, scale=scale)
+    with pytest.raises(ModelError, match="by 1 to 16 before"):
+        fastsr.load(tmp_path / "net.onnx", scale=20)
 
 
 def test_trying_keeps_no_value_longer_than_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,15 +93,14 @@ def run(args: argparse.Namespace) -> int:
 
 def check_files(args: argparse.Namespace) -> None:
     """Raise before the work is done what writing the results would raise after it."""
-    from ..files import check_writable
+    from ..files import check_place, check_writable
 
     if not args.out and not args.sheet:
         raise UsageError("nothing to write: --out report.html, --sheet sheet.png or both")
     if args.out:
         if Path(args.out).suffix.lower() not in (".html", ".htm"):
             raise FastsrError(f"--out {args.out}: the page's name ends in .html; --sheet writes a picture")
-        if not Path(args.out).parent.is_dir():
-            raise FastsrError(f"cannot write '{args.out}': the folder '{Path(args.out).parent}' does not exist")
+        check_place(args.out)
     if args.sheet:
         check_writable(args.sheet)
     for name in args.models:
