@@ -157,6 +157,22 @@ def test_trying_keeps_no_value_longer_than_it_is_read(monkeypatch: pytest.Monkey
         choose.run(chain("Concat"), x)
 
 
+@pytest.mark.parametrize(
+    ("node", "least"),
+    [
+        (Node("Conv", ["x", "w"], ["y"], {"pads": [1] * 4}), 8 * 8 * 9 * 24 * 24),
+        (Node("Conv", ["x", "w"], ["y"], {"pads": [1] * 4, "group": 8}), 8 * 9 * choose.CALL),
+        (Node("MaxPool", ["x"], ["y"], {"kernel_shape": [31, 31], "pads": [15] * 4}), 8 * 24 * 24 * 31 * 31),
+        (Node("Tanh", ["x"], ["y"]), 8 * 24 * 24),
+    ],
+)
+def test_work(node: Node, least: float) -> None:
+    w = np.zeros((8, 8 // node.attrs.get("group", 1), 3, 3), np.float32)
+    budget = choose.Budget(least - 1)
+    with pytest.raises(PictureError, match="too long"):
+        choose.run(Graph([Input("x", 8)], ["y"], [node], {"w": w}), np.zeros((1, 8, 24, 24), np.float32), budget)
+
+
 def test_trying_takes_no_longer_than_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(trained(255, 0, 255, 0)))
     assert load_graph(tmp_path / "net.onnx").feed.range == 255

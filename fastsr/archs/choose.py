@@ -53,8 +53,9 @@ MAX_VALUES, MAX_COLUMNS = 1 << 26, 1 << 27
 
 WORK = 1 << 37
 """Multiply-adds of a `Budget`: some seconds of one core."""
-ELSEWHERE, CALL = 256, 1 << 19
-"""What each number that another operator makes, and each of the many products of a convolution that is no plain one, counts as."""
+ELSEWHERE, CALL, INTEGERS = 256, 1 << 21, 16
+"""What a number that another operator makes, of each pixel of a pool's window, counts as; each of the many matrix products of a convolution that is
+no plain one; and a multiply-add of integers."""
 
 FAILURES = (FastsrError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 """What running a network raises that does not fit together."""
@@ -184,12 +185,13 @@ def _work(node: Node, arrays: Sequence[np.ndarray | None], plain: bool) -> float
     """About how many multiply-adds an operator takes as long as."""
     x = arrays[0]
     size = _growth(node, arrays) * (x.size if x is not None else 1)
-    w = arrays[1] if node.op in ("Conv", "ConvTranspose") else None
+    w = next((a for a in arrays[1:] if a is not None and a.ndim == 4), None) if "Conv" in node.op else None
     if w is None or x is None or x.ndim != 4:
-        return ELSEWHERE * size
-    calls = 0 if plain else node.attrs.get("group", 1) * math.prod(w.shape[2:])
+        return ELSEWHERE * size * math.prod(node.attrs.get("kernel_shape", [1]))
     pixels = math.prod(x.shape[2:]) * (_growth(node, arrays) if node.op == "Conv" else 1)
-    return float(w.size * pixels / math.prod(node.attrs.get("strides", [1]) if node.op == "Conv" else [1]) + CALL * calls)
+    products = float(w.size * pixels / (math.prod(node.attrs.get("strides", [1])) if node.op == "Conv" else 1))
+    calls = 0 if plain else node.attrs.get("group", 1) * math.prod(w.shape[2:])
+    return products * (1 if node.op in ("Conv", "ConvTranspose") else INTEGERS) + CALL * calls
 
 
 def _growth(node: Node, arrays: Sequence[np.ndarray | None]) -> float:
