@@ -206,18 +206,24 @@ def _oriented(picture: np.ndarray, orientation: int) -> np.ndarray:
 # ---- writing -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def check_writable(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> None:
-    """Raise what `write_picture` would raise for this name (and (height, width), if given), before the work is done."""
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Raise IsADirectoryError, FileNotFoundError or PermissionError where no file of that name can be written, before the work is done."""
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise PictureError(f"'{path}' does not name a picture format: end it with one of {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, f"cannot write '{path}': it is a folder")
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"cannot write '{path}': the folder '{path.parent}' does not exist")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(errno.EACCES, f"cannot write '{path}': no permission to write in '{path.parent}'")
+
+
+def check_writable(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> None:
+    """Raise what `write_picture` would raise for this name (and (height, width), if given), before the work is done."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise PictureError(f"'{path}' does not name a picture format: end it with one of {', '.join(SUFFIXES)}")
+    check_place(path)
     if size is not None and suffix in _LIMITS and max(size) > _LIMITS[suffix][1]:
         kind, limit = _LIMITS[suffix]
         raise PictureError(f"cannot write '{path}': {size[1]}x{size[0]} pixels, and {kind} holds at most {limit} a side: write .png or .tiff")
@@ -338,7 +344,7 @@ def expand_inputs(path: str | os.PathLike[str], *, recursive: bool = False, skip
         folders[:] = [d for d in folders if recursive and not d.startswith(".") and Path(os.path.realpath(here / d)) != skipped]
         found += [here / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
     if not found:
-        deeper = "" if recursive else " (its subfolders are not searched; --recursive does)"
+        deeper = "" if recursive else " (its subfolders are not searched; upscale --recursive does)"
         raise PictureError(f"no picture in the folder '{path}'{deeper}: looked for {', '.join(SUFFIXES)}")
     return sorted(found, key=natural_key)
 

@@ -12,6 +12,7 @@ Pillow, which can differ by one level.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -32,6 +33,8 @@ def imresize(picture: np.ndarray, scale: float | None = None, *, size: tuple[int
     antialias: widen the filter when shrinking.
     Raises PictureError for other arrays and for scales and sizes that are not above 0, ValueError unless one of scale and size is given.
     """
+    if not isinstance(picture, np.ndarray):
+        raise PictureError(f"imresize takes a NumPy array, not {type(picture).__name__}")
     if picture.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         raise PictureError(f"imresize takes uint8, uint16, float32 or float64, not {picture.dtype}")
     if picture.ndim not in (2, 3) or 0 in picture.shape:
@@ -46,8 +49,8 @@ def imresize(picture: np.ndarray, scale: float | None = None, *, size: tuple[int
         size = (_ceil(picture.shape[0] * factor), _ceil(picture.shape[1] * factor))
     else:
         assert size is not None
-        if min(size) < 1:
-            raise PictureError(f"size {size}: at least one pixel each way is needed")
+        if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in size):
+            raise PictureError(f"size {size!r}: two whole numbers are needed, height and width, each at least 1")
         scales = (size[0] / picture.shape[0], size[1] / picture.shape[1])
     precise = picture.dtype in (np.uint16, np.float64)
     planes = np.ascontiguousarray(picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1), np.float64 if precise else np.float32)

@@ -12,6 +12,7 @@ or float32 in 0..1. They are measured in levels of 8-bit pictures: 0..255.
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -46,8 +47,11 @@ def luma(picture: np.ndarray, *, rounded: bool = False) -> np.ndarray:
 def modcrop(picture: np.ndarray, scale: int) -> np.ndarray:
     """The picture without the last rows and columns that make its sides no multiples of `scale`; a view.
 
-    Raises PictureError for a picture smaller than `scale`.
+    Raises PictureError for a picture smaller than `scale`, ValueError for a scale that is no whole number of at least 1.
     """
+    if not isinstance(picture, np.ndarray) or picture.ndim < 2:
+        raise PictureError("modcrop takes a picture of shape (H, W) or (H, W, channels)")
+    scale = _whole("scale", scale, 1)
     height, width = (n - n % scale for n in picture.shape[:2])
     if not height or not width:
         raise PictureError(f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels is too small for the scale {scale}")
@@ -150,8 +154,7 @@ def _levels(picture: np.ndarray) -> np.ndarray:
 def _pair(result: np.ndarray, original: np.ndarray, shave: int, space: str, rounded: bool) -> tuple[np.ndarray, np.ndarray]:
     if space not in SPACES:
         raise PictureError(f"space '{space}': choose one of {', '.join(SPACES)}")
-    if shave < 0 or shave != int(shave):
-        raise ValueError(f"shave={shave}: a whole number of at least 0 is needed")
+    shave = _whole("shave", shave, 0)
     pictures = []
     for picture in (result, original):
         p = luma(picture, rounded=rounded) if space == "y" else _levels(picture)
@@ -161,6 +164,16 @@ def _pair(result: np.ndarray, original: np.ndarray, shave: int, space: str, roun
     if not pictures[0].size:
         raise PictureError(f"a picture of {result.shape[1]}x{result.shape[0]} pixels is nothing but border when {shave} are shaved off")
     return pictures[0], pictures[1]
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}={value!r}: a whole number of at least {least} is needed")
+    return number
 
 
 def _planes(p: np.ndarray) -> list[np.ndarray]:

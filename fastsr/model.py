@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ def load_program(path: str | os.PathLike[str], scale: float | None = None, feed:
     """The lowered network in a model file, or the filter, or the network that comes with fastsr, of that name; see `load` for all arguments."""
     from . import baselines, lower, passes
 
+    _check_scale(scale)
     name = os.fspath(path)
     if baselines.is_baseline(name) and not Path(path).exists():
         graph = baselines.baseline_graph(name, 2 if scale is None else scale)
@@ -41,6 +43,12 @@ def load_program(path: str | os.PathLike[str], scale: float | None = None, feed:
     if scale is not None and scale != _enlargement(program):
         raise ModelError(f"'{os.fspath(path)}' enlarges by {_enlargement(program)}, not by {scale}: leave the scale out or choose another model")
     return program
+
+
+def _check_scale(scale: object) -> None:
+    number = isinstance(scale, (int, float, Fraction, np.number)) and not isinstance(scale, bool)
+    if scale is not None and not (number and math.isfinite(scale)):  # type: ignore[arg-type]
+        raise ModelError(f"scale {scale!r}: a number is needed, such as 2")
 
 
 def fed(program: Program, feed: Mapping[str, Any], scale: float | None = None) -> Program:
@@ -113,9 +121,8 @@ def load(
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given; which of the networks of one name that come with fastsr is taken, that of 2 when not
-        given, where there is one; how many times a network enlarges that keeps the size and is fed pictures enlarged before (SRCNN, VDSR), which
-        takes any whole number; or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number
-        is an error.
+        given, where there is one; how many times a network enlarges that keeps the size and is fed pictures enlarged before (SRCNN, VDSR), 1 to 16;
+        or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number is an error.
     feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """
@@ -144,12 +151,16 @@ def _check_number(name: str, number: int | None) -> None:
 
 
 class Model:
-    """A network ready to run. One object may be used from many threads at once."""
+    """A network ready to run. One object may be used from many threads at once.
+
+    Nothing of it changes, so `copy` gives the object itself. Pickled it is the program and the arguments: made ready anew where it is unpickled.
+    """
 
     def __init__(
         self, program: Program, backend: str = "auto", precision: str | None = None, threads: int | None = None, tile: int | None = None
     ) -> None:
         knobs.check()
+        self._arguments = backend, precision, threads, tile
         if backend == "auto":
             backend = knobs.BACKEND.read() or "auto"
         if precision is None:
@@ -164,6 +175,15 @@ class Model:
             import sys
 
             print(f"fastsr: {self._executable.describe()}", file=sys.stderr)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.program, *self._arguments)
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self
 
     @property
     def backend(self) -> str:

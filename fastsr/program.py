@@ -244,8 +244,10 @@ class Program:
 
     def _validate_feed(self) -> None:
         f = self.feed
-        if f.colour not in COLOURS or not 1 <= f.pre_scale <= MAX_PRE_SCALE:
-            raise ModelError(f"the feed's colour is {f.colour!r}, its pre_scale {f.pre_scale}: one of {', '.join(COLOURS)} and 1 to {MAX_PRE_SCALE}")
+        if f.colour not in COLOURS:
+            raise ModelError(f"the feed's colour is {f.colour!r}: choose one of {', '.join(COLOURS)}")
+        if not 1 <= f.pre_scale <= MAX_PRE_SCALE:
+            raise ModelError(f"pictures are enlarged by 1 to {MAX_PRE_SCALE} before a network that keeps their size, not by {f.pre_scale:.4g}")
         if not all(map(math.isfinite, (f.range, f.out_range, *f.mean, *f.out_mean))) or f.range == 0 or f.out_range == 0:
             raise ModelError("the feed's ranges and means must be finite, its ranges not 0")
         for mean, v in ((f.mean, self.inputs[0]), (f.out_mean, self.outputs[0][1])):

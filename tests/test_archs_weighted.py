@@ -8,6 +8,7 @@ import pytest
 from torch_check import matches, refused, seeded, tensors_of, torch
 
 from fastsr.archs import a2n, awsrn
+from fastsr.archs.weights import Weights
 
 nn, F = torch.nn, torch.nn.functional
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1)
@@ -78,6 +79,13 @@ def test_a2n(scale, stem):
 
 def test_a2n_without_a_name():
     matches(seeded(A2n, 16, 12, 2, 3, spread=2.0), 1, arch=a2n, engine=False)
+
+
+def test_the_scale_that_is_asked_for():
+    tensors = tensors_of(seeded(A2n, 16, 12, 2, 2, spread=2.0))
+    for scale in (2, 3):
+        (graph,) = a2n.build(Weights(tensors, "a2n", scale=scale))
+        assert graph.meta["scale"] == scale
 
 
 class Factor(nn.Module):

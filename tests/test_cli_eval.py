@@ -104,6 +104,7 @@ def test_errors(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     fails(capsys, ["eval", "bicubic", "--data", tmp_path / "empty"], "no picture in the folder")
     fails(capsys, ["eval", "missing.pb", "--data", tiny], "no model file 'missing.pb'")
     fails(capsys, ["eval", "bicubic", "--data", tiny, "--csv", tmp_path / "no" / "a.csv"], "does not exist")
+    fails(capsys, ["eval", "bicubic", "--data", tiny, "--csv", tmp_path], "it is a folder")
     fails(capsys, ["eval", "bicubic", "--data", tiny, "--scale", "1"], "at least 2", 2)
     fails(capsys, ["eval", "bicubic", "--data", tiny, "--metrics", "psnr", "psnr"], "twice", 2)
     fails(capsys, ["eval", "bicubic"], "--data", 2)

@@ -10,6 +10,7 @@ import pytest
 import fastsr
 from fastsr import onnx_file
 from fastsr.archs import choose
+from fastsr.errors import ModelError, PictureError
 from fastsr.graph import Graph, Input, Node
 from fastsr.importers import load_graph
 
@@ -115,7 +116,7 @@ def test_the_range_of_pixels_is_tried(ranges: tuple[float, ...], channels: int, 
 def test_what_makes_a_picture_keeps_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
     judge = choose.judge
-    monkeypatch.setattr(choose, "judge", lambda graph: tries.append(graph.feed) or judge(graph))
+    monkeypatch.setattr(choose, "judge", lambda graph, budget: tries.append(graph.feed) or judge(graph, budget))
     (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(trained(1, 0, 1, 0)))
     assert load_graph(tmp_path / "net.onnx").feed.range == 1 and len(tries) == 1
 
@@ -131,3 +132,52 @@ def test_a_network_that_makes_no_picture_keeps_the_guess(tmp_path: Path) -> None
     graph.constants["aw"] = np.random.default_rng(0).normal(0, 9, (3, 3, 1, 1)).astype(np.float32)
     (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(graph))
     assert load_graph(tmp_path / "net.onnx").feed.range == 1
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), "2", "wide", (2,), True, 0, -1, 2.5, 1e9])
+def test_scales_that_cannot_be(scale: float, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(network(np.eye(1), sharpening(0.6))))
+    for name in (str(tmp_path / "net.onnx"), "bicubic"):
+        if (name, scale) != ("bicubic", 2.5):
+            with pytest.raises(ModelError):
+                fastsr.load(name, scale=scale)
+    with pytest.raises(ModelError, match="by 1 to 16 before"):
+        fastsr.load(tmp_path / "net.onnx", scale=20)
+
+
+def test_trying_keeps_no_value_longer_than_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chain(op: str) -> Graph:
+        nodes = [Node("Relu", [f"v{k}"], [f"v{k + 1}"]) for k in range(20)]
+        return Graph([Input("v0", 3)], ["y"], [*nodes, Node(op, [f"v{k}" for k in ((20,) if op == "Relu" else range(21))], ["y"])])
+
+    x = np.ones((1, 3, 24, 24), np.float32)
+    monkeypatch.setattr(choose, "MAX_VALUES", 4 * x.size)
+    assert (choose.run(chain("Relu"), x) == 1).all()
+    with pytest.raises(PictureError):
+        choose.run(chain("Concat"), x)
+
+
+@pytest.mark.parametrize(
+    ("node", "least"),
+    [
+        (Node("Conv", ["x", "w"], ["y"], {"pads": [1] * 4}), 8 * 8 * 9 * 24 * 24),
+        (Node("Conv", ["x", "w"], ["y"], {"pads": [1] * 4, "group": 8}), 8 * 9 * choose.CALL),
+        (Node("MaxPool", ["x"], ["y"], {"kernel_shape": [31, 31], "pads": [15] * 4}), 8 * 24 * 24 * 31 * 31),
+        (Node("Tanh", ["x"], ["y"]), 8 * 24 * 24),
+    ],
+)
+def test_work(node: Node, least: float) -> None:
+    w = np.zeros((8, 8 // node.attrs.get("group", 1), 3, 3), np.float32)
+    budget = choose.Budget(least - 1)
+    with pytest.raises(PictureError, match="too long"):
+        choose.run(Graph([Input("x", 8)], ["y"], [node], {"w": w}), np.zeros((1, 8, 24, 24), np.float32), budget)
+
+
+def test_trying_takes_no_longer_than_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.onnx").write_bytes(onnx_file.onnx_bytes(trained(255, 0, 255, 0)))
+    assert load_graph(tmp_path / "net.onnx").feed.range == 255
+    budgets = [choose.Budget(1e5), choose.Budget(1e5)]
+    monkeypatch.setattr(choose, "Budget", iter(budgets).__next__)
+    feed = load_graph(tmp_path / "net.onnx").feed
+    assert feed.range == feed.out_range == feed.pre_scale == 1
+    assert budgets[0].left < 0

@@ -135,6 +135,9 @@ def test_modcrop() -> None:
     assert np.shares_memory(metrics.modcrop(picture, 3), picture)
     with pytest.raises(PictureError, match="too small for the scale 8"):
         metrics.modcrop(picture, 8)
+    for scale in (0, -2, 2.5):
+        with pytest.raises(ValueError, match="scale"):
+            metrics.modcrop(picture, scale)  # type: ignore[arg-type]
 
 
 def test_errors() -> None:
@@ -148,7 +151,7 @@ def test_errors() -> None:
         metrics.ssim(a, a, shave=5)
     with pytest.raises(PictureError, match="each side needs 176"):
         metrics.ms_ssim(a, a)
-    for shave in (-1, 1.5):
+    for shave in (-1, 1.5, 2.0, float("nan"), "2"):
         with pytest.raises(ValueError, match="shave"):
             metrics.psnr(a, a, shave=shave)  # type: ignore[arg-type]
     with pytest.raises(PictureError, match="space"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -192,3 +194,14 @@ def test_thread_count() -> None:
     finally:
         fastsr.set_num_threads(None)
     assert fastsr.get_num_threads() == default
+
+
+def test_copies_and_pickles() -> None:
+    model = fastsr.load("bicubic", "reference", scale=3, threads=1, tile=16)
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3)).astype(np.uint8)
+    assert copy.copy(model) is copy.deepcopy(model) is model
+    again = pickle.loads(pickle.dumps(model))
+    assert again is not model and (again.backend, again.precision, again.scale) == ("reference", "f32", 3)
+    assert np.array_equal(again.upscale(picture), model.upscale(picture))
+    default = pickle.loads(pickle.dumps(fastsr.load("bicubic")))
+    assert np.array_equal(default.upscale(picture), fastsr.load("bicubic").upscale(picture))

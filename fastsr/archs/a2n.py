@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import fed
+from .parts import fed, two_or_three
 from .weights import Weights
 
 NAME = "A2N"
@@ -28,7 +28,7 @@ def build(w: Weights) -> list[Graph]:
     if w.has(r"upconv2\..*"):
         return [_network(w, 2)]
     w.used.update(w.tensors)
-    return [_network(w.renamed({}), s) for s in ((3, 2) if w.scale_hint() == 3 else (2, 3))]
+    return [_network(w.renamed({}), s) for s in two_or_three(w)]
 
 
 def _network(w: Weights, step: int) -> Graph:

@@ -49,10 +49,29 @@ AT_BORDER = 1.0
 """dB by which another padding must make the border better."""
 
 MAX_VALUES, MAX_COLUMNS = 1 << 26, 1 << 27
-"""Numbers that a value, and what a convolution multiplies with its weights, have at most while readings are compared."""
+"""Numbers that all values together, and what a convolution multiplies with its weights, have at most while readings are compared."""
+
+WORK = 1 << 37
+"""Multiply-adds of a `Budget`: some seconds of one core."""
+ELSEWHERE, CALL, INTEGERS = 256, 1 << 21, 16
+"""What a number that another operator makes, of each pixel of a pool's window, counts as; each of the many matrix products of a convolution that is
+no plain one; and a multiply-add of integers."""
 
 FAILURES = (FastsrError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 """What running a network raises that does not fit together."""
+
+
+class Budget:
+    """Multiply-adds that trying a network may still take, all runs together; once they are spent no run succeeds any more."""
+
+    def __init__(self, left: float = WORK) -> None:
+        self.left = left
+
+    def spend(self, work: float) -> None:
+        """Raise PictureError when there is less left."""
+        self.left -= work
+        if self.left < 0:
+            raise PictureError("trying the network takes too long")
 
 
 def best(graphs: Sequence[Graph]) -> Graph:
@@ -104,8 +123,8 @@ def gain(graph: Graph) -> float:
     return judge(graph)[0]
 
 
-def judge(graph: Graph) -> tuple[float, float, float]:
-    """The gain, the PSNR itself, and that of the border; -inf where the network does not run."""
+def judge(graph: Graph, budget: Budget | None = None) -> tuple[float, float, float]:
+    """The gain, the PSNR itself, and that of the border; -inf where the network does not run, or takes more work than is left."""
     nothing = -math.inf, -math.inf, -math.inf
     channels = graph.inputs[0].channels
     if channels not in (1, 3) or graph.feed.colour == "raw":
@@ -124,7 +143,7 @@ def judge(graph: Graph) -> tuple[float, float, float]:
             given = resample(small, feed.pre_scale) if feed.pre_scale > 1 else small
         x = given * feed.range - np.reshape(feed.mean or (0,), (1, -1, 1, 1))
         with np.errstate(all="ignore"):
-            y = run(graph, x.astype(np.float32))
+            y = run(graph, x.astype(np.float32), budget)
         y = (y + np.reshape(feed.out_mean or (0,), (1, -1, 1, 1))) / feed.out_range
     except FAILURES:
         return nothing
@@ -136,22 +155,43 @@ def judge(graph: Graph) -> tuple[float, float, float]:
     return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(frame.mean()), 1e-10)))
 
 
-def run(graph: Graph, x: np.ndarray) -> np.ndarray:
+def run(graph: Graph, x: np.ndarray, budget: Budget | None = None) -> np.ndarray:
     """`ops.run_graph`, with one matrix product for each plain convolution: many times faster on small pictures.
 
-    Raises one of FAILURES where the network does not run, or would take absurdly much memory.
+    Raises one of FAILURES where the network does not run, or would take absurdly much memory, or more work than is left.
     """
-    values: dict[str, np.ndarray] = {**graph.constants, graph.inputs[0].name: x}
-    for node in graph.nodes:
-        arrays = [values[i] if i else None for i in node.inputs]
-        if node.op == "Conv" and set(node.attrs.get("strides", [1]) + node.attrs.get("dilations", [1]) + [node.attrs.get("group", 1)]) == {1}:
-            results = [_conv(node, *arrays)]
-        else:
-            if _growth(node, arrays) * arrays[0].size > MAX_VALUES:  # type: ignore[union-attr]
-                raise PictureError("the network enlarges without end")
-            results = ops.run_node(node, arrays)
+    budget = budget or Budget(math.inf)
+    result = graph.outputs[0]
+    last = {name: k for k, node in enumerate(graph.nodes) for name in node.inputs}
+    values, held = {graph.inputs[0].name: x}, x.size
+    for k, node in enumerate(graph.nodes):
+        arrays = [(values[i] if i in values else graph.constants[i]) if i else None for i in node.inputs]
+        plain = node.op == "Conv" and set(node.attrs.get("strides", [1]) + node.attrs.get("dilations", [1]) + [node.attrs.get("group", 1)]) == {1}
+        if not plain and held + _growth(node, arrays) * arrays[0].size > MAX_VALUES:  # type: ignore[union-attr]
+            raise PictureError("the network enlarges without end")
+        budget.spend(_work(node, arrays, plain))
+        results = [_conv(node, *arrays)] if plain else ops.run_node(node, arrays)
         values.update(zip(node.outputs, results, strict=True))
-    return values[graph.outputs[0]]
+        held += sum(r.size for r in results)
+        if held > MAX_VALUES:
+            raise PictureError("the network keeps too many values")
+        for name in {*node.inputs, *node.outputs}:
+            if name in values and name != result and last.get(name, -1) <= k:
+                held -= values.pop(name).size
+    return values[result] if result in values else graph.constants[result]
+
+
+def _work(node: Node, arrays: Sequence[np.ndarray | None], plain: bool) -> float:
+    """About how many multiply-adds an operator takes as long as."""
+    x = arrays[0]
+    size = _growth(node, arrays) * (x.size if x is not None else 1)
+    w = next((a for a in arrays[1:] if a is not None and a.ndim == 4), None) if "Conv" in node.op else None
+    if w is None or x is None or x.ndim != 4:
+        return ELSEWHERE * size * math.prod(node.attrs.get("kernel_shape", [1]))
+    pixels = math.prod(x.shape[2:]) * (_growth(node, arrays) if node.op == "Conv" else 1)
+    products = float(w.size * pixels / (math.prod(node.attrs.get("strides", [1])) if node.op == "Conv" else 1))
+    calls = 0 if plain else node.attrs.get("group", 1) * math.prod(w.shape[2:])
+    return products * (1 if node.op in ("Conv", "ConvTranspose") else INTEGERS) + CALL * calls
 
 
 def _growth(node: Node, arrays: Sequence[np.ndarray | None]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ModelError
 from ..graph import Graph
 from .net import Net
-from .parts import balanced_attention, fed
+from .parts import balanced_attention, fed, two_or_three
 from .weights import Weights
 
 NAME = "PAN"
@@ -24,7 +24,7 @@ def build(w: Weights) -> list[Graph]:
     w.used.update(w.tensors)
     if len(steps) != 1:
         return [_network(w.renamed({}), 2)]
-    return [_network(w.renamed({}), s) for s in ((3, 2) if w.scale_hint() == 3 else (2, 3))]
+    return [_network(w.renamed({}), s) for s in two_or_three(w)]
 
 
 def _network(w: Weights, step: int) -> Graph:

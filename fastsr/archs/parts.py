@@ -169,6 +169,13 @@ def several(scales: Sequence[int]) -> dict[str, str]:
     return {"scales": ", ".join(f"x{n}" for n in scales) + ": choose with scale="} if len(scales) > 1 else {}
 
 
+def two_or_three(w: Weights) -> tuple[int, ...]:
+    """Scales to try of a network whose weights are alike for x2 and x3: the one that is asked for, else both, that of the file's name first."""
+    if w.scale in (2, 3):
+        return (w.scale,)
+    return (3, 2) if w.scale_hint() == 3 else (2, 3)
+
+
 SHIFTED = {r"(sub|add)_mean\.shifter\.": r"\1_mean."}
 """Rule for the names of mean shifts in CARN and what follows it."""
 

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-o", "--out", metavar="FILE", help="the page to write, .html")
     p.add_argument("--sheet", metavar="FILE", help="a contact sheet to write, .png or another picture")
     p.add_argument("--hr", action="store_true", help="the pictures are originals: small ones are made from them, results measured against them")
-    scales = "for filters and networks that are fed enlarged pictures (default: those of the other models, else 2); of others, which are wanted"
+    scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
     p.add_argument("--budget", type=megabytes, default=5.0, metavar="MB", help="the page has at most so many megabytes (default 5)")
@@ -93,15 +93,14 @@ def run(args: argparse.Namespace) -> int:
 
 def check_files(args: argparse.Namespace) -> None:
     """Raise before the work is done what writing the results would raise after it."""
-    from ..files import check_writable
+    from ..files import check_place, check_writable
 
     if not args.out and not args.sheet:
         raise UsageError("nothing to write: --out report.html, --sheet sheet.png or both")
     if args.out:
         if Path(args.out).suffix.lower() not in (".html", ".htm"):
             raise FastsrError(f"--out {args.out}: the page's name ends in .html; --sheet writes a picture")
-        if not Path(args.out).parent.is_dir():
-            raise FastsrError(f"cannot write '{args.out}': the folder '{Path(args.out).parent}' does not exist")
+        check_place(args.out)
     if args.sheet:
         check_writable(args.sheet)
     for name in args.models:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[int]) -> list[Contender]:
     """Small scales first, of one scale in the order of `names`; args holds the options of the engine and --feed.
 
-    scales: wanted ones, or none. Filters are taken at all of them, else at those of the other models, else at 2; networks that are fed enlarged
-    pictures at all of them, else at the one they have; those that come with fastsr at all of them for which there is one, else as `fastsr.load`
-    takes them; of others they must have theirs. "bicubic" is the literature's.
+    scales: wanted ones, or none. Filters are taken at all of them, else at those of the other models, else at 2; networks that keep the size of
+    enlarged pictures, and weights for several scales, at all of them, else at the one they have; those that come with fastsr at all of them for
+    which there is one, else as `fastsr.load` takes them; of others they must have theirs. "bicubic" is the literature's.
     Raises FastsrError and what `fastsr.load` raises.
     """
     from ..evaluation import bicubic, contender
@@ -48,7 +48,9 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
             continue
         program = load_program(name, feed=dict(args.feed))
         model = ready(program)
-        if program.feed.pre_scale > 1 and scales:
+        if scales and "scales" in program.meta:
+            found[label] = [contender(label, ready(load_program(name, scale, dict(args.feed)))) for scale in scales]
+        elif scales and (program.feed.pre_scale > 1 or program.scale() == 1):
             found[label] = [contender(label, ready(fed(program, {}, scale))) for scale in scales]
         elif scales and model.scale not in scales:
             wanted = " ".join(map(str, scales))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import write_atomically
-from ..errors import FastsrError
 from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed, check_model_name, positive, table, thousands
 from .contenders import contenders
 
@@ -41,7 +40,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("models", nargs="+", metavar="MODEL", help=MODEL)
     p.add_argument("-d", "--data", nargs="+", required=True, metavar="SET", help="folders of pictures, or names of folders in --root")
     p.add_argument("--root", metavar="FOLDER", help="where the data sets are that --data names (default: FASTSR_DATA)")
-    scales = "for filters and networks that are fed enlarged pictures (default: those of the other models, else 2); of others, which are wanted"
+    scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
     what = "what is made small and what is rounded, see docs/metrics.md (default picture)"
@@ -103,11 +102,12 @@ def run(args: argparse.Namespace) -> int:
 
 def check_files(args: argparse.Namespace) -> None:
     """Raise before the work is done what writing the results would raise after it."""
+    from ..files import check_place
+
     if len({*args.metrics}) < len(args.metrics):
         raise UsageError("--metrics names one twice")
     for path in filter(None, (args.csv, args.json if args.json != "-" else None, args.plot)):
-        if not Path(path).parent.is_dir():
-            raise FastsrError(f"cannot write '{path}': the folder '{Path(path).parent}' does not exist")
+        check_place(path)
     if args.plot:
         from .eval_plot import check
 

@@ -28,15 +28,16 @@ for each: `load(scale=)` and `--scale` choose, before the file's name, and `fast
 FEED = """\
 ## How pictures are fed
 `fastsr info MODEL` shows how a model is fed. What the file says comes first, then what its first and last operators say, then the architecture's own
-way. Where weights leave several readings open, each is tried on a small drawing, and the one whose result is best is taken. `load(feed={...})` and
-`--feed NAME=VALUE` override it:
+way. Where weights leave several readings open, each is tried on a small drawing, and the one whose result is best is taken. So are other ranges, and
+enlargement before a network that keeps the size, where a file with the network in it leaves them open and the network is not large (8 M weights).
+`load(feed={...})` and `--feed NAME=VALUE` override it:
 
 | name | meaning |
 |---|---|
 | `colour` | `y` (brightness only, colour is enlarged by the bilinear filter), `rgb`, `bgr`, or `raw` (only `Model.run`) |
 | `range`, `mean` | the network's input is pixel / 255 * range - mean |
 | `out_range`, `out_mean` | a pixel is (result + out_mean) / out_range * 255 |
-| `pre_scale` | the picture is enlarged by the bicubic filter as many times before; `load(scale=)` sets it where it is above 1 |
+| `pre_scale` | the picture is enlarged by the bicubic filter as many times before; `load(scale=)` sets it for networks that keep the size |
 """
 
 

@@ -24,6 +24,8 @@ EXAMPLES = """\
 """
 
 TILE = 256
+INTERNAL = ("scale", "task")
+"""Entries of meta that say by what a reading of weights was judged."""
 
 
 def add_parser(commands: Any) -> None:
@@ -102,7 +104,7 @@ def describe(program: Program, picture: tuple[int, int] = (1080, 1920)) -> dict[
         "inputs": [{"name": program.values[v].name, "channels": program.values[v].channels} for v in program.inputs],
         "outputs": outputs,
         "feed": asdict(program.feed),
-        "meta": {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k, v in program.meta.items()},
+        "meta": {k: v if isinstance(v, (str, int, float, bool)) else str(v) for k, v in program.meta.items() if k not in INTERNAL},
         "layers": layers,
         "totals": {
             "scale": str(scale),

@@ -23,8 +23,8 @@ MAX_WEIGHTS = 8 << 20
 """Numbers: a larger network takes too long to be tried."""
 
 SCALES = (2, 3, 4)
-EDGE = 24
-"""Pixels of the picture that shows how much larger a network makes it."""
+EDGES = (12, 24)
+"""Pixels of the picture that shows how much larger a network makes it; the larger one where the network does not take the smaller."""
 
 USEFUL = 0.1
 """dB that a network must gain."""
@@ -54,9 +54,10 @@ def settle(graph: Graph, path: Path) -> None:
     same, plain = bool(graph.meta.pop("same size", False)), _keeps_size(graph)
     if graph.feed.colour == "raw":
         return
-    by = _factor(graph) if _may_be_tried(graph) else 0
+    budget = choose.Budget()
+    by = _factor(graph, budget) if _may_be_tried(graph) else 0
     if (begins or ends) and by:
-        _set_range(graph, names, begins, ends, by)
+        _set_range(graph, names, begins, ends, by, budget)
     if (same or plain or by == 1) and graph.feed.pre_scale == 1:
         _set_pre_scale(graph, names, USEFUL if plain else WORTH)
 
@@ -64,14 +65,17 @@ def settle(graph: Graph, path: Path) -> None:
 # ---- the range of pixels -------------------------------------------------------------------------------------------------------------------------
 
 
-def _set_range(graph: Graph, names: str, begins: bool, ends: bool, by: int) -> None:
-    """Another range of pixels, where with the guessed one the result is far from the picture that it is given, and with the other it is not."""
-    gain, _ = _judged(graph, graph.feed, by, names)
+def _set_range(graph: Graph, names: str, begins: bool, ends: bool, by: int, budget: choose.Budget) -> None:
+    """Another range of pixels, where with the guessed one the result is far from the picture that it is given, and with the other it is not.
+
+    Of large networks only the usual ranges are tried, as far as the budget reaches.
+    """
+    gain, _ = _judged(graph, graph.feed, by, names, budget)
     if gain > choose.LEAST:
         return
     top = max(choose.LEAST, gain + FARTHER) - choose.CLEAR
     for feed in list(_ranges(graph.feed, begins, ends)):
-        gain, near = _judged(graph, feed, by, names)
+        gain, near = _judged(graph, feed, by, names, budget)
         if gain > top + choose.CLEAR and near > LIKE:
             graph.feed, top = feed, gain
 
@@ -92,29 +96,32 @@ def _ranges(feed: Feed, begins: bool, ends: bool) -> Iterator[Feed]:
             yield replace(feed, range=a[0], mean=a[1], out_range=b[0], out_mean=b[1])
 
 
-def _factor(graph: Graph) -> int:
+def _factor(graph: Graph, budget: choose.Budget) -> int:
     """How many times larger the network makes a picture; 0 where it does not run, or the factor is not whole."""
-    x = np.full((1, graph.inputs[0].channels, EDGE, EDGE), 0.5, np.float32)
-    try:
-        with np.errstate(all="ignore"):
-            height, width = choose.run(graph, x).shape[2:]
-    except choose.FAILURES:
-        return 0
-    return int(height) // EDGE if height == width and height % EDGE == 0 and height <= choose.MAX_SCALE * EDGE else 0
+    for edge in EDGES:
+        x = np.full((1, graph.inputs[0].channels, edge, edge), 0.5, np.float32)
+        try:
+            with np.errstate(all="ignore"):
+                height, width = choose.run(graph, x, budget).shape[2:]
+        except choose.FAILURES:
+            continue
+        if height == width and height % edge == 0 and 0 < height <= choose.MAX_SCALE * edge:
+            return int(height) // edge
+    return 0
 
 
-def _judged(graph: Graph, feed: Feed, by: int, names: str) -> tuple[float, float]:
+def _judged(graph: Graph, feed: Feed, by: int, names: str, budget: choose.Budget) -> tuple[float, float]:
     """The gain, and the PSNR; of a network that keeps the size at the scale at which it is best, down to a noisy picture."""
     if by > 1:
-        return choose.judge(replace(graph, feed=feed, meta={"scale": by}))[:2]
+        return choose.judge(replace(graph, feed=feed, meta={"scale": by}), budget)[:2]
     hint = Weights({}, names).scale_hint()
-    return max(_at(graph, feed, scale) for scale in ([hint] if hint > 1 else [*SCALES, 1]))
+    return max(_at(graph, feed, scale, budget) for scale in ([hint] if hint > 1 else [*SCALES, 1]))
 
 
-def _at(graph: Graph, feed: Feed, scale: int) -> tuple[float, float]:
+def _at(graph: Graph, feed: Feed, scale: int, budget: choose.Budget) -> tuple[float, float]:
     """What a network that keeps the size makes of a picture enlarged by so much; by 1: of a noisy one."""
     meta = {"scale": 1, "task": "denoise" if scale == 1 else "enlarge"}
-    return choose.judge(replace(graph, feed=replace(feed, pre_scale=scale), meta=meta))[:2]
+    return choose.judge(replace(graph, feed=replace(feed, pre_scale=scale), meta=meta), budget)[:2]
 
 
 # ---- enlargement before ----------------------------------------------------------------------------------------------------------------------------
@@ -132,9 +139,12 @@ def _set_pre_scale(graph: Graph, names: str, useful: float) -> None:
     likely = hint > 1 or bool(WANTS.search(names)) or _like_srcnn(graph)
     scale = hint if hint > 1 else 2 if likely else 1
     if _may_be_tried(graph):
-        gains = {s: _at(graph, graph.feed, s)[0] for s in ([hint] if hint > 1 else SCALES)}
-        best, noisy = max(gains, key=lambda s: gains[s]), _at(graph, graph.feed, 1)[0]
-        if noisy > choose.LEAST and gains[best] <= noisy - choose.OTHER_TASK:
+        budget = choose.Budget()
+        gains = {s: _at(graph, graph.feed, s, budget)[0] for s in ([hint] if hint > 1 else SCALES)}
+        best, noisy = max(gains, key=lambda s: gains[s]), _at(graph, graph.feed, 1, budget)[0]
+        if budget.left < 0:
+            pass
+        elif noisy > choose.LEAST and gains[best] <= noisy - choose.OTHER_TASK:
             scale = 1
         elif gains[best] > useful:
             scale = best
