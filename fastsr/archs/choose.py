@@ -49,6 +49,9 @@ DOUBTFUL = 14.0
 AT_BORDER = 1.0
 """dB by which another padding must make the border better."""
 
+CLEANS = 4.0
+"""dB by which a denoiser cleans shades. What sharpens, with the wrong sign, does not clean as much."""
+
 TRUER = 1.0
 """dB of PSNR by which another reading must be better on shades than the one that the drawing tells."""
 
@@ -64,7 +67,8 @@ def best(graphs: Sequence[Graph]) -> Graph:
 
     meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
     where the readings before gain little; meta["border"]: the same as another reading with the same meta["reading"], but for padding, which only the
-    border can tell. Where not even the best gains WELL, readings of the same task and scale are told apart by `shades`. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the
+    border can tell; meta["told"]: the file's name tells the task; meta["placed"]: names of
+    tensors tell that the picture is enlarged there, which others must disprove by a gain. Where not even the best gains WELL, readings of the same task and scale are told apart by `shades`. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the
     drawing, or one that is no worse than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
@@ -87,13 +91,16 @@ def best(graphs: Sequence[Graph]) -> Graph:
         nearest = max(nearest, near)
         judged.append((graph, g, near, around))
         clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
-        if graph.meta.get("rare") and top > LEAST and g <= CLEAR:  # what hands its picture on beats what makes it worse, and proves nothing
+        if graph.meta.get("rare") and (top > LEAST or not same) and g <= CLEAR:  # what hands its picture on beats what makes it worse, and proves nothing
             clear = False
-        if clear and g > top + (CLEAR if same else OTHER_TASK):
+        if found.meta.get("placed") and not graph.meta.get("placed") and g <= CLEAR:
+            clear = False
+        if clear and g > top + (CLEAR if same else _apart(found, graph, top, g)):
             found, top, frame = graph, g, around
     if top <= WELL:
         found, top, frame = _by_shades(judged, found)
     improves = found.feed.pre_scale > 1 or found.meta.get("task") == "denoise"  # a picture that is good enough to be taken for the result
+    improves = improves or (bool(found.meta.get("placed")) and top < LEAST)
     if nearest < DOUBTFUL or (improves and top < 0):
         kind = "better" if improves else "similar"
         warnings.warn(
@@ -102,7 +109,7 @@ def best(graphs: Sequence[Graph]) -> Graph:
             RuntimeWarning,
             stacklevel=2,
         )
-    for name in ("rare", "reading", "border"):
+    for name in ("rare", "reading", "border", "told", "placed"):
         found.meta.pop(name, None)
     return found
 
@@ -131,24 +138,35 @@ def shades(graph: Graph) -> float:
 
 
 def _alike(a: Graph, b: Graph) -> bool:
-    """Whether two readings have the same task and enlarge by the same scale, in the network or before it."""
+    """Whether two readings have the same task and enlarge by the same scale, in the network or before it, and whether names tell where."""
 
-    def kind(graph: Graph) -> tuple[str, float]:
-        return graph.meta.get("task", ""), graph.feed.pre_scale * float(graph.meta.get("scale") or 1)
+    def kind(graph: Graph) -> tuple[str, bool, float]:
+        return graph.meta.get("task", ""), bool(graph.meta.get("placed")), graph.feed.pre_scale * float(graph.meta.get("scale") or 1)
 
     return kind(a) == kind(b)
 
 
+def _apart(found: Graph, graph: Graph, top: float, gain: float) -> float:
+    """dB by which a reading of another task or scale must gain more than the one found, which gains top."""
+    cleans = found.meta.get("task") == "denoise"
+    if top < 0 and not found.meta.get("told"):
+        if cleans:  # what makes noise worse is no denoiser
+            return 0
+        if gain > 0 and graph.meta.get("task") == "denoise" and shades(graph) > CLEANS - 20 * math.log10(NOISE):
+            return CLEAR
+    return OTHER_TASK
+
+
 def _by_shades(judged: Sequence[tuple[Graph, float, float, float]], found: Graph) -> tuple[Graph, float, float]:
     """The reading like `found` that makes shades best, `found` itself unless that is clear; its gain, and the PSNR of its border."""
-    last = next(entry for entry in judged if entry[0] is found)
     others = [entry for entry in judged if entry[0] is not found and entry[2] > DOUBTFUL and _alike(entry[0], found)]
-    if others:
-        made = [(shades(entry[0]), entry) for entry in others]
-        most, best_of = max(made, key=lambda pair: pair[0])
-        if most > shades(found) + TRUER:
-            last = next(entry for value, entry in made if value > most - CLEAR)
-    return last[0], last[1], last[3]
+    _, top, _, frame = next(entry for entry in judged if entry[0] is found)
+    most = shades(found) if others else 0
+    for graph, gained, _, around in others:
+        margin = 2 * TRUER if graph.meta.get("rare") else TRUER
+        if (made := shades(graph)) > most + margin:
+            found, top, frame, most = graph, gained, around, made
+    return found, top, frame
 
 
 def _made(graph: Graph, picture: Callable[[int, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

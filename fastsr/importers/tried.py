@@ -6,7 +6,7 @@ SRCNN and VDSR keep a picture's size and say nothing about its enlargement, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,8 @@ FARTHER = 6.0
 """dB by which another range must be better than the guessed one."""
 LIKE = 18.0
 """dB of PSNR to the drawing that another range than the guessed one must reach."""
+LIKE_SHADES = 30.0
+"""The same of soft shades, where the drawing tells nothing."""
 
 WANTS = re.compile(r"srcnn|vdsr|\bsr\b|super|upscal|edsr|waifu", re.IGNORECASE)
 CLEANS = re.compile(
@@ -66,14 +68,37 @@ def settle(graph: Graph, path: Path) -> None:
 
 def _set_range(graph: Graph, names: str, begins: bool, ends: bool, by: int) -> None:
     """Another range of pixels, where with the guessed one the result is far from the picture that it is given, and with the other it is not."""
-    gain, _ = _judged(graph, graph.feed, by, names)
-    if gain > choose.LEAST:
+    gain, near = _judged(graph, graph.feed, by, names)
+    if gain > choose.WELL:
         return
+    others = list(_ranges(graph.feed, begins, ends))
+    if gain > choose.LEAST or not _told(graph, others, by, names, gain):
+        _by_shades(graph, others, by, names, near)
+
+
+def _told(graph: Graph, others: Sequence[Feed], by: int, names: str, gain: float) -> bool:
     top = max(choose.LEAST, gain + FARTHER) - choose.CLEAR
-    for feed in list(_ranges(graph.feed, begins, ends)):
+    found = graph.feed
+    for feed in others:
         gain, near = _judged(graph, feed, by, names)
         if gain > top + choose.CLEAR and near > LIKE:
-            graph.feed, top = feed, gain
+            found, top = feed, gain
+    told, graph.feed = found is not graph.feed, found
+    return told
+
+
+def _by_shades(graph: Graph, others: Sequence[Feed], by: int, names: str, near: float) -> None:
+    """Another range in which soft shades come out far better, and the drawing no worse than `near` it."""
+    pre = (Weights({}, names).scale_hint() or SCALES[0]) if by == 1 else 1
+
+    def shades(feed: Feed) -> float:
+        return choose.shades(replace(graph, feed=replace(feed, pre_scale=pre), meta={"scale": by}))
+
+    top, found = max(shades(graph.feed) + FARTHER, LIKE_SHADES) - choose.TRUER, graph.feed
+    for feed in others:
+        if (made := shades(feed)) > top + choose.TRUER and _judged(graph, feed, by, names)[1] > max(near, LIKE):
+            found, top = feed, made
+    graph.feed = found
 
 
 def _ranges(feed: Feed, begins: bool, ends: bool) -> Iterator[Feed]:
