@@ -89,12 +89,12 @@ def layers(w: Weights) -> list[Layer] | None:
 
 
 def _numbered(modules: list[Module]) -> list[Module]:
-    """By the numbers in their names, for classes that define all convolutions before what stands behind each: conv1, conv2, bn1."""
+    """By the number in their names, those without one last, for classes that define all convolutions before what stands behind each: conv1, conv2, bn1."""
     numbers = [re.findall(r"\d+", m.name) for m in modules]
-    if not all(len(found) == 1 and len(found[0]) < 4 for found in numbers):
+    if not all(len(found) < 2 and len("".join(found)) < 4 for found in numbers):
         return []
     kinds = ("conv", "norm", "vector")
-    place = {m.name: (int(found[0]), kinds.index(m.kind) if m.kind in kinds else len(kinds)) for m, found in zip(modules, numbers, strict=True)}
+    place = {m.name: (int(found[0]) if found else 1000, kinds.index(m.kind) if m.kind in kinds else len(kinds)) for m, found in zip(modules, numbers, strict=True)}
     return sorted(modules, key=lambda m: place[m.name])
 
 
@@ -181,7 +181,8 @@ def build(w: Weights) -> list[Graph]:
         except ModelError:
             continue
         graphs[-1].meta |= {"placed": True} if reading.ups and not reading.rare else {}
-        graphs[-1].meta |= {"reading": number, "told": bool(CLEANS.search(w.stem) or ENLARGES.search(w.stem)), **({"border": True} if reading.pads != "zeros" else {})}
+        graphs[-1].meta |= {"reading": number, "told": bool(CLEANS.search(w.stem) or ENLARGES.search(w.stem))}
+        graphs[-1].meta |= {"border": True} if reading.pads != "zeros" else {}
     return graphs
 
 

@@ -67,9 +67,10 @@ def best(graphs: Sequence[Graph]) -> Graph:
 
     meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
     where the readings before gain little; meta["border"]: the same as another reading with the same meta["reading"], but for padding, which only the
-    border can tell; meta["told"]: the file's name tells the task; meta["placed"]: names of
-    tensors tell that the picture is enlarged there, which others must disprove by a gain. Where not even the best gains WELL, readings of the same task and scale are told apart by `shades`. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the
-    drawing, or one that is no worse than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
+    border can tell; meta["told"]: the file's name tells the task; meta["placed"]: the tensors' names tell that the picture is enlarged there, which
+    others must disprove by a gain. Where not even the best gains WELL, readings of the same task and scale are told apart by `shades`. Raises
+    ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the drawing, or one that is no worse
+    than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
         raise ModelError("no reading of the weights fits")
@@ -91,7 +92,7 @@ def best(graphs: Sequence[Graph]) -> Graph:
         nearest = max(nearest, near)
         judged.append((graph, g, near, around))
         clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
-        if graph.meta.get("rare") and (top > LEAST or not same) and g <= CLEAR:  # what hands its picture on beats what makes it worse, and proves nothing
+        if graph.meta.get("rare") and (top > LEAST or not same) and g <= CLEAR:  # what hands its picture on gains over what makes it worse
             clear = False
         if found.meta.get("placed") and not graph.meta.get("placed") and g <= CLEAR:
             clear = False
