@@ -86,7 +86,7 @@ UP = nn.Upsample(scale_factor=2)
 ])  # fmt: skip
 def test_numbers_in_names_tell_where_pixels_are_repeated(layers: list[Any], place: int | None) -> None:
     found = chain.layers(Weights(tensors_of(nn.Sequential(*layers))))
-    assert found and chain._gap(found) == place  # noqa: SLF001
+    assert found and chain._gap(found) == place
 
 
 def test_what_names_tell_is_taken_unless_another_reading_gains(monkeypatch: pytest.MonkeyPatch) -> None:

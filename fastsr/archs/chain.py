@@ -58,8 +58,8 @@ class Layer:
 class Reading:
     """What the weights leave open. act: behind convolutions without slopes. skip: 1, the chain's result is added to the input; -1, taken from it.
     end: activation of the result. base: the input enlarged by that mode is added. geometry: of the last transposed convolution, "half" its kernel is
-    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. pools: see `_Skips`. ups: before
-    which convolutions the picture is enlarged, by up, in mode. rare: see `choose.best`."""
+    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. pools: see `_Skips`. ups: before which
+    convolutions the picture is enlarged, by up, in mode. rare: see `choose.best`."""
 
     name: str
     act: str = "relu"
@@ -89,12 +89,12 @@ def layers(w: Weights) -> list[Layer] | None:
 
 
 def _numbered(modules: list[Module]) -> list[Module]:
-    """By the number in their names, those without one last, for classes that define all convolutions before what stands behind each: conv1, conv2, bn1."""
+    """By the number in their names, those without one last, for classes that define all convolutions before the rest: conv1, conv2, bn1."""
     numbers = [re.findall(r"\d+", m.name) for m in modules]
     if not all(len(found) < 2 and len("".join(found)) < 4 for found in numbers):
         return []
-    kinds = ("conv", "norm", "vector")
-    place = {m.name: (int(found[0]) if found else 1000, kinds.index(m.kind) if m.kind in kinds else len(kinds)) for m, found in zip(modules, numbers, strict=True)}
+    kinds = ("conv", "norm", "vector", "linear", "other")
+    place = {m.name: (int(found[0]) if found else 1000, kinds.index(m.kind)) for m, found in zip(modules, numbers, strict=True)}
     return sorted(modules, key=lambda m: place[m.name])
 
 
