@@ -22,6 +22,9 @@ FED = "Y or RGB 0..1; networks that do not enlarge get the picture enlarged by t
 
 MAX_LAYERS = 200
 MAX_POOLS = 3
+MAX_PLACES = 6
+"""Convolutions from the end before which an enlargement without weights is tried."""
+SCALES = (2, 3, 4)
 ENLARGES = re.compile(r"(?i)srcnn|vdsr|upscal|super.?res")
 CLEANS = re.compile(r"(?i)denois|dncnn|ircnn|ffdnet")
 """What names of files tell about networks that keep the size."""
@@ -55,8 +58,8 @@ class Layer:
 class Reading:
     """What the weights leave open. act: behind convolutions without slopes. skip: 1, the chain's result is added to the input; -1, taken from it.
     end: activation of the result. base: the input enlarged by that mode is added. geometry: of the last transposed convolution, "half" its kernel is
-    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. pools: see `_Skips`. rare: see
-    `choose.best`."""
+    cut off or its "centre" kept. levels: see `_Skips`. dilations: of all convolutions. pads: see `Net.conv`. pools: see `_Skips`. ups: before which
+    convolutions the picture is enlarged, by up, in mode. rare: see `choose.best`."""
 
     name: str
     act: str = "relu"
@@ -71,6 +74,9 @@ class Reading:
     dilations: tuple[int, ...] = ()
     pads: str = "zeros"
     pools: int = 0
+    ups: tuple[int, ...] = ()
+    up: int = 2
+    mode: str = "nearest"
     rare: bool = False
 
 
@@ -79,7 +85,17 @@ def layers(w: Weights) -> list[Layer] | None:
     modules = w.modules
     if not 1 < len(modules) <= 3 * MAX_LAYERS:
         return None
-    return _in_order(in_order(w, SPELLINGS)) or _in_order(modules) or _in_order(_sorted(modules))
+    return _in_order(in_order(w, SPELLINGS)) or _in_order(modules) or _in_order(_sorted(modules)) or _in_order(_numbered(modules))
+
+
+def _numbered(modules: list[Module]) -> list[Module]:
+    """By the number in their names, those without one last, for classes that define all convolutions before the rest: conv1, conv2, bn1."""
+    numbers = [re.findall(r"\d+", m.name) for m in modules]
+    if not all(len(found) < 2 and len("".join(found)) < 4 for found in numbers):
+        return []
+    kinds = ("conv", "norm", "vector", "linear", "other")
+    place = {m.name: (int(found[0]) if found else 1000, kinds.index(m.kind)) for m, found in zip(modules, numbers, strict=True)}
+    return sorted(modules, key=lambda m: place[m.name])
 
 
 def _sorted(modules: list[Module]) -> list[Module]:
@@ -157,14 +173,16 @@ def build(w: Weights) -> list[Graph]:
         raise ModelError("the modules do not fit each other")
     graphs = []
     usual = list(readings(found, _first(w, found), w.scale_hint(), w.stem))
-    bordered = [] if any(x.kind == "deconv" for x in found) else [(k, r) for k, r in enumerate(usual) if not r.pools]
+    bordered = [] if any(x.kind == "deconv" for x in found) else [(k, r) for k, r in enumerate(usual) if not r.pools and not r.ups]
     padded = [(k, replace(r, pads=pads)) for pads in ("edge", "reflect") for k, r in bordered]
     for number, reading in (*enumerate(usual), *padded):
         try:
             graphs.append(_network(w, found, reading))
         except ModelError:
             continue
-        graphs[-1].meta |= {"reading": number, **({"border": True} if reading.pads != "zeros" else {})}
+        graphs[-1].meta |= {"placed": True} if reading.ups and not reading.rare else {}
+        graphs[-1].meta |= {"reading": number, "told": bool(CLEANS.search(w.stem) or ENLARGES.search(w.stem))}
+        graphs[-1].meta |= {"border": True} if reading.pads != "zeros" else {}
     return graphs
 
 
@@ -214,7 +232,11 @@ def readings(found: list[Layer], c: int, hint: int, stem: str = "") -> Iterator[
                 yield Reading("autoencoder", scale=scale, levels=levels, end=end, rare=True)
                 yield Reading("autoencoder", task="denoise", levels=levels, end=end, rare=True)
     else:
-        yield from _same_size(found, n, hint or 2, stem)
+        placed = None if CLEANS.search(stem) else _gap(found)
+        if placed is not None:
+            yield from _enlarging((placed,), hint, rare=False)
+        yield from (r for r in _same_size(found, n, hint or 2, stem) if placed is None or r.task == "enlarge")
+        yield from _enlarging((0, *range(n - 1, max(n - MAX_PLACES, 0), -1)), hint)
 
 
 def _same_size(found: list[Layer], n: int, scale: int, stem: str) -> Iterator[Reading]:
@@ -243,6 +265,33 @@ def _same_size(found: list[Layer], n: int, scale: int, stem: str) -> Iterator[Re
         for end in ("", "sigmoid"):
             yield replace(plain, name="autoencoder", pools=pools, end=end, rare=True)
             yield replace(plain, name="autoencoder", pools=pools, task="denoise", end=end, rare=True)
+
+
+def _gap(found: list[Layer]) -> int | None:
+    """Before which convolution a numbered sequence (nn.Sequential) has one module without weights besides the activations; None unless just one."""
+    names = [layer.name.rpartition(".") for layer in found]
+    if len({prefix for prefix, _, _ in names}) > 1 or not all(last.isdecimal() and len(last) < 6 for _, _, last in names):
+        return None
+    numbers = [int(last) for _, _, last in names]
+    gaps, convs = ([0] if numbers[0] == 1 else []), 1
+    for k in range(1, len(found)):
+        acts = int(found[k].kind == "conv" and found[k - 1].kind != "prelu")
+        more = numbers[k] - numbers[k - 1] - 1 - acts
+        if more not in (0, 1) or (more and found[k].kind != "conv"):
+            return None
+        gaps += [convs] * more
+        convs += found[k].kind == "conv"
+    return gaps[0] if len(gaps) == 1 and numbers[0] < 2 else None
+
+
+def _enlarging(places: tuple[int, ...], hint: int, rare: bool = True) -> Iterator[Reading]:
+    """An enlargement that leaves no weights before one of these convolutions, or before two. rare: nothing tells that it is there."""
+    for up in [hint] if hint > 1 else SCALES:
+        for mode in ("nearest", "linear"):
+            for k in places:
+                yield Reading("plain network", ups=(k,), up=up, mode=mode, rare=rare or mode != "nearest")
+    for k in places[1:-1] if hint in (0, 4) else ():
+        yield Reading("plain network", ups=(k - 1, k), rare=True)
 
 
 def _network(w: Weights, found: list[Layer], reading: Reading) -> Graph:
@@ -277,7 +326,7 @@ def _run(net: Net, found: list[Layer], reading: Reading) -> str:
         elif layer.kind == "prelu":
             x = net.prelu(x, layer.name)
         elif layer.kind == "conv":
-            x = skips.conv(x, layer, k)
+            x = skips.conv(net.resize(x, reading.up, reading.mode) if skips.convs in reading.ups else x, layer, k)
         else:
             x = skips.deconv(x, layer, reading, k == last)
         later = found[k + 1].kind if k + 1 < len(found) else ""

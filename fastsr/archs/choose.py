@@ -1,14 +1,15 @@
 """Which of several readings of the same weights is right: the one that enlarges a drawn picture best.
 
 Weights do not say everything: activations without parameters, the range of pixels, strides of transposed convolutions. Each reading is a Graph; it is
-run in NumPy on a small drawing that was made smaller (or noisy), and the result is compared with the drawing itself.
+run in NumPy on a small drawing that was made smaller (or noisy), and the result is compared with the drawing itself. Where no reading improves the
+drawing, whose edges are sharper than those of photographs, soft shades tell: in the wrong range, or with other activations, not even these come out.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -48,6 +49,12 @@ DOUBTFUL = 14.0
 AT_BORDER = 1.0
 """dB by which another padding must make the border better."""
 
+CLEANS = 4.0
+"""dB by which a denoiser cleans shades. What sharpens, with the wrong sign, does not clean as much."""
+
+TRUER = 1.0
+"""dB of PSNR by which another reading must be better on shades than the one that the drawing tells."""
+
 MAX_VALUES, MAX_COLUMNS = 1 << 26, 1 << 27
 """Numbers that all values together, and what a convolution multiplies with its weights, have at most while readings are compared."""
 
@@ -79,8 +86,10 @@ def best(graphs: Sequence[Graph]) -> Graph:
 
     meta["scale"]: how many times the network enlarges; meta["task"] "denoise" has a noisy picture put in, else a small one; meta["rare"]: only tried
     where the readings before gain little; meta["border"]: the same as another reading with the same meta["reading"], but for padding, which only the
-    border can tell. Raises ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the
-    drawing, or one that is no worse than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
+    border can tell; meta["told"]: the file's name tells the task; meta["placed"]: the tensors' names tell that the picture is enlarged there, which
+    others must disprove by a gain. Where not even the best gains WELL, readings of the same task and scale are told apart by `shades`. Raises
+    ModelError for an empty sequence. Warns (RuntimeWarning) when not even the best reading makes a picture like the drawing, or one that is no worse
+    than what it is given, enlarged or noisy: a network that was not trained, or one that only has the same shapes.
     """
     if not graphs:
         raise ModelError("no reading of the weights fits")
@@ -89,6 +98,7 @@ def best(graphs: Sequence[Graph]) -> Graph:
     found = graphs[0]
     top, near, frame = judge(found)
     nearest = near
+    judged = [(found, top, near, frame)]
     for graph in graphs[1:]:
         if graph.meta.get("border"):
             if top > WELL and graph.meta["reading"] == found.meta["reading"] and (clearer := judge(graph)[2]) > frame + AT_BORDER:
@@ -96,15 +106,21 @@ def best(graphs: Sequence[Graph]) -> Graph:
             continue
         if graph.meta.get("rare") and top > WELL:
             continue
-        same = all(graph.meta.get(name, "") == found.meta.get(name, "") for name in ("task", "scale"))
+        same = _alike(graph, found)
         g, near, around = judge(graph)
         nearest = max(nearest, near)
+        judged.append((graph, g, near, around))
         clear = g > LEAST or (near > DOUBTFUL and g > top + FAR_CLEARER)
-        if graph.meta.get("rare") and top > LEAST and g <= CLEAR:  # what hands its picture on beats what makes it worse, and proves nothing
+        if graph.meta.get("rare") and (top > LEAST or not same) and g <= CLEAR:  # what hands its picture on gains over what makes it worse
             clear = False
-        if clear and g > top + (CLEAR if same else OTHER_TASK):
+        if found.meta.get("placed") and not graph.meta.get("placed") and g <= CLEAR:
+            clear = False
+        if clear and g > top + (CLEAR if same else _apart(found, graph, top, g)):
             found, top, frame = graph, g, around
+    if top <= WELL:
+        found, top, frame = _by_shades(judged, found)
     improves = found.feed.pre_scale > 1 or found.meta.get("task") == "denoise"  # a picture that is good enough to be taken for the result
+    improves = improves or (bool(found.meta.get("placed")) and top < LEAST)
     if nearest < DOUBTFUL or (improves and top < 0):
         kind = "better" if improves else "similar"
         warnings.warn(
@@ -113,7 +129,7 @@ def best(graphs: Sequence[Graph]) -> Graph:
             RuntimeWarning,
             stacklevel=2,
         )
-    for name in ("rare", "reading", "border"):
+    for name in ("rare", "reading", "border", "told", "placed"):
         found.meta.pop(name, None)
     return found
 
@@ -125,16 +141,68 @@ def gain(graph: Graph) -> float:
 
 def judge(graph: Graph, budget: Budget | None = None) -> tuple[float, float, float]:
     """The gain, the PSNR itself, and that of the border; -inf where the network does not run, or takes more work than is left."""
-    nothing = -math.inf, -math.inf, -math.inf
-    channels = graph.inputs[0].channels
-    if channels not in (1, 3) or graph.feed.colour == "raw":
-        return nothing
+    made = _made(graph, drawing, budget)
+    if made is None:
+        return -math.inf, -math.inf, -math.inf
+    whole, plain, y = made
+    near = psnr(y, whole)
+    d = (y - whole) ** 2
+    frame = np.concatenate([part.ravel() for part in (d[..., :BORDER, :], d[..., -BORDER:, :], d[..., :BORDER], d[..., -BORDER:])])
+    return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(frame.mean()), 1e-10)))
+
+
+def shades(graph: Graph, budget: Budget | None = None) -> float:
+    """dB of PSNR of the network's result to soft shades, which any network that was trained makes well; -inf as for `judge`."""
+    made = _made(graph, soft, budget)
+    return psnr(made[2], made[0]) if made else -math.inf
+
+
+def _alike(a: Graph, b: Graph) -> bool:
+    """Whether two readings have the same task and enlarge by the same scale, in the network or before it, and whether names tell where."""
+
+    def kind(graph: Graph) -> tuple[str, bool, float]:
+        return graph.meta.get("task", ""), bool(graph.meta.get("placed")), graph.feed.pre_scale * float(graph.meta.get("scale") or 1)
+
+    return kind(a) == kind(b)
+
+
+def _apart(found: Graph, graph: Graph, top: float, gain: float) -> float:
+    """dB by which a reading of another task or scale must gain more than the one found, which gains top."""
+    cleans = found.meta.get("task") == "denoise"
+    if top < 0 and not found.meta.get("told"):
+        if cleans:  # what makes noise worse is no denoiser
+            return 0
+        if gain > 0 and graph.meta.get("task") == "denoise" and shades(graph) > CLEANS - 20 * math.log10(NOISE):
+            return CLEAR
+    return OTHER_TASK
+
+
+def _by_shades(judged: Sequence[tuple[Graph, float, float, float]], found: Graph) -> tuple[Graph, float, float]:
+    """The reading like `found` that makes shades best, `found` itself unless that is clear; its gain, and the PSNR of its border."""
+    others = [entry for entry in judged if entry[0] is not found and entry[2] > DOUBTFUL and _alike(entry[0], found)]
+    _, top, _, frame = next(entry for entry in judged if entry[0] is found)
+    most = shades(found) if others else 0
+    for graph, gained, _, around in others:
+        margin = 2 * TRUER if graph.meta.get("rare") else TRUER
+        if (made := shades(graph)) > most + margin:
+            found, top, frame, most = graph, gained, around, made
+    return found, top, frame
+
+
+def _made(
+    graph: Graph, picture: Callable[[int, int], np.ndarray], budget: Budget | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The picture, what the network is given, enlarged if need be, and what it makes of it, in 0..1; None where it does not run.
+
+    picture: makes one from its edge and channels.
+    """
     feed = graph.feed
     try:
+        channels = graph.inputs[0].channels
         scale = feed.pre_scale * int(graph.meta["scale"]) if graph.meta.get("task") != "denoise" else 1
-        if not 1 <= scale <= MAX_SCALE:
-            return nothing
-        whole = drawing(EDGES.get(scale, 12) * scale, channels)
+        if channels not in (1, 3) or feed.colour == "raw" or not 1 <= scale <= MAX_SCALE:
+            return None
+        whole = picture(EDGES.get(scale, 12) * scale, channels)
         if graph.meta.get("task") == "denoise":
             plain = given = whole + NOISE * _noise(whole.shape)
         else:
@@ -146,13 +214,8 @@ def judge(graph: Graph, budget: Budget | None = None) -> tuple[float, float, flo
             y = run(graph, x.astype(np.float32), budget)
         y = (y + np.reshape(feed.out_mean or (0,), (1, -1, 1, 1))) / feed.out_range
     except FAILURES:
-        return nothing
-    if y.shape != whole.shape or not np.isfinite(y).all():
-        return nothing
-    near = psnr(np.clip(y, 0, 1), whole)
-    d = (np.clip(y, 0, 1) - whole) ** 2
-    frame = np.concatenate([part.ravel() for part in (d[..., :BORDER, :], d[..., -BORDER:, :], d[..., :BORDER], d[..., -BORDER:])])
-    return near - psnr(np.clip(plain, 0, 1), whole), near, float(-10 * math.log10(max(float(frame.mean()), 1e-10)))
+        return None
+    return (whole, plain, np.clip(y, 0, 1)) if y.shape == whole.shape and np.isfinite(y).all() else None
 
 
 def run(graph: Graph, x: np.ndarray, budget: Budget | None = None) -> np.ndarray:
@@ -257,6 +320,25 @@ def drawing(edge: int, channels: int) -> np.ndarray:
         p += (0.05 - p) * bar
         planes.append(p)
     return np.stack(planes)[None]
+
+
+@cache
+def soft(edge: int, channels: int) -> np.ndarray:
+    """A picture (1, channels, edge, edge) in 0..1 of waves, the weaker the shorter, dark to bright, with little colour: as soft as photographs."""
+    y, x = (np.mgrid[0:edge, 0:edge] + 0.5) / edge
+    rng = np.random.default_rng(0)
+
+    def waves(most: int, slope: float) -> np.ndarray:
+        p = np.zeros_like(x)
+        for u in range(most + 1):
+            for v in range(-most, most + 1):
+                if 0 < (r := math.hypot(u, v)) <= most:
+                    p += rng.normal() * r**-slope * np.cos(2 * np.pi * (u * x + v * y + rng.random()))
+        return (p - p.min()) / (p.max() - p.min())
+
+    light, warm, green = 0.04 + 0.92 * waves(6, 1.7), 0.2 * waves(3, 1) - 0.1, 0.2 * waves(3, 1) - 0.1
+    planes = [light + warm, light - 0.5 * warm + 0.3 * green, light - green] if channels == 3 else [light] * channels
+    return np.clip(np.stack(planes)[None], 0, 1)
 
 
 @cache

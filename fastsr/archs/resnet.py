@@ -278,7 +278,18 @@ def readings(w: Weights, found: Parts) -> Iterator[Reading]:
     elif slopes or norms:
         yield from _with_norms(found, slopes)
     else:
-        yield from _plain(found)
+        yield from _plain(found, _shifted_range(w, found))
+
+
+def _shifted_range(w: Weights, found: Parts) -> float:
+    """The range of pixels that the mean shifts, by the colour that they make zero, tell: 255 or 1."""
+    colours = [
+        abs(float(b)) / max(abs(float(np.trace(k[..., 0, 0]))) / 3, 1e-6)
+        for m in found.shifts[:1]
+        for k in [w.tensors[f"{m.name}.weight"]]
+        for b in w.tensors[f"{m.name}.bias"]
+    ]
+    return 255.0 if max(colours, default=0) > 1.5 else 1.0
 
 
 def _with_norms(found: Parts, slopes: bool) -> Iterator[Reading]:
@@ -304,8 +315,8 @@ def _with_norms(found: Parts, slopes: bool) -> Iterator[Reading]:
     yield replace(tanh, eps=0.8, signed_in=True, rare=True)
 
 
-def _plain(found: Parts) -> Iterator[Reading]:
-    """EDSR, WDSR and what is like them."""
+def _plain(found: Parts, top: float) -> Iterator[Reading]:
+    """EDSR, WDSR and what is like them. top: the range of pixels, where there are mean shifts."""
     factors = (0.1, 1.0) if found.width >= 256 else (1.0, 0.1)
     late = not (found.width >= 256 or len(found.blocks) > 16)
     name = "WDSR" if found.skip else "EDSR"
@@ -313,8 +324,7 @@ def _plain(found: Parts) -> Iterator[Reading]:
     for k, factor in enumerate(factors):
         rare = late and k > 0
         if found.shifts:
-            yield Reading(name, factor=factor, range=255.0, rare=rare)
-            yield Reading(name, factor=factor, rare=rare)
+            yield Reading(name, factor=factor, range=top, rare=rare)
             yield Reading(name, factor=factor, shifted=False, rare=rare)
             continue
         yield Reading(name, factor=factor, range=255.0, mean=tuple(255 * m for m in means), rare=rare)

@@ -28,9 +28,9 @@ for each: `load(scale=)` and `--scale` choose, before the file's name, and `fast
 FEED = """\
 ## How pictures are fed
 `fastsr info MODEL` shows how a model is fed. What the file says comes first, then what its first and last operators say, then the architecture's own
-way. Where weights leave several readings open, each is tried on a small drawing, and the one whose result is best is taken. So are other ranges, and
-enlargement before a network that keeps the size, where a file with the network in it leaves them open and the network is not large (8 M weights).
-`load(feed={...})` and `--feed NAME=VALUE` override it:
+way. Where weights leave several readings open, each is tried on a small drawing, and the one whose result is best is taken; where none improves the
+drawing, soft shades tell them apart. So are other ranges tried, and enlargement before a network that keeps the size, where a file with the network
+in it leaves them open and the network is not large (8 M weights). `load(feed={...})` and `--feed NAME=VALUE` override it:
 
 | name | meaning |
 |---|---|

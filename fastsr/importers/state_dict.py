@@ -208,6 +208,7 @@ def undotted(groups: dict[str, dict[str, Lazy]], makers: list[str]) -> None:
 def choose(found: list[Found]) -> dict[str, Lazy]:
     """The tensors of the network that makes pictures: averaged ones before "params" before a generator's before the largest."""
     makers = [f for f in found if f.tensors and not f.any(JUDGE) and not f.any(LOSS)]
+    makers = [f for f in makers if not all(name.isdecimal() for name in f.tensors)] or makers  # lists of averaged weights, which have no names
     if not makers:
         names = ", ".join(".".join(f.path)[:60] for f in found[:4])
         raise ModelError(f"holds only what training needs ('{names}'): such a network judges pictures and makes none; give the generator's file")

@@ -6,7 +6,7 @@ SRCNN and VDSR keep a picture's size and say nothing about its enlargement, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,8 @@ FARTHER = 6.0
 """dB by which another range must be better than the guessed one."""
 LIKE = 18.0
 """dB of PSNR to the drawing that another range than the guessed one must reach."""
+LIKE_SHADES = 30.0
+"""The same of soft shades, where the drawing tells nothing; no other range than one in which they come out so is tried."""
 
 WANTS = re.compile(r"srcnn|vdsr|\bsr\b|super|upscal|edsr|waifu", re.IGNORECASE)
 CLEANS = re.compile(
@@ -68,16 +70,42 @@ def settle(graph: Graph, path: Path) -> None:
 def _set_range(graph: Graph, names: str, begins: bool, ends: bool, by: int, budget: choose.Budget) -> None:
     """Another range of pixels, where with the guessed one the result is far from the picture that it is given, and with the other it is not.
 
-    Of large networks only the usual ranges are tried, as far as the budget reaches.
+    Of large networks only the usual ranges are tried, as far as the budget reaches. Where shades come out about right, these are one for both ends.
     """
-    gain, _ = _judged(graph, graph.feed, by, names, budget)
-    if gain > choose.LEAST:
+    gain, near = _judged(graph, graph.feed, by, names, budget)
+    if gain > choose.WELL or (made := _shades(graph, graph.feed, by, names, budget)) > LIKE_SHADES:
         return
-    top = max(choose.LEAST, gain + FARTHER) - choose.CLEAR
-    for feed in list(_ranges(graph.feed, begins, ends)):
+    others = list(_ranges(graph.feed, begins, ends))
+    if made > LIKE:
+        others = [f for f in others if (f.range, f.mean) == (f.out_range, f.out_mean)]
+    if gain > choose.LEAST or not _told(graph, others, by, names, gain, budget):
+        _by_shades(graph, others, by, names, near, made, budget)
+
+
+def _told(graph: Graph, others: Sequence[Feed], by: int, names: str, gain: float, budget: choose.Budget) -> bool:
+    """Whether the drawing tells another range than that with this gain; then it is taken."""
+    top, found = max(choose.LEAST, gain + FARTHER) - choose.CLEAR, graph.feed
+    for feed in others:
         gain, near = _judged(graph, feed, by, names, budget)
         if gain > top + choose.CLEAR and near > LIKE:
-            graph.feed, top = feed, gain
+            found, top = feed, gain
+    told, graph.feed = found is not graph.feed, found
+    return told
+
+
+def _by_shades(graph: Graph, others: Sequence[Feed], by: int, names: str, near: float, made: float, budget: choose.Budget) -> None:
+    """Another range in which soft shades come out far better than `made`, and the drawing no worse than `near` it."""
+    top, found = max(made + FARTHER, LIKE_SHADES) - choose.TRUER, graph.feed
+    for feed in others:
+        if (made := _shades(graph, feed, by, names, budget)) > top + choose.TRUER and _judged(graph, feed, by, names, budget)[1] > max(near, LIKE):
+            found, top = feed, made
+    graph.feed = found
+
+
+def _shades(graph: Graph, feed: Feed, by: int, names: str, budget: choose.Budget) -> float:
+    """`choose.shades` with pictures in this range."""
+    pre = (Weights({}, names).scale_hint() or SCALES[0]) if by == 1 else 1
+    return choose.shades(replace(graph, feed=replace(feed, pre_scale=pre), meta={"scale": by}), budget)
 
 
 def _ranges(feed: Feed, begins: bool, ends: bool) -> Iterator[Feed]:
