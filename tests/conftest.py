@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("fixed"), derandomize=False)
 hypothesis.settings.load_profile("fixed")
+
+# Shells start background jobs with SIGINT ignored, and child processes of the tests would inherit that: they are interrupted, and must stop.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FASTSR_SHARED") or ROOT.parent / "shared").resolve()
