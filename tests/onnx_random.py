@@ -161,22 +161,25 @@ class Sketch:
             x = n.node("Cast", x, to=TensorProto.FLOAT) if how == "Cast" else n.node("Identity", x)
         self.add(x, c, s)
 
-    def refused(self, x: str, c: int, s: float) -> None:
-        """What fastsr cannot run, and must say so."""
+    def whole(self, x: str, c: int, s: float) -> None:
+        """What looks at the whole picture."""
         n = self.n
-        how = self.pick("InstanceNormalization", "Selu", "attention")
-        if how == "InstanceNormalization":
-            y = n.node(how, x, n.random(c), n.random(c))
-        elif how == "Selu":
-            y = n.node("Selu", x)
-        else:
+        if self.pick("InstanceNormalization", "attention") == "attention":
             y = n.node("Mul", x, n.node("Sigmoid", n.conv(n.node("GlobalAveragePool", x), c, c, 1)))
+        else:
+            y = n.node("InstanceNormalization", x, n.random(c), n.random(c))
         self.add(y, c, s)
 
+    def refused(self, x: str, c: int, s: float) -> None:
+        """What fastsr cannot run, and must say so."""
+        self.add(self.n.node(self.pick(*REFUSED), x), c, s)
+
+
+REFUSED = ("Sin", "Round", "Cosh")
 
 STEPS = [Sketch.conv] * 3 + [Sketch.activation] * 2 + [Sketch.two] * 2 + [
     Sketch.arithmetic, Sketch.shuffle, Sketch.unshuffle, Sketch.transposed, Sketch.resize, Sketch.parts, Sketch.padded, Sketch.normalised,
-    Sketch.pooled, Sketch.nothing,
+    Sketch.pooled, Sketch.nothing, Sketch.whole,
 ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_mish(left: bool) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "slope", "cubic", "one", "half"),
-    [("none", 0.71, 0.0, 1.0, 0.5), ("none", math.sqrt(0.5), 0.0, 1.01, 0.5), ("none", math.sqrt(0.5), 0.0, 1.0, 0.51),
+    [("none", 0.71, 0.0, 1.0, 0.5), ("none", math.sqrt(0.5), 0.0, 1.01, 0.5),
      ("tanh", math.sqrt(2 / math.pi), 0.05, 1.0, 0.5), ("tanh", 0.8, 0.044715, 1.0, 0.5)],
 )  # fmt: skip
 def test_what_is_almost_a_gelu_stays(kind: str, slope: float, cubic: float, one: float, half: float) -> None:
@@ -61,6 +61,15 @@ def test_what_is_almost_a_gelu_stays(kind: str, slope: float, cubic: float, one:
     x = b.conv("x", 2, 3)
     y = b.op("Mul", b.op("Mul", x, gate(b, x, kind, slope, cubic, one)), b.const(half))
     assert "Gelu" not in [n.op for n in optimised(b.done(y), tolerance=1e-5).nodes]
+
+
+@pytest.mark.parametrize("factor", [0.51, 1.0, -0.03])
+@pytest.mark.parametrize("kind", ["none", "tanh"])
+def test_gelu_times_a_number(kind: str, factor: float) -> None:
+    b = Builder(2)
+    x = b.conv("x", 2, 3)
+    y = b.op("Relu", b.op("Mul", b.op("Mul", x, gate(b, x, kind, SLOPE[kind])), b.const(factor)))
+    assert [n.op for n in optimised(b.done(y), tolerance=1e-5).nodes][:3] == ["Conv", "Gelu", "Mul"]
 
 
 def test_a_gate_of_another_value_stays() -> None:

@@ -1,6 +1,7 @@
 """Recognise Gelu and Mish that are spelled out, in any order of their factors.
 
-    Gelu    x (1 + erf(x / sqrt(2))) / 2, and with tanh(sqrt(2 / pi) (x + 0.044715 x^3)) in place of erf
+    Gelu    x (1 + erf(x / sqrt(2))) / 2, and with tanh(sqrt(2 / pi) (x + 0.044715 x^3)) in place of erf; also times a number, where other passes
+            have joined its 1 / 2 and a number behind it
     Mish    x tanh(softplus(x))
 """
 
@@ -32,23 +33,31 @@ def run(graph: Graph) -> bool:
 
 
 def _one(graph: Graph, made: dict[str, Node]) -> bool:
-    for node in reversed(graph.nodes):
-        found = _match(graph, made, node) if node.op == "Mul" and len(node.inputs) == 2 else None
-        if found is not None:
-            node.op, node.attrs, node.inputs = found
+    for scaled in (False, True):
+        for at, node in reversed(list(enumerate(graph.nodes))):
+            found = _match(graph, made, node, scaled) if node.op == "Mul" and len(node.inputs) == 2 else None
+            if found is None:
+                continue
+            op, attrs, inputs, factor = found
+            if not scaled:
+                node.op, node.attrs, node.inputs = op, attrs, inputs
+                return True
+            bare = graph.fresh(f"{node.output}_{op.lower()}")
+            node.inputs = [bare, graph.add_const(f"{bare}_factor", np.array(factor, np.float32))]
+            graph.nodes.insert(at, Node(op, inputs, [bare], attrs))
             return True
     return False
 
 
-def _match(graph: Graph, made: dict[str, Node], node: Node) -> tuple[str, dict[str, str], list[str]] | None:
-    """(operator, attributes, inputs) that the product is."""
+def _match(graph: Graph, made: dict[str, Node], node: Node, scaled: bool) -> tuple[str, dict[str, str], list[str], float] | None:
+    """(operator, attributes, inputs) that the product is, times a number: 1, or where `scaled` another one."""
     for gate in _reach(graph, made, node.inputs, ("Mul",)):
         maker = made.get(gate)
         softplus = made.get(maker.inputs[0]) if maker is not None and maker.op == "Tanh" else None
         if softplus is not None and softplus.op == "Softplus":
             scale, leaves = _factors(graph, made, node.output, (softplus.inputs[0], gate), 0)
             if sorted(leaves) == sorted((softplus.inputs[0], gate)) and _near(scale, 1):
-                return "Mish", {}, [softplus.inputs[0]]
+                return None if scaled else ("Mish", {}, [softplus.inputs[0]], 1.0)
         a, b, core = _affine(graph, made, gate)
         function = made.get(core)
         if function is None or function.op not in ARGUMENTS or not _near(b, a):
@@ -56,9 +65,11 @@ def _match(graph: Graph, made: dict[str, Node], node: Node) -> tuple[str, dict[s
         first, third = ARGUMENTS[function.op]
         for x in _reach(graph, made, function.inputs[:1], ("Mul", "Add")):
             scale, leaves = _factors(graph, made, node.output, (x, gate), 0)
-            p = _polynomial(graph, made, function.inputs[0], x, 0) if sorted(leaves) == sorted((x, gate)) and _near(scale * a, 0.5) else None
+            factor = 2 * scale * a
+            wanted = 1e-30 < abs(factor) < 1e30 if scaled else _near(factor, 1)
+            p = _polynomial(graph, made, function.inputs[0], x, 0) if sorted(leaves) == sorted((x, gate)) and wanted else None
             if p is not None and np.allclose(p, [0, first, 0, third], rtol=TOLERANCE, atol=1e-7):
-                return "Gelu", {"approximate": "none" if function.op == "Erf" else "tanh"}, [x]
+                return "Gelu", {"approximate": "none" if function.op == "Erf" else "tanh"}, [x], factor
     return None
 
 
