@@ -17,7 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parent))  # behind an installed fastsr, which has the core
 
 import fuzzing  # noqa: E402
 from fuzzing import NUMBERS, mutate_bytes  # noqa: E402
