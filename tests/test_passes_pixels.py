@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from graphs import Builder, count, fires, optimised
 
+from fastsr.errors import ModelError
 from fastsr.graph import Node
 from fastsr.passes import (
     cancel_shuffles,
@@ -271,3 +272,10 @@ def test_common_subexpressions():
     fires(common_subexpressions, b.done(b.op("LeakyRelu", "x", alpha=0.1), b.op("LeakyRelu", "x", alpha=0.2), b.op("Abs", "x")), None)
     b = Builder(2)
     fires(common_subexpressions, b.done(b.op("Sub", "x", b.op("Abs", "x")), b.op("Mul", "x", b.const(2.0)), b.op("Mul", "x", b.const(3.0))), None)
+
+
+def test_parts_of_absurdly_many_channels_are_refused() -> None:
+    b = Builder(1 << 16)
+    b.graph.nodes.append(Node("Split", ["x", b.const([1 << 15, 1 << 15], np.int64)], ["p", "q"], {"axis": 1}, "n_split"))
+    with pytest.raises(ModelError, match=r"n_split.*65536 channels.*damaged"):
+        channel_slices.run(b.done(b.op("Sub", "p", "q")))

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import ModelError
 from ..graph import Graph, Node
 from .pattern import Channels, Uses, conv_geometry, split_sizes
 
 SAME = ("strides", "dilations", "pads", "auto_pad", "group")
 """Attributes that must agree for convolutions to be groups of one."""
+
+MAX_WEIGHTS = 1 << 26
+"""Of all selections of one node."""
 
 
 def run(graph: Graph) -> bool:
@@ -33,6 +37,11 @@ def run(graph: Graph) -> bool:
             nodes.append(node)
             continue
         cin = channels.get(node.inputs[0]) or 0
+        if cin * sum(map(len, selected)) > MAX_WEIGHTS:
+            raise ModelError(
+                f"node '{node.name}' ({node.op}) takes parts of {cin} channels, which asks for absurd memory: the model file is damaged, or no network "
+                "that makes pictures"
+            )
         for out, wanted in zip(node.outputs, selected, strict=True):
             weight = np.zeros((len(wanted), cin, 1, 1), np.float32)
             weight[np.arange(len(wanted)), wanted] = 1
