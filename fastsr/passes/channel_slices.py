@@ -39,8 +39,8 @@ def run(graph: Graph) -> bool:
         cin = channels.get(node.inputs[0]) or 0
         if cin * sum(map(len, selected)) > MAX_WEIGHTS:
             raise ModelError(
-                f"node '{node.name}' ({node.op}) takes parts of {cin} channels, which asks for absurd memory: the model file is damaged, or no network "
-                "that makes pictures"
+                f"node '{node.name}' ({node.op}) takes parts of {cin} channels, which asks for absurd memory: the model file is damaged, or "
+                "no network that makes pictures"
             )
         for out, wanted in zip(node.outputs, selected, strict=True):
             weight = np.zeros((len(wanted), cin, 1, 1), np.float32)
