@@ -147,7 +147,7 @@ def from_network(y: np.ndarray, rest: Rest) -> np.ndarray:
     if rest.dtype == np.uint8:
         bytes_ = [_round(p, 255.0 / feed.out_range, 255, np.uint8) for p in planes]
         if feed.colour != "y":
-            return _grey_u8(*bytes_) if rest.grey else np.stack(bytes_, axis=-1)
+            return grey_u8(*bytes_) if rest.grey else np.stack(bytes_, axis=-1)
         if rest.cr is None or rest.cb is None:
             return bytes_[0]
         size = y.shape[2:]
@@ -230,7 +230,8 @@ def _luma_u8(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:
     return (4899 * r + 9617 * g + 1868 * b + 8192) >> 14
 
 
-def _grey_u8(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:
+def grey_u8(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Y of planes of uint8, as OpenCV's 8-bit BGR2YCrCb makes it; uint8."""
     return _luma_u8(b.astype(np.int32), g.astype(np.int32), r.astype(np.int32)).astype(np.uint8)
 
 

@@ -50,11 +50,12 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, measure, print. 1 when a result differs by more than it may."""
+    from ..files import check_place
     from ..threads import get_num_threads
 
     check_model_name(args.model)
-    if args.json and not Path(args.json).parent.is_dir():
-        raise FastsrError(f"cannot write '{args.json}': the folder '{Path(args.json).parent}' does not exist")
+    if args.json and args.json != "-":
+        check_place(args.json)
     threads = args.threads or get_num_threads()
     picture = _picture(args)
     if args.kernels:

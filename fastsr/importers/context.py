@@ -121,20 +121,21 @@ class BaseContext:
                     return str(v.name)
         return None
 
-    def argument(self, args: Sequence[Any], k: int, picture: type[P]) -> P:
-        """Argument k as a picture, of the importer's own type."""
+    def _at(self, args: Sequence[Any], k: int) -> Any:
         if k >= len(args):
             raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
-        value = args[k]
+        return args[k]
+
+    def argument(self, args: Sequence[Any], k: int, picture: type[P]) -> P:
+        """Argument k as a picture, of the importer's own type."""
+        value = self._at(args, k)
         if not isinstance(value, picture):
             raise ModelError(f"input {k} is a constant, where a picture is expected")
         return value
 
     def array(self, node: Any, args: Sequence[Any], k: int) -> Array:
         """Argument k as numbers known now (which may hold sizes)."""
-        if k >= len(args):
-            raise ModelError(f"has {len(args)} inputs, needs at least {k + 1}: damaged file")
-        value = args[k]
+        value = self._at(args, k)
         if not isinstance(value, Array):
             raise ModelError(f"input {k} is computed from the picture, where a constant is expected: fastsr cannot run this")
         return value

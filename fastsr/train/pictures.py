@@ -22,6 +22,7 @@ import numpy as np
 from ..atomic import explained
 from ..errors import FastsrError, PictureError
 from ..files import SUFFIXES, read_picture
+from ..image import grey_u8
 from ..imresize import imresize
 
 VERSION = 1
@@ -58,8 +59,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Y (H, W) uint8 of an RGB picture (H, W, 3) uint8: that of OpenCV's 8-bit BGR2YCrCb."""
-    r, g, b = (rgb[:, :, k].astype(np.int32) for k in range(3))
-    return ((4899 * r + 9617 * g + 1868 * b + 8192) >> 14).astype(np.uint8)
+    return grey_u8(rgb[:, :, 2], rgb[:, :, 1], rgb[:, :, 0])
 
 
 def planes(rgb: np.ndarray, colour: str) -> np.ndarray:
