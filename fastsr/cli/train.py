@@ -19,7 +19,7 @@ The same command again goes on with a training that was interrupted, killed or u
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
-    from ..train.recipes import LOSSES, PRESETS, RECIPES
+    from ..train.recipes import LOSSES, OPTIMISERS, PRESETS, RECIPES
 
     p = add_command(commands, "train", run, "train a network on a folder of pictures (needs PyTorch: pip install fastsr[train])", EXAMPLES)
     p.add_argument("--arch", choices=list(RECIPES), help="architecture, with the recipe that suits it")
@@ -32,14 +32,14 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's)")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
     p.add_argument("--init", metavar="WEIGHTS", help="begin with these weights (.safetensors of the same architecture)")
-    add_recipe_options(p, LOSSES)
+    add_recipe_options(p, LOSSES, OPTIMISERS)
     add_machine_options(p)
     p.add_argument("--half", action="store_true", help="also write the weights in 16-bit floats, for shipping")
     p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
     p.add_argument("--tensorboard", action="store_true", help="also write the curve for TensorBoard")
 
 
-def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...]) -> None:
+def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...], optimisers: tuple[str, ...]) -> None:
     """What changes a recipe."""
     g = p.add_argument_group("recipe")
     g.add_argument("--colour", choices=("y", "rgb"), help="what the network sees (default: the recipe's)")
@@ -48,6 +48,7 @@ def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...]) -> N
     g.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help=what)
     g.add_argument("--loss", choices=losses, help="(default: the recipe's)")
     g.add_argument("--finish", type=_share, metavar="SHARE", help="share of the steps at the end with the mean squared error")
+    g.add_argument("--optimiser", choices=optimisers, help="(default: the recipe's)")
     g.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate")
     g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
     g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.arch is None) == (args.preset is None):
         raise UsageError("one of --arch and --preset is needed")
     recipe = recipe_of(args.arch, args.preset, args.scale)
-    changes = {k: getattr(args, k) for k in ("colour", "loss", "finish", "rate") if getattr(args, k) is not None}
+    changes = {k: getattr(args, k) for k in ("colour", "loss", "finish", "optimiser", "rate") if getattr(args, k) is not None}
     if args.patch or args.batch:
         changes["stages"] = fixed(args.patch or recipe.largest, args.batch or recipe.stages[0].batch)
     recipe = replace(recipe, **changes, options={**recipe.options, **dict(args.option)})

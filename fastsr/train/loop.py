@@ -22,6 +22,7 @@ from .networks import Network
 from .pictures import Pair
 from .recipes import Recipe
 from .report import Report, duration
+from .soap import SOAP
 
 EPSILON = 1e-3
 """Of the Charbonnier loss, in units of white."""
@@ -61,7 +62,11 @@ class Trainer:
         self.network = network.to(device=device, memory_format=torch.channels_last).train()
         self.shadow = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.params = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(self.params, lr=recipe.rate, betas=(0.9, 0.999), fused=True)
+        self.optimiser: torch.optim.Optimizer
+        if recipe.optimiser == "soap":
+            self.optimiser = SOAP(self.params, recipe.rate)
+        else:
+            self.optimiser = torch.optim.Adam(self.params, lr=recipe.rate, betas=(0.9, 0.999), fused=True)
         self._kept = list(self.shadow.parameters())
         self.step = 0
         self.total = 0

@@ -11,6 +11,7 @@ from ..errors import FastsrError
 
 LOSSES = ("l1", "mse", "charbonnier")
 COLOURS = ("y", "rgb")
+OPTIMISERS = ("soap", "adam")
 MAX_SCALE = 8
 
 
@@ -26,7 +27,7 @@ class Stage:
 @dataclass(frozen=True)
 class Recipe:
     """arch, options: of `networks.registry`. finish: share of the steps at the end with the mean squared error, which PSNR is made of, as the loss.
-    warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip: largest norm of the gradient.
+    optimiser: "soap" or "adam". warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip: largest norm of the gradient.
     ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not computed in bfloat16."""
 
     arch: str
@@ -34,6 +35,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     loss: str = "l1"
     finish: float = 0.0
+    optimiser: str = "soap"
     rate: float = 1e-3
     floor: float = 0.005
     warmup: int = 200
@@ -71,17 +73,15 @@ def fixed(patch: int, batch: int) -> tuple[Stage, ...]:
     return (Stage(1.0, patch, batch),)
 
 
+_SMALL = (Stage(0.5, 24, 16), Stage(0.5, 40, 8))
 _DEEP = (Stage(0.6, 24, 16), Stage(0.4, 48, 16))
 
 RECIPES: dict[str, Recipe] = {
     "srcnn": Recipe("srcnn", rate=5e-4),
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
-    "espcn": Recipe("espcn"),
-    "fsrcnn": Recipe("fsrcnn"),
-    "fsrcnn-small": Recipe("fsrcnn-small"),
-    "fsrcnn-cv2": Recipe("fsrcnn-cv2"),
-    "fsrcnn-small-cv2": Recipe("fsrcnn-small-cv2"),
-    "plain": Recipe("plain", rate=5e-4),
+    "espcn": Recipe("espcn", rate=6e-3, steps=45_000, stages=fixed(24, 16)),
+    **{k: Recipe(k, rate=6e-3, steps=60_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
+    "plain": Recipe("plain", rate=4e-3, steps=60_000, stages=_SMALL),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),
     "edsr": Recipe("edsr", "rgb", rate=3e-4, steps=300_000, stages=_DEEP, ema=0.9995),
     "srresnet": Recipe("srresnet", "rgb", rate=2e-4, steps=300_000, stages=_DEEP),
@@ -98,9 +98,9 @@ def preset(name: str, scale: int) -> Recipe:
     parameters; best: EDSR's baseline.
     """
     if name == "fast":
-        return replace(RECIPES["plain"], options={"width": 16, "layers": 5 if scale == 2 else 4}, steps=400_000)
+        return replace(RECIPES["plain"], options={"width": 16, "layers": 5 if scale == 2 else 4})
     if name == "balanced":
-        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, steps=400_000)
+        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=3e-3)
     if name == "best":
         return RECIPES["edsr"]
     raise FastsrError(f"no preset '{name}': choose fast, balanced or best")

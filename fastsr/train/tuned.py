@@ -58,7 +58,7 @@ class Tuned(Network):
 def recipe_for(network: Network, scale: int) -> Recipe:
     """Few steps at a low rate, all in float32."""
     patch = 32 if scale < 4 else 24
-    return Recipe("finetune", network.colour, rate=1e-4, warmup=100, exact=1.0, steps=3000, stages=fixed(patch, 16), ema=0.995)
+    return Recipe("finetune", network.colour, optimiser="adam", rate=1e-4, warmup=100, exact=1.0, steps=3000, stages=fixed(patch, 16), ema=0.995)
 
 
 def save(network: Tuned, stem: Path) -> tuple[Path, Path, float]:
