@@ -27,8 +27,9 @@ class Stage:
 @dataclass(frozen=True)
 class Recipe:
     """arch, options: of `networks.registry`. finish: share of the steps at the end with the mean squared error, which PSNR is made of, as the loss.
-    optimiser: "soap" or "adam". warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip: largest norm of the gradient.
-    ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not computed in bfloat16."""
+    optimiser: "soap" or "adam". warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip:
+    largest norm of the gradient. ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not
+    computed in bfloat16."""
 
     arch: str
     colour: str = "y"
@@ -79,7 +80,7 @@ _DEEP = (Stage(0.6, 24, 16), Stage(0.4, 48, 16))
 RECIPES: dict[str, Recipe] = {
     "srcnn": Recipe("srcnn", rate=5e-4),
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
-    "espcn": Recipe("espcn", rate=6e-3, steps=45_000, stages=fixed(24, 16)),
+    "espcn": Recipe("espcn", rate=6e-3, steps=45_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
     **{k: Recipe(k, rate=6e-3, steps=60_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
     "plain": Recipe("plain", rate=4e-3, steps=60_000, stages=_SMALL),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..atomic import explained, write_atomically
-from ..errors import FastsrError
+from ..errors import FastsrError, ModelError
 from ..importers import safetensors
 from . import degrade, measure, pictures, state, tuned
 from .batches import Patches, y_of
@@ -123,7 +123,7 @@ def _train(job: Job, report: Report) -> Outcome:
         settings["total"] = job.pace.steps or recipe.steps
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
     if job.init is not None and job.network is None:
-        network.adopt(read_weights(job.init))
+        begin(network, job.init, report)
     photo = job.degradation == "photo"
     patches = Patches(list(data), job.scale, job.seed, degrade.photo if photo else None, photo and recipe.colour == "y")
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
@@ -196,15 +196,34 @@ def make(recipe: Recipe, scale: int, seed: int) -> Network:
         raise FastsrError(f"{recipe.arch}: {e}") from None
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a .safetensors file, float32."""
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], int | None]:
+    """The tensors in a .safetensors file, float32, and the scale that it says it is for."""
     try:
         data = path.read_bytes()
     except OSError as e:
         raise explained(e, f"cannot read '{path}'") from e
     if not safetensors.probe(data[:64], path):
         raise FastsrError(f"'{path}': weights to begin with are a .safetensors file that fastsr has trained; fine-tune others with fastsr finetune")
-    return {k: torch.from_numpy(np.array(v, np.float32)) for k, v in safetensors.tensors_of(data).items()}
+    facts = safetensors.read_header(data)[0].get("__metadata__")
+    scale = str(facts.get("scale")) if isinstance(facts, dict) else ""
+    tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in safetensors.tensors_of(data).items()}
+    return tensors, int(scale) if scale.isdecimal() and len(scale) < 3 else None
+
+
+def begin(network: Network, path: Path, report: Report) -> None:
+    """Have the network begin with the weights in a file. Of a network for another scale those layers are taken that do not depend on it.
+
+    Raises ModelError when they belong to another architecture.
+    """
+    weights, scale = read_weights(path)
+    if scale not in (None, network.scale):
+        mine = network.shipped()
+        same = {k for k, v in mine.items() if k in weights and weights[k].shape == v.shape}
+        if not same:
+            raise ModelError(f"'{path}' has no tensor that fits this network: it belongs to another architecture")
+        report.line(f"begins with {len(same)} of {len(mine)} tensors of a network for x{scale}")
+        weights = {k: weights[k] if k in same else v for k, v in mine.items()}
+    network.adopt(weights)
 
 
 def _keep_memory() -> None:

@@ -31,7 +31,7 @@ class SOAP(torch.optim.Optimizer):
         super().__init__(params, {"lr": rate, "betas": betas, "decay": decay, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:
         """One step by the gradients; parameters without one stay."""
         if closure is not None:
             raise ValueError("this optimiser takes no closure")
@@ -69,7 +69,7 @@ class SOAP(torch.optim.Optimizer):
 
     @staticmethod
     def _follow(state: dict[str, Any], g: torch.Tensor, decay: float) -> None:
-        """Take the gradient into the covariances and, now and then, bring the bases nearer to their eigenvectors by one step of orthogonal iteration."""
+        """Take the gradient into the covariances; now and then bring the bases nearer to their eigenvectors by one orthogonal iteration."""
         for k, c in enumerate(state["grams"]):
             if c is None:
                 continue
