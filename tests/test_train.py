@@ -24,6 +24,7 @@ from fastsr.files import write_picture
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from fastsr.train import export, measure, recipes, run, state, tuned  # noqa: E402
+from fastsr.train.adversarial import Adversary  # noqa: E402
 from fastsr.train.batches import Batch  # noqa: E402
 from fastsr.train.convert import GraphModule  # noqa: E402
 from fastsr.train.loop import Pace, Trainer  # noqa: E402
@@ -189,7 +190,7 @@ def test_fast_is_as_cheap_as_fsrcnn(scale: int) -> None:
     kernels = [v for v in run.make(recipe, scale, 0).shipped().values() if v.ndim == 4]
     assert sum(k.numel() for k in kernels) <= 12464
     assert recipe.shape(0, 100) == (16, 24)
-    assert recipe.shape(99, 100) == (16, 48)
+    assert recipe.shape(99, 100) == (8, 40)
     assert recipe.rate_at(0, 10000) < recipe.rate_at(300, 10000) > recipe.rate_at(9000, 10000) > 0
 
 
@@ -390,7 +391,60 @@ def test_twenty_pictures_and_ten_minutes_beat_bicubic(shared: Path, tmp_path: Pa
     for path in sorted((shared / "photos").glob("*.jpg"))[::12][:20]:
         (folder / path.name).symlink_to(path)
     recipe = recipes.preset("fast", 2)
-    outcome = run.train(job(folder, tmp_path / "out", recipe=recipe, valid=shared / "images" / "Set5", pace=Pace(6000, 8.0)))
+    outcome = run.train(job(folder, tmp_path / "out", recipe=recipe, valid=shared / "images" / "Set5", pace=Pace(2500, 8.0)))
     assert outcome.psnr is not None
     assert outcome.bicubic is not None
     assert outcome.psnr > outcome.bicubic + 1.5
+
+
+# ---- against a discriminator -------------------------------------------------------------------------------------------------------------------
+
+
+def adversarial_job(photos: Path, out: Path, **changes: Any) -> run.Job:
+    recipe = replace(recipes.against(recipes.Recipe("plain", options={"width": 4, "layers": 1})), stages=recipes.fixed(16, 2))
+    return job(photos, out, recipe=recipe, **changes)
+
+
+def test_adversarial_training_goes_on_with_the_same_bits(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.train(adversarial_job(photos, tmp_path / "whole", pace=Pace(5)))
+    advance = Trainer.advance
+
+    def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "advance", interrupted)
+    assert not run.train(adversarial_job(photos, tmp_path / "parts", pace=Pace(5))).done
+    monkeypatch.undo()
+    second = run.train(adversarial_job(photos, tmp_path / "parts", pace=Pace(5)))
+    assert whole.weights is not None
+    assert second.weights is not None
+    assert whole.weights.read_bytes() == second.weights.read_bytes()
+    plain = run.train(job(photos, tmp_path / "plain", recipe=replace(adversarial_job(photos, tmp_path).recipe, adversarial=0.0), pace=Pace(5)))
+    assert plain.weights is not None
+    assert plain.weights.read_bytes() != whole.weights.read_bytes()
+
+
+def test_the_discriminator_learns_to_tell(photos: Path) -> None:
+    """Blurred pictures from sharp ones; and the network's loss has a gradient that leaves the discriminator alone."""
+    adversary = Adversary(1, replace(recipes.against(recipes.RECIPES["plain"]), judge=1e-3), 0, "cpu", width=8)
+    sharp = torch.rand(4, 1, 48, 48, generator=torch.Generator().manual_seed(1))
+    blurred = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1)
+    for _ in range(40):
+        adversary.learn(blurred, sharp, 1e-3)
+    with torch.no_grad():
+        assert float(adversary.net(sharp)[0].mean()) > 0.5 + float(adversary.net(blurred)[0].mean())
+    y = blurred.clone().requires_grad_()
+    loss = adversary.loss(y, sharp)
+    loss.backward()
+    assert y.grad is not None
+    assert float(y.grad.abs().max()) > 0
+    before = [p.detach().clone() for p in adversary.net.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, adversary.net.parameters(), strict=True))
+    assert float(adversary.loss(sharp.clone(), sharp)) < float(loss.detach())
+
+
+def test_adversarial_training_needs_weights_to_begin_with(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments(photos, tmp_path / "out"), "--adversarial"]) == 2
+    assert "--init" in capsys.readouterr().err

@@ -32,6 +32,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's)")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
     p.add_argument("--init", metavar="WEIGHTS", help="begin with these weights (.safetensors of the same architecture, also of another scale)")
+    p.add_argument("--adversarial", action="store_true", help="train the network of --init on against a discriminator, as in SRGAN")
     add_recipe_options(p, LOSSES, OPTIMISERS)
     add_machine_options(p)
     p.add_argument("--half", action="store_true", help="also write the weights in 16-bit floats, for shipping")
@@ -97,11 +98,15 @@ def _option(text: str) -> tuple[str, Any]:
 def run(args: argparse.Namespace) -> int:
     """Train; 130 when interrupted."""
     from ..train import need_torch
-    from ..train.recipes import fixed, recipe_of
+    from ..train.recipes import against, fixed, recipe_of
 
     if (args.arch is None) == (args.preset is None):
         raise UsageError("one of --arch and --preset is needed")
     recipe = recipe_of(args.arch, args.preset, args.scale)
+    if args.adversarial:
+        if args.init is None:
+            raise UsageError("--adversarial needs --init: train the network without it first, then on from its weights")
+        recipe = against(recipe)
     changes = {k: getattr(args, k) for k in ("colour", "loss", "finish", "optimiser", "rate") if getattr(args, k) is not None}
     if args.patch or args.batch:
         changes["stages"] = fixed(args.patch or recipe.largest, args.batch or recipe.stages[0].batch)

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import FastsrError
 from . import measure, state
+from .adversarial import Adversary
 from .batches import Batch, Patches
 from .networks import Network
 from .pictures import Pair
@@ -68,6 +69,7 @@ class Trainer:
         else:
             self.optimiser = torch.optim.Adam(self.params, lr=recipe.rate, betas=(0.9, 0.999), fused=True)
         self._kept = list(self.shadow.parameters())
+        self.adversary = Adversary(network.channels, recipe, patches.seed, device) if recipe.adversarial else None
         self.step = 0
         self.total = 0
         self.seconds = 0.0
@@ -83,8 +85,8 @@ class Trainer:
         x = measure.given(small, self.network)
         return x.contiguous(memory_format=torch.channels_last), large.float() * (1 / 255)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Of the network's result for the batch."""
+    def pictures(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network makes of the batch and what it should make of it."""
         x, target = self.tensors(batch)
         exact = self.step >= round(self.total * (1 - self.recipe.exact))
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and not exact):
@@ -92,8 +94,7 @@ class Trainer:
         if self.network.enlarged:  # a patch's border was enlarged without its surroundings
             edge = 2 * self.network.scale
             y, target = (t[..., edge:-edge, edge:-edge] for t in (y, target))
-        kind = "mse" if self.step >= round(self.total * (1 - self.recipe.finish)) else self.recipe.loss
-        return loss_of(kind, y.float(), target)
+        return y.float(), target
 
     def advance(self, batch: Batch) -> torch.Tensor:
         """One step; returns the loss."""
@@ -101,8 +102,14 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
+        y, target = self.pictures(batch)
+        kind = "mse" if self.step >= round(self.total * (1 - self.recipe.finish)) else self.recipe.loss
+        loss = loss_of(kind, y, target)
+        if self.adversary is not None:
+            loss = loss + self.adversary.loss(y, target)
         loss.backward()
+        if self.adversary is not None:
+            self.adversary.learn(y, target, self.recipe.judge * rate / self.recipe.rate)
         if self.recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.params, self.recipe.clip)
         self.optimiser.step()
@@ -128,6 +135,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "shadow": self.shadow.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "adversary": None if self.adversary is None else self.adversary.state(),
         }
 
     def restore(self, saved: dict[str, Any], path: Path) -> None:
@@ -142,6 +150,8 @@ class Trainer:
             self.network.load_state_dict(saved["network"])
             self.shadow.load_state_dict(saved["shadow"])
             self.optimiser.load_state_dict(saved["optimiser"])
+            if self.adversary is not None:
+                self.adversary.restore(saved["adversary"])
             self.step, self.total, self.seconds = int(saved["step"]), int(saved["total"]), float(saved["seconds"])
             self.history = [list(map(float, row)) for row in saved["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
@@ -154,7 +164,7 @@ class Trainer:
         if pace.minutes is None:
             self.total = pace.steps or self.recipe.steps
             return
-        kept = copy.deepcopy((self.network.state_dict(), self.shadow.state_dict(), self.optimiser.state_dict()))
+        kept = copy.deepcopy(self.state())
         self.total, cost = 1 << 30, 0.0
         for stage in self.recipe.stages:
             batch = self.patches.batch(0, stage.batch, stage.patch)
@@ -164,9 +174,11 @@ class Trainer:
                 self.advance(batch)
             self._wait()
             cost += stage.share * (time.perf_counter() - start) / (TRIAL - TRIAL // 3)
-        self.network.load_state_dict(kept[0])
-        self.shadow.load_state_dict(kept[1])
-        self.optimiser.load_state_dict(kept[2])
+        self.network.load_state_dict(kept["network"])
+        self.shadow.load_state_dict(kept["shadow"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        if self.adversary is not None:
+            self.adversary.restore(kept["adversary"])
         self.step = 0
         self.total = max(int(0.95 * 60 * pace.minutes / cost), 10)
         if pace.steps is not None:

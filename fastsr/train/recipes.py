@@ -29,7 +29,8 @@ class Recipe:
     """arch, options: of `networks.registry`. finish: share of the steps at the end with the mean squared error, which PSNR is made of, as the loss.
     optimiser: "soap" or "adam". warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip:
     largest norm of the gradient. ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not
-    computed in bfloat16."""
+    computed in bfloat16. adversarial, features: weights of these losses, see `adversarial`, beside 1 for the pixels; 0 for a training without a
+    discriminator. judge: its learning rate."""
 
     arch: str
     colour: str = "y"
@@ -44,6 +45,9 @@ class Recipe:
     ema: float = 0.999
     exact: float = 0.2
     steps: int = 200_000
+    adversarial: float = 0.0
+    features: float = 0.0
+    judge: float = 1e-4
     stages: tuple[Stage, ...] = (Stage(0.5, 24, 16), Stage(0.35, 32, 16), Stage(0.15, 48, 16))
 
     def shape(self, step: int, total: int) -> tuple[int, int]:
@@ -105,6 +109,12 @@ def preset(name: str, scale: int) -> Recipe:
     if name == "best":
         return RECIPES["edsr"]
     raise FastsrError(f"no preset '{name}': choose fast, balanced or best")
+
+
+def against(recipe: Recipe) -> Recipe:
+    """The recipe for a network that has been trained by `recipe` and is now trained on against a discriminator."""
+    stages = fixed(max(32, recipe.stages[0].patch), 8)
+    return replace(recipe, adversarial=5e-3, features=0.1, optimiser="adam", rate=2e-4, exact=1.0, finish=0.0, steps=20_000, stages=stages)
 
 
 PRESETS = ("fast", "balanced", "best")
