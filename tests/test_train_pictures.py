@@ -102,6 +102,34 @@ def test_degradation_follows_its_seed() -> None:
     assert len(seen) == 6
 
 
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+def test_parts_are_degraded_several_times_and_kept_once(tmp_path: Path, colour: str) -> None:
+    pytest.importorskip("PIL")
+    files = [tmp_path / f"{k}.png" for k in range(2)]
+    for k, path in enumerate(files):
+        write_picture(path, noise(k, 101, 62))
+    make = degrade.maker(3, colour, 7, 48, 2)
+    stores = [pictures.open_store(files, 3, colour, least=8, cache=c, make=make, make_mark="a") for c in (None, tmp_path / "c", tmp_path / "c")]
+    for store in stores:
+        assert len(store) == 8
+        for p, q in zip(store, stores[0]):
+            assert p.large.shape == ({"y": 1, "rgb": 3}[colour], 48, 60)
+            assert p.small.shape == (p.large.shape[0], 16, 20)
+            assert np.array_equal(p.large, q.large)
+            assert np.array_equal(p.small, q.small)
+    first, second = stores[1][0], stores[1][1]
+    assert np.array_equal(first.large, second.large)
+    assert not np.array_equal(first.small, second.small)
+    whole = pictures.read_rgb(files[0])[:48, :60]
+    assert np.array_equal(first.large, pictures.planes(whole, colour))
+    kept = next((tmp_path / "c").glob("*/large.npy")).stat().st_size
+    assert kept == pictures.HEADER + 4 * first.large.size
+    other = pictures.open_store(files, 3, colour, least=8, make=degrade.maker(3, colour, 8, 48, 2))
+    assert not np.array_equal(other[0].small, first.small)
+    (one,) = degrade.maker(3, colour, 7, None, 1)(pictures.read_rgb(files[0]), "0.png")
+    assert one[0].shape[1:] == (99, 60)
+
+
 def test_blur_kernels() -> None:
     rng = np.random.default_rng(0)
     for _ in range(60):

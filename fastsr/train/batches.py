@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FastsrError
-from .pictures import Pair, luma
+from .pictures import Pair
 
 AHEAD = 3
 """Batches that are made before they are needed."""
@@ -24,18 +24,11 @@ class Batch:
     large: np.ndarray
 
 
-Degrade = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
-"""Makes the small picture (C, h, w) of a large one (C, h * scale, w * scale), both uint8, from the scale and a generator of random numbers."""
-
-
 class Patches:
-    """Square patches of the pictures, drawn evenly over all pixels, in one of the 8 orientations that a square has.
+    """Square patches of the pictures, drawn evenly over all pixels, in one of the 8 orientations that a square has."""
 
-    degrade: how small patches are made; without it they are cut from the stored small pictures. to_y: the pictures are RGB, batches are to be Y.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], scale: int, seed: int, degrade: Degrade | None = None, to_y: bool = False) -> None:
-        self.pairs, self.scale, self.seed, self.degrade, self.to_y = list(pairs), scale, seed, degrade, to_y
+    def __init__(self, pairs: Sequence[Pair], scale: int, seed: int) -> None:
+        self.pairs, self.scale, self.seed = list(pairs), scale, seed
         self.heights = np.array([p.small.shape[1] for p in self.pairs])
         self.widths = np.array([p.small.shape[2] for p in self.pairs])
 
@@ -56,16 +49,13 @@ class Patches:
             y, x = divmod(int(draw - (total[i - 1] if i else 0)), int(self.widths[i]) - patch + 1)
             whole = self.pairs[i]
             large[k] = turned(whole.large[:, y * s : (y + patch) * s, x * s : (x + patch) * s], int(turn))
-            if self.degrade is None:
-                small[k] = turned(whole.small[:, y : y + patch, x : x + patch], int(turn))
-            else:
-                small[k] = self.degrade(large[k], s, np.random.default_rng([self.seed, step, k]))
-        return Batch(y_of(small), y_of(large)) if self.to_y else Batch(small, large)
+            small[k] = turned(whole.small[:, y : y + patch, x : x + patch], int(turn))
+        return Batch(small, large)
 
     def batches(self, first: int, last: int, shape: Callable[[int], tuple[int, int]]) -> Iterator[Batch]:
         """The batches of steps first..last - 1, made ahead by a thread. shape(step): count and patch."""
         ahead: list[Future[Batch]] = []
-        with ThreadPoolExecutor(1 if self.degrade is None else 2) as pool:
+        with ThreadPoolExecutor(1) as pool:
             stop = threading.Event()
 
             def make(step: int) -> Batch:
@@ -82,11 +72,6 @@ class Patches:
                 stop.set()
                 for f in ahead:
                     f.cancel()
-
-
-def y_of(rgb: np.ndarray) -> np.ndarray:
-    """Y (N, 1, H, W) of pictures (N, 3, H, W), uint8."""
-    return np.stack([luma(p.transpose(1, 2, 0)) for p in rgb])[:, None]
 
 
 def turned(a: np.ndarray, turn: int) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,13 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from ..errors import FastsrError
+from .pictures import Maker, Planes, planes
+
+TILE = 384
+"""Edge in pixels, about, of the parts of a picture that are degraded each for itself."""
+
+DRAWS = 3
+"""Small pictures that are made of each part."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,31 @@ def photo(large: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray
     if early:
         x = _jpeg(x, quality)
     return np.rint(np.clip(x[0].numpy(), 0, 1) * 255).astype(np.uint8)
+
+
+def maker(scale: int, colour: str, seed: int, tile: int | None = TILE, draws: int = DRAWS) -> Maker:
+    """Makes pairs by `photo` of parts of about tile x tile pixels, or of whole pictures: `draws` of each, which depend on the seed and the file's
+    name."""
+
+    def make(rgb: np.ndarray, name: str) -> list[Planes]:
+        found: list[Planes] = []
+        for k, part in enumerate(parts(rgb, tile, scale)):
+            shown = planes(part, colour)
+            for draw in range(draws):
+                small = photo(part.transpose(2, 0, 1), scale, np.random.default_rng([seed, zlib.crc32(name.encode()), k, draw]))
+                found.append((shown, planes(small.transpose(1, 2, 0), colour)))
+        return found
+
+    return make
+
+
+def parts(rgb: np.ndarray, tile: int | None, scale: int) -> Iterator[np.ndarray]:
+    """The picture (H, W, 3) in equal parts with edges near `tile`, whole for None, their height and width multiples of scale."""
+    rows, columns = (1 if tile is None else max(round(n / tile), 1) for n in rgb.shape[:2])
+    h, w = (n // m // scale * scale for n, m in zip(rgb.shape, (rows, columns)))
+    for y in range(rows):
+        for x in range(columns):
+            yield rgb[y * h : (y + 1) * h, x * w : (x + 1) * w]
 
 
 def _filtered(x: torch.Tensor, k: np.ndarray) -> torch.Tensor:

@@ -25,7 +25,7 @@ from ..files import SUFFIXES, read_picture
 from ..image import grey_u8
 from ..imresize import imresize
 
-VERSION = 1
+VERSION = 2
 MAX_MEMORY = 2 << 30
 """Bytes of pictures up to which `open_store` keeps them in memory when no folder is named."""
 
@@ -62,6 +62,13 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return grey_u8(rgb[:, :, 2], rgb[:, :, 1], rgb[:, :, 0])
 
 
+Planes = tuple[np.ndarray, np.ndarray]
+"""A picture and the small one, as in a Pair."""
+
+Maker = Callable[[np.ndarray, str], list[Planes]]
+"""Makes pairs of a picture (H, W, 3) RGB uint8 and its file's name."""
+
+
 def planes(rgb: np.ndarray, colour: str) -> np.ndarray:
     """(1, H, W) Y or (3, H, W) RGB, uint8."""
     return luma(rgb)[None] if colour == "y" else np.ascontiguousarray(rgb.transpose(2, 0, 1))
@@ -73,7 +80,7 @@ def smaller(rgb: np.ndarray, scale: int) -> np.ndarray:
     return small if small.dtype == np.uint8 else np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 
-def pair(rgb: np.ndarray, scale: int, colour: str) -> tuple[np.ndarray, np.ndarray]:
+def pair(rgb: np.ndarray, scale: int, colour: str) -> Planes:
     """The planes of a picture cut to a multiple of the scale, and of the small one. Raises PictureError when nothing is left."""
     h, w = (n // scale * scale for n in rgb.shape[:2])
     if not h or not w:
@@ -117,16 +124,18 @@ def open_store(
     cache: Path | None = None,
     refuse: Reason | None = None,
     refuse_mark: str = "",
+    make: Maker | None = None,
+    make_mark: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Store:
     """Decode the files, or find them decoded in the folder `cache`, which is made when it is missing.
 
     least: pixels that both edges of the small picture must have; smaller pictures are skipped, as are files that cannot be read. refuse: see
-    `Reason`; refuse_mark: tells different ones apart. Without `cache` the pictures must fit into MAX_MEMORY. Raises FastsrError when no picture is
-    left, OSError when the cache cannot be written.
+    `Reason`. make: how pairs are made of a picture, as by `pair` where it is missing. refuse_mark, make_mark: tell different ones apart. Without
+    `cache` the pictures must fit into MAX_MEMORY. Raises FastsrError when no picture is left, OSError when the cache cannot be written.
     """
-    mark = _mark(files, scale, colour, least, refuse_mark)
-    work = _pairs(files, scale, colour, least, refuse)
+    mark = _mark(files, scale, colour, least, refuse_mark + make_mark)
+    work = _pairs(files, scale, least, refuse, make or (lambda rgb, name: [pair(rgb, scale, colour)]))
     if cache is None:
         store = _in_memory(_counted(work, len(files), progress), mark)
     else:
@@ -155,10 +164,10 @@ def _counted(work: Iterable[Any], total: int, progress: Callable[[int, int], Non
         yield one
 
 
-def _pairs(files: Sequence[Path], scale: int, colour: str, least: int, refuse: Reason | None) -> Iterator[Pair | tuple[str, str]]:
+def _pairs(files: Sequence[Path], scale: int, least: int, refuse: Reason | None, make: Maker) -> Iterator[list[Pair] | tuple[str, str]]:
     """In the order of the files, a few of them decoded ahead."""
 
-    def one(path: Path) -> Pair | tuple[str, str]:
+    def one(path: Path) -> list[Pair] | tuple[str, str]:
         try:
             rgb = read_rgb(path)
             why = refuse(path, rgb) if refuse is not None else ""
@@ -166,10 +175,9 @@ def _pairs(files: Sequence[Path], scale: int, colour: str, least: int, refuse: R
                 return path.name, why
             if min(rgb.shape[:2]) // scale < least:
                 return path.name, f"is smaller than {least * scale} pixels"
-            large, small = pair(rgb, scale, colour)
+            return [Pair(path.name, large, small) for large, small in make(rgb, path.name)]
         except PictureError as e:
             return path.name, str(e)
-        return Pair(path.name, large, small)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         ahead = 2 * (os.cpu_count() or 1)
@@ -190,14 +198,19 @@ def _in_memory(work: Iterable[Any], mark: str) -> Store:
     skipped: list[tuple[str, str]] = []
     total = 0
     for one in work:
-        if isinstance(one, Pair):
-            pairs.append(one)
-            total += one.large.size + one.small.size
+        if isinstance(one, list):
+            pairs += one
+            total += sum(a.size for a in _distinct(one).values()) + sum(p.small.size for p in one)
             if total > MAX_MEMORY:
                 raise FastsrError(f"the pictures take more than {MAX_MEMORY >> 30} GiB of memory: name a folder for them with --cache")
         else:
             skipped.append(one)
     return Store(pairs, skipped, mark)
+
+
+def _distinct(pairs: list[Pair]) -> dict[int, np.ndarray]:
+    """The large pictures of pairs, of which several may share one, by identity."""
+    return {id(p.large): p.large for p in pairs}
 
 
 # ---- the cache ---------------------------------------------------------------------------------------------------------------------------------
@@ -223,16 +236,20 @@ def _write(folder: Path, work: Iterable[Any], mark: str) -> None:
             for f in outs.values():
                 f.write(_header(0))
             for one in work:
-                if not isinstance(one, Pair):
+                if not isinstance(one, list):
                     skipped.append(one)
                     continue
-                entry: dict[str, Any] = {"name": one.name}
-                for key, f in outs.items():
-                    a = getattr(one, key)
-                    entry[key] = [sizes[key], *a.shape]
-                    f.write(a.tobytes())
-                    sizes[key] += a.size
-                entries.append(entry)
+                places: dict[int, int] = {}
+                for p in one:
+                    entry: dict[str, Any] = {"name": p.name}
+                    for key, f in outs.items():
+                        a = getattr(p, key)
+                        if id(a) not in places:
+                            places[id(a)] = sizes[key]
+                            f.write(a.tobytes())
+                            sizes[key] += a.size
+                        entry[key] = [places[id(a)], *a.shape]
+                    entries.append(entry)
             for key, f in outs.items():
                 f.seek(0)
                 f.write(_header(sizes[key]))

@@ -20,7 +20,7 @@ from ..atomic import explained, write_atomically
 from ..errors import FastsrError, ModelError
 from ..importers import safetensors
 from . import degrade, measure, pictures, state, tuned
-from .batches import Patches, y_of
+from .batches import Patches
 from .export import export, save_weights
 from .leakage import Guard
 from .loop import Pace, Trainer
@@ -124,8 +124,7 @@ def _train(job: Job, report: Report) -> Outcome:
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
     if job.init is not None and job.network is None:
         begin(network, job.init, report)
-    photo = job.degradation == "photo"
-    patches = Patches(list(data), job.scale, job.seed, degrade.photo if photo else None, photo and recipe.colour == "y")
+    patches = Patches(list(data), job.scale, job.seed)
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
@@ -256,29 +255,26 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
         held = files[:: max(len(files) // count, 1)][:count]
         files = [f for f in files if f not in held]
     cache = (job.cache or job.out / "cache") if job.keep_cache else None
-    colour = "rgb" if job.degradation == "photo" else job.recipe.colour
+    colour, scale = job.recipe.colour, job.scale
+    make = whole = None
+    if job.degradation == "photo":
+        make = degrade.maker(scale, colour, job.seed, max(degrade.TILE, 2 * scale * job.recipe.largest))
+        whole = degrade.maker(scale, colour, job.seed, None, 1)
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])])
     data = pictures.open_store(
-        files, job.scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
-        progress=lambda done, total: report.status(f"decoding picture {done} of {total}"),
+        files, scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
+        make=make, make_mark=f"{job.degradation} {job.seed}" if make else "",
+        progress=lambda done, total: report.status(f"preparing picture {done} of {total}"),
     )  # fmt: skip
     for name, why in data.skipped[:5]:
         report.line(f"skipped: '{name}' {why}")
     if len(data.skipped) > 5:
         report.line(f"skipped: {len(data.skipped) - 5} more")
     if job.valid is not None:
-        valid = pictures.open_store(pictures.list_pictures(job.valid), job.scale, colour, least=8).pairs
+        valid = pictures.open_store(pictures.list_pictures(job.valid), scale, colour, least=8, make=whole).pairs
     else:
-        valid = [_middle(p, job.scale) for p in pictures.open_store(held, job.scale, colour, least=8)] if held else []
-    if job.degradation == "photo":
-        valid = [_degraded(p, job.scale, job.recipe.colour, k) for k, p in enumerate(valid)]
+        valid = [_middle(p, scale) for p in pictures.open_store(held, scale, colour, least=8, make=whole)] if held else []
     return data, valid
-
-
-def _degraded(p: pictures.Pair, scale: int, colour: str, k: int) -> pictures.Pair:
-    """The pair with its small picture made by `degrade.photo`, always the same way."""
-    small, large = degrade.photo(p.large, scale, np.random.default_rng([k])), p.large
-    return replace(p, small=y_of(small[None])[0], large=y_of(large[None])[0]) if colour == "y" else replace(p, small=small)
 
 
 def _middle(p: pictures.Pair, scale: int) -> pictures.Pair:
