@@ -30,7 +30,7 @@ class Recipe:
     optimiser: "soap" or "adam". warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip:
     largest norm of the gradient. ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not
     computed in bfloat16. adversarial, features: weights of these losses, see `adversarial`, beside 1 for the pixels; 0 for a training without a
-    discriminator. judge: its learning rate."""
+    discriminator. judge: its learning rate. choice: the most detailed of so many patches is taken."""
 
     arch: str
     colour: str = "y"
@@ -48,6 +48,7 @@ class Recipe:
     adversarial: float = 0.0
     features: float = 0.0
     judge: float = 1e-4
+    choice: int = 4
     stages: tuple[Stage, ...] = (Stage(0.5, 24, 16), Stage(0.35, 32, 16), Stage(0.15, 48, 16))
 
     def shape(self, step: int, total: int) -> tuple[int, int]:
@@ -84,9 +85,9 @@ _DEEP = (Stage(0.6, 24, 16), Stage(0.4, 48, 16))
 RECIPES: dict[str, Recipe] = {
     "srcnn": Recipe("srcnn", rate=5e-4),
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
-    "espcn": Recipe("espcn", rate=6e-3, steps=45_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
-    **{k: Recipe(k, rate=6e-3, steps=60_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
-    "plain": Recipe("plain", rate=4e-3, steps=60_000, stages=_SMALL),
+    "espcn": Recipe("espcn", rate=6e-3, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
+    **{k: Recipe(k, rate=6e-3, steps=30_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
+    "plain": Recipe("plain", rate=4e-3, steps=35_000, stages=_SMALL),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),
     "edsr": Recipe("edsr", "rgb", rate=3e-4, steps=300_000, stages=_DEEP, ema=0.9995),
     "srresnet": Recipe("srresnet", "rgb", rate=2e-4, steps=300_000, stages=_DEEP),

@@ -124,7 +124,7 @@ def _train(job: Job, report: Report) -> Outcome:
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
     if job.init is not None and job.network is None:
         begin(network, job.init, report)
-    patches = Patches(list(data), job.scale, job.seed)
+    patches = Patches(list(data), job.scale, job.seed, recipe.choice)
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
