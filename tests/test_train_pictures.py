@@ -12,7 +12,7 @@ from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from fastsr.train import degrade, leakage, measure, pictures  # noqa: E402
+from fastsr.train import batches, degrade, leakage, measure, pictures  # noqa: E402
 from fastsr.train.batches import Patches, turned  # noqa: E402
 from fastsr.train.slopes import Slopes  # noqa: E402
 
@@ -195,3 +195,41 @@ def test_slopes_are_prelu() -> None:
     assert torch.allclose(a, b)
     for p, q in zip(torch.autograd.grad(a, (x, ours.weight), g), torch.autograd.grad(b, (x, theirs.weight), g), strict=True):
         assert torch.allclose(p, q, atol=1e-5)
+
+
+# ---- the choice of patches ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_detail_is_that_of_the_small_picture() -> None:
+    for scale in (2, 3):
+        planes = np.stack([noise(k, 12 * scale, 10 * scale)[:, :, 0] for k in range(4)])
+        for plane, got in zip(planes, batches.detail(planes, scale)):
+            small = plane.astype(int).reshape(12, scale, 10, scale).sum((1, 3))
+            wanted = 0
+            for y in range(1, 11):
+                for x in range(1, 9):
+                    wanted += abs(4 * small[y, x] - small[y - 1, x] - small[y + 1, x] - small[y, x - 1] - small[y, x + 1])
+            assert got == wanted
+    assert not batches.detail(np.full((1, 16, 16), 200, np.uint8), 2).any()
+
+
+def test_the_most_detailed_of_some_patches_is_taken() -> None:
+    """Of a picture that is flat but for a corner most patches come from there; each patch is still one of the picture's in some orientation."""
+    large = np.full((1, 240, 240), 90, np.uint8)
+    large[:, :80, :80] = noise(0, 80, 80)[None, :, :, 0]
+    small = large[:, ::2, ::2].copy()
+    pair = pictures.Pair("a", large, small)
+    flat = [int((batches.Patches([pair], 2, 0, n).batch(0, 60, 8).small.std((1, 2, 3)) == 0).sum()) for n in (1, 4)]
+    assert flat[0] > 45
+    assert flat[1] < 40
+    chosen = batches.Patches([pair], 2, 3, 4)
+    a, b = chosen.batch(5, 12, 8), batches.Patches([pair], 2, 3, 4).batch(5, 12, 8)
+    assert np.array_equal(a.small, b.small)
+    assert np.array_equal(a.large, b.large)
+    assert not np.array_equal(a.small, chosen.batch(6, 12, 8).small)
+    places = {large[:, y : y + 16, x : x + 16].tobytes(): (y, x) for y in range(0, 225, 2) for x in range(0, 225, 2)}
+    for k in range(12):
+        back = [t for t in range(8) if batches.turned(a.large[k], t).tobytes() in places]
+        assert back
+        y, x = places[batches.turned(a.large[k], back[0]).tobytes()]
+        assert np.array_equal(batches.turned(a.small[k], back[0]), small[:, y // 2 : y // 2 + 8, x // 2 : x // 2 + 8])
