@@ -4,7 +4,7 @@ Thin rigging, lettering, brick, shingle, a checked flag, a fractal tree, ripples
 a fixed seed, then made small. The picture and this script are free for any use (CC0-1.0).
 
     python docs/assets/make_demo_picture.py                        # rewrites demo_small.png beside the script
-    python docs/assets/make_demo_picture.py --pair ESPCN_x4.pb     # and demo_pair.png, with fastsr
+    python docs/assets/make_demo_picture.py --pair fast_x4         # and demo_pair.png, with fastsr
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def draw() -> Image.Image:
     return c.image
 
 
-def pair(small: Image.Image, model: Path) -> Image.Image:
+def pair(small: Image.Image, model: str) -> Image.Image:
     """A detail of the small picture, its pixels enlarged on the left and upscaled by fastsr with `model` on the right."""
     import fastsr
 
@@ -272,7 +272,7 @@ def main() -> None:
     """Write demo_small.png, and demo_pair.png when a model is named."""
     parser = argparse.ArgumentParser(description="Draw docs/assets/demo_small.png and, with --pair, docs/assets/demo_pair.png.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--pair", type=Path, metavar="MODEL", help="also upscale the picture with this model (ESPCN_x4.pb in the README)")
+    parser.add_argument("--pair", metavar="MODEL", help="also upscale the picture with this model (fast_x4 in the README)")
     args = parser.parse_args()
     small = draw().resize((WIDTH, HEIGHT), Image.Resampling.BOX)
     small.save(args.out / "demo_small.png", optimize=True)
