@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from fastsr.errors import FastsrError, ModelError
 from fastsr.evaluation import items_of, multiply_adds_of, parameters_of, prepare
 from fastsr.model import Model
 from fastsr.program import Program
+from fastsr.train.recipes import RECIPES
 
 SETS = ("Set5", "Set14", "BSD100")
 LICENCE = "Apache-2.0, that of fastsr"
@@ -43,16 +44,30 @@ def find_training(folder: Path) -> tuple[Path, dict[str, Any]]:
     if len(programs) != 1 or not (folder / "training.json").is_file():
         raise FastsrError(f"'{folder}' holds {len(programs)} .fsr files and {'a' if (folder / 'training.json').is_file() else 'no'} training.json: "
                           "it is no finished training")  # fmt: skip
-    return programs[0], json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    try:
+        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        if not {"scale", "arch", "seed"} <= {*facts["settings"]} or not {"steps", "seconds"} <= {*facts}:
+            raise KeyError("settings")
+    except (ValueError, KeyError, TypeError):
+        raise FastsrError(f"'{folder / 'training.json'}' is not what `fastsr train` writes") from None
+    return programs[0], facts
 
 
 def command_of(settings: dict[str, Any], steps: int) -> str:
-    """A command that trains with these settings, where the recipe's patches are the architecture's own."""
+    """A command that trains with these settings. Raises FastsrError for patches that no command gives; --command tells it then."""
     words = ["fastsr train", "--arch", settings["arch"], "--scale", settings["scale"], "--data photos/", "--colour", settings["colour"]]
     for name, value in settings.get("options", {}).items():
-        words += ["--option", f"{name}={value}"]
-    words += ["--loss", settings["loss"], "--finish", settings["finish"], "--rate", settings["rate"], "--steps", steps, "--seed", settings["seed"]]
-    return " ".join(map(str, words))
+        words += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
+    stages = settings["stages"]
+    if len(stages) == 1:
+        words += ["--patch", stages[0]["patch"], "--batch", stages[0]["batch"]]
+    elif stages != json.loads(json.dumps(asdict(RECIPES[settings["arch"]])))["stages"]:
+        raise FastsrError("no command gives these stages of patches: say with --command how it was trained")
+    for key in ("degradation", "loss", "finish", "optimiser", "rate", "choice", "seed"):
+        words += [f"--{key}", settings[key]]
+    words += ["--adversarial"] if settings["adversarial"] else []
+    words += ["--init", settings["init"]] if settings["init"] else []
+    return " ".join(map(str, [*words, "--steps", steps]))
 
 
 def levels_apart(a: Program, b: Program, pictures: Path) -> int:
@@ -154,6 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--limit", type=int, metavar="N", help="only the first pictures of each, to try this out")
     p.add_argument("--out", type=Path, default=shipped.FOLDER, help="where both files go (default: the package)")
     args = p.parse_args(argv)
+    if args.limit and args.out == shipped.FOLDER:
+        p.error("--limit is for trying: say with --out where to write")
     if not shipped.is_name(args.name):
         p.error(f"--name {args.name}: small letters, digits and hyphens are needed")
     try:

@@ -54,7 +54,7 @@ def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...], opti
     g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
     g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
     g.add_argument("--choice", type=positive, metavar="N", help="of each N patches that are drawn take the most detailed (default: the recipe's, 4)")
-    g.add_argument("--seed", type=int, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
+    g.add_argument("--seed", type=seed, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
 
 
 def add_machine_options(p: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def add_machine_options(p: argparse.ArgumentParser) -> None:
     g.add_argument("-j", "--threads", type=positive, metavar="N", help="threads of PyTorch (default: all cores)")
     g.add_argument("--bf16", choices=("auto", "on", "off"), default="auto", help="compute in bfloat16 but at the end (auto: where it is fast)")
     g.add_argument("--cache", metavar="DIR", help="folder for decoded pictures, to be shared by trainings; 'ram': in memory (default: OUT/cache)")
-    g.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="time between checkpoints (default 60)")
+    g.add_argument("--save-seconds", type=seconds, default=60.0, metavar="S", help="time between checkpoints (default 60)")
     g.add_argument("--eval-steps", type=positive, default=0, metavar="N", help="steps between measurements (default: a fiftieth of all)")
     g.add_argument("-q", "--quiet", action="store_true", help="print nothing")
 
@@ -80,24 +80,46 @@ def above_zero(text: str) -> float:
     return value
 
 
+def seed(text: str) -> int:
+    """argparse type: a whole number of 32 bits."""
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"a number from 0 to {(1 << 32) - 1} is needed, got '{text}'")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """argparse type: 0 or more."""
+    return _between(text, 0, 1e9, "a number of seconds")
+
+
 def _share(text: str) -> float:
     """argparse type: 0..1."""
-    value = 0.0 if text == "0" else above_zero(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"a share from 0 to 1 is needed, got '{text}'")
+    return _between(text, 0, 1, "a share from 0 to 1")
+
+
+def _between(text: str, low: float, high: float, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
     return value
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """argparse type: NAME=VALUE, whole numbers as such."""
+    """argparse type: NAME=VALUE, whole numbers as such, several with commas between as a tuple."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, such as width=24")
-    return name, int(value) if value.isdigit() else value
+    parts = value.split(",")
+    if all(p.isdecimal() and len(p) < 10 for p in parts):
+        return name, int(value) if len(parts) == 1 else tuple(map(int, parts))
+    return name, value
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 130 when interrupted."""
+    """Train; 128 and the signal's number when interrupted."""
     from ..train import need_torch
     from ..train.recipes import against, fixed, recipe_of
 
@@ -124,4 +146,5 @@ def run(args: argparse.Namespace) -> int:
         args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, args.half, args.restart,
         args.quiet, args.tensorboard, f"{name}_x{args.scale}",
     )  # fmt: skip
-    return 0 if train(job).done else 130
+    outcome = train(job)
+    return 0 if outcome.done else 128 + outcome.signal

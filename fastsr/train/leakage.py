@@ -1,4 +1,5 @@
-"""Keeps test pictures out of training: whether a picture holds, or is a part of, one that must not be trained on, at any size, mirrored too.
+"""Keeps test pictures out of training: whether a picture holds, or is a part of, one that must not be trained on, mirrored left and right too,
+reduced or enlarged, from a quarter of the size at which one fits into the other.
 
 A window of a picture is described by the means of its cells. Windows of all sizes and places are compared coarsely with the excluded pictures as
 wholes, and the other way around; the likeliest are moved and stretched until they fit best, and compared in fine cells of which the surroundings'
@@ -43,7 +44,7 @@ class Sums:
 
     def __init__(self, rgb: np.ndarray) -> None:
         grey = luma(rgb).astype(np.float64)
-        by = max(1, max(grey.shape) // EDGE)
+        by = max(1, min(max(grey.shape) // EDGE, min(grey.shape)))
         h, w = (n // by for n in grey.shape)
         grey = grey[: h * by, : w * by].reshape(h, by, w, by).mean((1, 3))
         self.size = h, w
@@ -123,21 +124,23 @@ def _likeness(a: Sums, windows: np.ndarray, whole: np.ndarray) -> float:
 
 
 class Guard:
-    """Tells whether a training picture is one of those in the folders. Raises FastsrError when a folder holds no pictures or they cannot be read."""
+    """Tells whether a training picture is one of those in the folders or of these files.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    Raises FastsrError when a folder holds no pictures or they cannot be read.
+    """
+
+    def __init__(self, folders: Sequence[Path], files: Sequence[Path] = ()) -> None:
         self.names: list[str] = []
         self.sums: list[Sums] = []
         mark = hashlib.sha256()
-        for folder in folders:
-            for path in list_pictures(folder):
-                try:
-                    rgb = read_rgb(path)
-                except PictureError as e:
-                    raise FastsrError(f"a picture to be excluded cannot be read: {e}") from None
-                mark.update(rgb.tobytes())
-                self.names.append(f"{path.parent.name}/{path.name}")
-                self.sums.append(Sums(rgb))
+        for path in [*(p for folder in folders for p in list_pictures(folder)), *files]:
+            try:
+                rgb = read_rgb(path)
+            except PictureError as e:
+                raise FastsrError(f"a picture to be excluded cannot be read: {e}") from None
+            mark.update(rgb.tobytes())
+            self.names.append(f"{path.parent.name}/{path.name}")
+            self.sums.append(Sums(rgb))
         self.mark = mark.hexdigest() if self.sums else ""
         flips = [(s.cells(s.whole(), COARSE), s.cells(s.whole(), FINE)) for s in self.sums]
         self.coarse = np.concatenate([_unit(c) for c, _ in flips] + [_unit(c[:, :, ::-1]) for c, _ in flips]) if flips else np.zeros((0, COARSE**2))

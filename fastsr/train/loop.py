@@ -28,6 +28,9 @@ from .soap import SOAP
 EPSILON = 1e-3
 """Of the Charbonnier loss, in units of white."""
 
+MEASUREMENTS = 50
+"""Of PSNR in a training, about, where it is not told how often."""
+
 TRIAL = 6
 """Steps that are timed for `--minutes`, in each stage."""
 
@@ -73,6 +76,7 @@ class Trainer:
         self.step = 0
         self.total = 0
         self.seconds = 0.0
+        self.stopped_by = 0
         self.history: list[list[float]] = []
 
     # ---- one step ----------------------------------------------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ class Trainer:
         """What the network makes of the batch and what it should make of it."""
         x, target = self.tensors(batch)
         exact = self.step >= round(self.total * (1 - self.recipe.exact))
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and not exact):
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16 and not exact):
             y = self.network(x)
         if self.network.enlarged:  # a patch's border was enlarged without its surroundings
             edge = 2 * self.network.scale
@@ -159,8 +163,9 @@ class Trainer:
 
     # ---- all steps ---------------------------------------------------------------------------------------------------------------------------
 
-    def plan(self, pace: Pace) -> None:
-        """Set the number of steps: what was asked for, the recipe's, or what fits into the minutes by the time that some steps take."""
+    def plan(self, pace: Pace, valid: Sequence[Pair] = ()) -> None:
+        """Set the number of steps: what was asked for, the recipe's, or what fits into the minutes by the time that some steps and a measurement
+        take."""
         if pace.minutes is None:
             self.total = pace.steps or self.recipe.steps
             return
@@ -180,7 +185,11 @@ class Trainer:
         if self.adversary is not None:
             self.adversary.restore(kept["adversary"])
         self.step = 0
-        self.total = max(int(0.95 * 60 * pace.minutes / cost), 10)
+        start = time.perf_counter()
+        if valid:
+            measure.mean_score(self.shadow, valid, self.device)
+        measuring = MEASUREMENTS * (time.perf_counter() - start)
+        self.total = max(int((0.97 * 60 * pace.minutes - measuring) / cost), 10)
         if pace.steps is not None:
             self.total = min(self.total, pace.steps)
 
@@ -190,7 +199,7 @@ class Trainer:
 
     def run(self, checkpoint: Path, pace: Pace, report: Report, valid: Sequence[Pair], bicubic: float | None) -> bool:
         """All steps that are left. True when the training is done, False when it was interrupted (Ctrl-C), with a checkpoint in both cases."""
-        every = pace.eval_steps or max(self.total // 50, 20)
+        every = pace.eval_steps or max(self.total // MEASUREMENTS, 20)
         shape = self.recipe.shape
         began = saved = time.monotonic() - self.seconds
         saved = time.monotonic()
@@ -221,6 +230,7 @@ class Trainer:
                     state.save(checkpoint, self.state())
                     saved = time.monotonic()
                 if asked.to_stop and not done:
+                    self.stopped_by = asked.to_stop
                     return False
         return True
 
@@ -238,7 +248,7 @@ class _Asked:
     """Whether Ctrl-C was pressed or the process told to end: heeded between two steps. A second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
-        self.to_stop = False
+        self.to_stop = 0
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> _Asked:
@@ -250,7 +260,7 @@ class _Asked:
     def _heard(self, number: int, frame: Any) -> None:
         if self.to_stop:
             raise KeyboardInterrupt
-        self.to_stop = True
+        self.to_stop = number
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():

@@ -25,7 +25,7 @@ from ..files import SUFFIXES, read_picture
 from ..image import grey_u8
 from ..imresize import imresize
 
-VERSION = 2
+VERSION = 3
 MAX_MEMORY = 2 << 30
 """Bytes of pictures up to which `open_store` keeps them in memory when no folder is named."""
 
@@ -33,8 +33,11 @@ HEADER = 128
 """Bytes before the numbers in the .npy files written here."""
 
 
-def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
-    """The picture files in a folder and the folders in it, sorted by name; hidden ones are left out. Raises FastsrError when there are none."""
+def list_pictures(folder: str | os.PathLike[str], without: Sequence[Path] = ()) -> list[Path]:
+    """The picture files in a folder and the folders in it, sorted by name; hidden ones and those in the folders `without` are left out.
+
+    Raises FastsrError when there are none.
+    """
     root = Path(folder)
     if not root.exists():
         raise FileNotFoundError(2, "no such folder of pictures", os.fspath(folder))
@@ -42,6 +45,8 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
         return [root]
     files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     found = [p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    left_out = {w.resolve() for w in without}
+    found = [p for p in found if not left_out & {*p.resolve().parents}] if left_out else found
     if not found:
         raise FastsrError(f"'{root}' holds no pictures ({', '.join(SUFFIXES)}): name a folder of photographs")
     return sorted(found, key=lambda p: p.relative_to(root).as_posix())
@@ -140,7 +145,7 @@ def open_store(
         store = _in_memory(_counted(work, len(files), progress), mark)
     else:
         folder = cache / f"{colour}-x{scale}-{mark[:16]}"
-        if not (folder / "index.json").is_file():
+        if not _is_of(folder, mark):
             _write(folder, _counted(work, len(files), progress), mark)
         store = _mapped(folder)
     if not len(store):
@@ -150,11 +155,25 @@ def open_store(
 
 
 def _mark(files: Sequence[Path], scale: int, colour: str, least: int, refuse_mark: str) -> str:
-    facts = [VERSION, scale, colour, least, refuse_mark]
+    """Of the settings and of the files' contents."""
+    total = hashlib.sha256(json.dumps([VERSION, scale, colour, least, refuse_mark]).encode())
     for path in files:
-        s = path.stat()
-        facts += [path.name, s.st_size]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        digest = hashlib.sha256()
+        with path.open("rb") as f:
+            while block := f.read(1 << 20):
+                digest.update(block)
+        total.update(json.dumps([path.name, digest.hexdigest()]).encode())
+    return total.hexdigest()
+
+
+def _is_of(folder: Path, mark: str) -> bool:
+    """Whether the folder holds the pictures of that mark. Raises FastsrError for a damaged index."""
+    try:
+        return bool(json.loads((folder / "index.json").read_text(encoding="utf-8"))["mark"] == mark)
+    except FileNotFoundError:
+        return False
+    except (OSError, KeyError, TypeError, ValueError) as e:
+        raise FastsrError(f"the pictures' cache '{folder}' is damaged ({e}): delete that folder") from None
 
 
 def _counted(work: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:
@@ -170,11 +189,11 @@ def _pairs(files: Sequence[Path], scale: int, least: int, refuse: Reason | None,
     def one(path: Path) -> list[Pair] | tuple[str, str]:
         try:
             rgb = read_rgb(path)
+            if min(rgb.shape[:2]) // scale < least:
+                return path.name, f"is smaller than {least * scale} pixels"
             why = refuse(path, rgb) if refuse is not None else ""
             if why:
                 return path.name, why
-            if min(rgb.shape[:2]) // scale < least:
-                return path.name, f"is smaller than {least * scale} pixels"
             return [Pair(path.name, large, small) for large, small in make(rgb, path.name)]
         except PictureError as e:
             return path.name, str(e)
@@ -254,9 +273,12 @@ def _write(folder: Path, work: Iterable[Any], mark: str) -> None:
                 f.seek(0)
                 f.write(_header(sizes[key]))
         (part / "index.json").write_text(json.dumps({"mark": mark, "pictures": entries, "skipped": skipped}))
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.replace(folder)
+        try:
+            part.replace(folder)
+        except OSError:
+            if not _is_of(folder, mark):  # else another training that began at the same time was faster
+                raise
+            shutil.rmtree(part, ignore_errors=True)
     except BaseException as e:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(e, OSError) and not isinstance(e, FileNotFoundError):

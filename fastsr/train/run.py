@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import random
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from ..atomic import explained, write_atomically
-from ..errors import FastsrError, ModelError
+from ..errors import FastsrError, ModelError, PictureError
 from ..importers import safetensors
 from . import degrade, measure, pictures, state, tuned
 from .batches import Patches
@@ -34,6 +35,9 @@ HELD_OUT = 5
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 DEGRADATIONS = ("bicubic", "photo")
+
+CHOICES = {"act": ("prelu", "relu"), "tail": ("deconv", "shuffle")}
+"""Options of architectures that are words."""
 
 VALID_EDGE = 512
 """Pixels to which the middle of these is cut."""
@@ -78,6 +82,8 @@ class Outcome:
     bicubic: float | None
     weights: Path | None
     program: Path | None
+    signal: int = 0
+    """That interrupted it."""
 
 
 def train(job: Job) -> Outcome:
@@ -85,11 +91,16 @@ def train(job: Job) -> Outcome:
 
     Raises FastsrError for what cannot be trained or read, OSError for files that cannot be written.
     """
-    report = Report(job.out, job.quiet, job.tensorboard)
     try:
-        return _train(job, report)
-    finally:
-        report.close()
+        job.out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise explained(e, f"cannot make the folder '{job.out}'") from e
+    with state.alone(job.out):
+        report = Report(job.out, job.quiet, job.tensorboard)
+        try:
+            return _train(job, report)
+        finally:
+            report.close()
 
 
 def _train(job: Job, report: Report) -> Outcome:
@@ -99,18 +110,18 @@ def _train(job: Job, report: Report) -> Outcome:
     if recipe.colour not in COLOURS:
         raise FastsrError(f"colour '{recipe.colour}': choose y or rgb")
     device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise FastsrError("PyTorch finds no CUDA device here: leave --device out")
+    _check_device(device)
     torch.set_num_threads(job.threads or os.cpu_count() or 1)
     torch.set_deterministic_debug_mode("error" if device == "cpu" else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False
     _keep_memory()
-    try:
-        job.out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise explained(e, f"cannot make the folder '{job.out}'") from e
     checkpoint = job.out / "checkpoint.pt"
     saved = state.load(checkpoint) if checkpoint.exists() and not job.restart else None
+    network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
+    if job.init is not None and job.network is None:
+        begin(network, job.init, recipe.arch, report)
+    if network.enlarged and min(s.patch for s in recipe.stages) <= 4:
+        raise FastsrError("patches of a network that is fed enlarged pictures lose two pixels on each side: --patch 5 is the smallest, 16 a good one")
     data, valid = _pictures(job, report)
     bf16 = job.bf16
     if bf16 is None:
@@ -121,9 +132,6 @@ def _train(job: Job, report: Report) -> Outcome:
     settings.pop("steps", None)
     if job.pace.minutes is None:
         settings["total"] = job.pace.steps or recipe.steps
-    network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
-    if job.init is not None and job.network is None:
-        begin(network, job.init, report)
     patches = Patches(list(data), job.scale, job.seed, recipe.choice)
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
@@ -135,7 +143,7 @@ def _train(job: Job, report: Report) -> Outcome:
             report.line(f"note: it was begun with {saved.get('threads')} threads, so the result will not be the same to the last bit")
         report.line(f"going on at step {trainer.step} of {trainer.total}")
     else:
-        trainer.plan(job.pace)
+        trainer.plan(job.pace, valid)
         report.line(f"{trainer.total} steps")
     bicubic = measure.bicubic_score(valid, job.scale) if valid else None
     if isinstance(network, tuned.Tuned) and valid and not trainer.step:
@@ -146,7 +154,7 @@ def _train(job: Job, report: Report) -> Outcome:
     report.plot(trainer.history, bicubic, f"{recipe.arch} x{job.scale}")
     if not done:
         report.line(f"stopped at step {trainer.step} of {trainer.total}; the same command goes on from there")
-        return Outcome(False, trainer.step, None, bicubic, None, None)
+        return Outcome(False, trainer.step, None, bicubic, None, None, trainer.stopped_by)
     return _finish(job, trainer, report, bicubic)
 
 
@@ -156,15 +164,16 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -
     if isinstance(shadow, tuned.Tuned):
         return _tuned(job, trainer, shadow, report, bicubic)
     weights = job.out / f"{name}.safetensors"
-    program, error, warning = export(shadow, weights, metadata={"trained with": "fastsr", "architecture": job.recipe.arch, "scale": str(job.scale)})
+    metadata = {"trained with": "fastsr", "architecture": job.recipe.arch, "scale": str(job.scale)}
+    program, error, warning = export(shadow, weights, metadata=metadata)
     if warning:
         report.line(f"note: {warning}")
     if job.half:
-        save_weights(shadow, job.out / f"{name}_fp16.safetensors", half=True)
-    psnr = trainer.history[-1][4] if trainer.history else None
+        save_weights(shadow, job.out / f"{name}_fp16.safetensors", half=True, metadata=metadata)
+    psnr = trainer.history[-1][4] if trainer.history and math.isfinite(trainer.history[-1][4]) else None
     facts = {"settings": trainer.settings, "steps": trainer.step, "seconds": round(trainer.seconds, 1), "psnr": psnr, "bicubic": bicubic,
              "difference to PyTorch": error}  # fmt: skip
-    write_atomically(job.out / "training.json", json.dumps(facts, indent=1).encode())
+    write_atomically(job.out / "training.json", json.dumps(facts, indent=1, allow_nan=False).encode())
     gained = f": {psnr:.2f} dB, bicubic has {bicubic:.2f}" if psnr is not None and bicubic is not None else ""
     report.line(f"done after {duration(trainer.seconds)}{gained}")
     report.line(f"wrote {weights} and {program} (the engine's result differs from PyTorch's by at most {error:.1g})")
@@ -189,40 +198,68 @@ def make(recipe: Recipe, scale: int, seed: int) -> Network:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
+    for name, value in recipe.options.items():
+        if name in CHOICES and value not in CHOICES[name]:
+            raise FastsrError(f"{recipe.arch}: {name}={value}: choose {' or '.join(CHOICES[name])}")
+        if isinstance(value, int) and not (0 if name == "expand" else 1) <= value <= 4096:
+            raise FastsrError(f"{recipe.arch}: {name}={value}: a number from 1 to 4096 is needed")
     try:
         return registry()[recipe.arch](scale, recipe.colour, **recipe.options)
-    except TypeError as e:
-        raise FastsrError(f"{recipe.arch}: {e}") from None
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as e:
+        given = ", ".join(f"{k}={v}" for k, v in recipe.options.items())
+        raise FastsrError(f"{recipe.arch} cannot be made with the options {given}: {' '.join(str(e).split())[:200]}") from None
 
 
-def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], int | None]:
-    """The tensors in a .safetensors file, float32, and the scale that it says it is for."""
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors in a .safetensors file, float32, and what it says of itself. Raises FastsrError, OSError."""
     try:
         data = path.read_bytes()
     except OSError as e:
         raise explained(e, f"cannot read '{path}'") from e
     if not safetensors.probe(data[:64], path):
         raise FastsrError(f"'{path}': weights to begin with are a .safetensors file that fastsr has trained; fine-tune others with fastsr finetune")
-    facts = safetensors.read_header(data)[0].get("__metadata__")
-    scale = str(facts.get("scale")) if isinstance(facts, dict) else ""
-    tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in safetensors.tensors_of(data).items()}
-    return tensors, int(scale) if scale.isdecimal() and len(scale) < 3 else None
+    try:
+        facts = safetensors.read_header(data)[0].get("__metadata__")
+        tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in safetensors.tensors_of(data).items()}
+    except ModelError as e:
+        raise FastsrError(f"'{path}' {e}") from None
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise FastsrError(f"'{path}' has numbers in '{name}' that are not finite: nothing can be trained on from there")
+    return tensors, facts if isinstance(facts, dict) else {}
 
 
-def begin(network: Network, path: Path, report: Report) -> None:
+def begin(network: Network, path: Path, arch: str, report: Report) -> None:
     """Have the network begin with the weights in a file. Of a network for another scale those layers are taken that do not depend on it.
 
-    Raises ModelError when they belong to another architecture.
+    Raises FastsrError when they belong to another architecture than `arch`.
     """
-    weights, scale = read_weights(path)
-    if scale not in (None, network.scale):
+    weights, facts = read_weights(path)
+    if facts.get("architecture", arch) != arch:
+        raise FastsrError(f"'{path}' holds weights of the architecture {facts['architecture']}, not of {arch}")
+    if facts.get("scale", str(network.scale)) != str(network.scale):
         mine = network.shipped()
         same = {k for k, v in mine.items() if k in weights and weights[k].shape == v.shape}
         if not same:
-            raise ModelError(f"'{path}' has no tensor that fits this network: it belongs to another architecture")
-        report.line(f"begins with {len(same)} of {len(mine)} tensors of a network for x{scale}")
+            raise FastsrError(f"'{path}' has no tensor that fits this network: it belongs to another one")
+        report.line(f"begins with {len(same)} of {len(mine)} tensors of a network for x{facts['scale']}")
         weights = {k: weights[k] if k in same else v for k, v in mine.items()}
-    network.adopt(weights)
+    try:
+        network.adopt(weights)
+    except ModelError as e:
+        raise FastsrError(f"'{path}': {e}") from None
+
+
+def _check_device(name: str) -> None:
+    """Raise FastsrError for a device that there is not."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and name != "cpu"):
+        raise FastsrError(f"device '{name}': choose cpu, cuda, cuda:1, ...")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise FastsrError(f"PyTorch finds no CUDA device '{name}' here: leave --device out")
 
 
 def _keep_memory() -> None:
@@ -248,19 +285,17 @@ def _fast_bf16(device: str) -> bool:
 
 
 def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictures.Pair]]:
-    files = pictures.list_pictures(job.data)
-    held: list[Path] = []
-    if job.valid is None and len(files) > HELD_OUT:
-        count = min(HELD_OUT, max(len(files) // 10, 1))
-        held = files[:: max(len(files) // count, 1)][:count]
-        files = [f for f in files if f not in held]
     cache = (job.cache or job.out / "cache") if job.keep_cache else None
+    root = job.data.resolve()
+    files = pictures.list_pictures(job.data, [p for p in (job.out, cache) if p is not None and root in p.resolve().parents])
+    held = _held_out(files, 8 * job.scale) if job.valid is None and len(files) > HELD_OUT else []
+    files = [f for f in files if f not in held]
     colour, scale = job.recipe.colour, job.scale
     make = whole = None
     if job.degradation == "photo":
         make = degrade.maker(scale, colour, job.seed, max(degrade.TILE, 2 * scale * job.recipe.largest))
         whole = degrade.maker(scale, colour, job.seed, None, 1)
-    guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])])
+    guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(
         files, scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
         make=make, make_mark=f"{job.degradation} {job.seed}" if make else "",
@@ -274,7 +309,23 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
         valid = pictures.open_store(pictures.list_pictures(job.valid), scale, colour, least=8, make=whole).pairs
     else:
         valid = [_middle(p, scale) for p in pictures.open_store(held, scale, colour, least=8, make=whole)] if held else []
-    return data, valid
+    return data, [p for p in valid if p.large.min() < p.large.max()]  # others have no PSNR
+
+
+def _held_out(files: Sequence[Path], least: int) -> list[Path]:
+    """Some of the pictures, spread evenly, that can be read and have edges of at least so many pixels."""
+    count = min(HELD_OUT, max(len(files) // 10, 1))
+    stride = len(files) // count
+    found = []
+    for k in range(count):
+        for path in files[k * stride : (k + 1) * stride]:
+            try:
+                if min(pictures.read_rgb(path).shape[:2]) >= least:
+                    found.append(path)
+                    break
+            except PictureError:
+                continue
+    return found
 
 
 def _middle(p: pictures.Pair, scale: int) -> pictures.Pair:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,33 @@ from ..atomic import explained, write_atomically
 from ..errors import FastsrError
 
 VERSION = 1
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """As long as this lasts no other training writes to the folder. Raises FastsrError when one does, OSError."""
+    path = folder / ".lock"
+    try:
+        file = path.open("a+b")
+    except OSError as e:
+        raise explained(e, f"cannot write '{path}'") from e
+    with file:
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise FastsrError(f"another training writes to '{folder}': wait for it, or choose another --out") from None
+        yield
+
+
+def _lock(number: int) -> None:
+    """Lock an open file until it is closed; OSError when another process or file object has."""
+    try:
+        fcntl: Any = importlib.import_module("fcntl")
+    except ImportError:
+        windows: Any = importlib.import_module("msvcrt")
+        windows.locking(number, windows.LK_NBLCK, 1)
+        return
+    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
