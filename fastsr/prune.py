@@ -5,29 +5,24 @@ channel alone (activations, depthwise convolutions, Resize, Pad, pooling) passes
 stream is thinned everywhere at once; Concat and convolutions that only pick channels keep track of each; DepthToSpace joins the channels that become
 one. All others pin what they read and make: nothing of that is taken away, nor of the graph's inputs and outputs.
 
-What a channel is worth is one of
-
-- the squared first-order effect on the loss of taking it away, where `effects` are given (Molchanov et al., "Importance Estimation for Neural Network
-  Pruning", CVPR 2019); a class of channels that go together has the effects of all of them added before they are squared;
-- else, with `statistics`, the variance that the other channels do not explain times the squared norm of the kernels that read it: the error of the
-  next layer after the compensation below, as in LeCun's and Hassibi's optimal brain surgeon;
-- else the squared norm of its kernels (Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017) times that of the kernels that read it.
-
-With `statistics` what a convolution loses is put back as far as it can be: a removed channel is replaced by its best linear estimate from those that
-stay, which goes into their kernels and the bias exactly (as in Joo et al., "Linearly Replaceable Filters", AAAI 2021).
+What a channel is worth is how much the loss is estimated to grow when it goes. Backward elimination, layer by layer as in the optimal brain surgeon
+(Hassibi et al., 1993), with a Kronecker-factored curvature for whole channels (Wang et al., "EigenDamage", ICML 2019): the variance that the other
+channels do not explain, times the squares of the kernels that read it, times the mean squares of the loss's gradients by what these make. A removed
+channel is replaced by its best linear estimate from those that stay, which goes into their kernels and the bias exactly. Without `Calibration` it is
+the squared norm of its kernels (Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017) times that of the kernels that read it, which is much
+worse, and nothing is replaced.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from . import ops
 from .errors import FastsrError, ModelError
 from .graph import Graph, Node
 
@@ -47,29 +42,6 @@ LEAST = 8
 RIDGE = 1e-4
 """Of the mean variance: added to the variances before the estimate's equations are solved."""
 
-Statistics = Mapping[str, tuple[np.ndarray, np.ndarray, int]]
-"""Value that a convolution reads -> mean (C), covariance (C, C) of its channels, both float64, and from how many pixels."""
-
-Effects = Mapping[str, np.ndarray]
-"""Result of a convolution -> (samples, C): for each sample of a loss, the sum over a channel of the result times the loss's gradient by it."""
-
-
-def prune(graph: Graph, share: float, statistics: Statistics | None = None, effects: Effects | None = None) -> Graph:
-    """The graph with so many channels fewer that at least `share` of its multiply-adds are gone; the given one stays as it is.
-
-    Greedy: the block of channels that is worth least for each multiply-add that goes with it goes next. The result depends on the arguments alone.
-    Raises FastsrError for a share that is not between 0 and 1, ModelError where there is nothing to prune or not so much.
-    """
-    if not 0 < share < 1:
-        raise FastsrError(f"pruning {share:g} of the multiply-adds: a share between 0 and 1 is needed, such as 0.5 for half of them")
-    channels = Channels(graph)
-    return _without(channels, _chosen(channels, share, _worth(channels, statistics, effects)), statistics)
-
-
-def multiply_adds(graph: Graph) -> Fraction:
-    """Multiply-adds of the convolutions for each pixel of the graph's input, in the limit of large pictures; none for those that only pick channels."""
-    return sum((layer.cost(len(layer.reads), len(layer.makes)) for layer in Channels(graph).layers), Fraction(0))
-
 
 class Moments:
     """Mean and covariance of a value's channels, added up over pictures."""
@@ -86,10 +58,41 @@ class Moments:
         self.total = self.total + flat.sum(1)
         self.squares = self.squares + flat @ flat.T
 
-    def done(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """As `Statistics` has it."""
-        mean = self.total / self.count
-        return mean, self.squares / self.count - np.outer(mean, mean), self.count
+    @property
+    def mean(self) -> np.ndarray:
+        """(C) float64."""
+        return np.asarray(self.total / self.count)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(C, C) float64."""
+        return np.asarray(self.squares / self.count - np.outer(self.mean, self.mean))
+
+
+@dataclass
+class Calibration:
+    """What the values of a network are like on pictures. moments: value that a convolution reads -> of its channels. sensitivity: result of a
+    convolution -> (C), the mean over pictures of the squares of a loss's gradients by a channel, summed over its pixels."""
+
+    moments: Mapping[str, Moments]
+    sensitivity: Mapping[str, np.ndarray]
+
+
+def prune(graph: Graph, share: float, calibration: Calibration | None = None) -> Graph:
+    """The graph with so many channels fewer that at least `share` of its multiply-adds are gone; the given one stays as it is.
+
+    Greedy: the block of channels that is worth least for each multiply-add that goes with it goes next. The result depends on the arguments alone.
+    Raises FastsrError for a share that is not between 0 and 1, ModelError where there is nothing to prune or not so much.
+    """
+    if not 0 < share < 1:
+        raise FastsrError(f"pruning {share:g} of the multiply-adds: a share between 0 and 1 is needed, such as 0.5 for half of them")
+    channels = Channels(graph)
+    return _without(channels, _chosen(channels, share, _worth(channels, calibration)), calibration)
+
+
+def multiply_adds(graph: Graph) -> Fraction:
+    """Multiply-adds of the convolutions for each pixel of the graph's input, in large pictures; none for those that only pick channels."""
+    return sum((layer.cost(len(layer.reads), len(layer.makes)) for layer in Channels(graph).layers), Fraction(0))
 
 
 # ---- which channels go together ----------------------------------------------------------------------------------------------------------------
@@ -207,7 +210,7 @@ class Channels:
             return x
         if node.op == "Resize":
             scales = self.graph.const(node.inputs[2]) if len(node.inputs) > 2 else None
-            return x if others or scales is not None and scales.size == 4 and all(scales[:2] == 1) else None
+            return x if others or (scales is not None and scales.size == 4 and all(scales[:2] == 1)) else None
         if node.op == "Pad" and not others and len(node.inputs) < 4:
             pads = self.graph.const(node.inputs[1]) if len(node.inputs) > 1 else None
             return x if pads is not None and pads.size == 8 and not pads[[0, 1, 4, 5]].any() else None
@@ -293,16 +296,9 @@ def _sets(channels: Channels) -> list[list[int]]:
     return list(sets.values())
 
 
-def _worth(channels: Channels, statistics: Statistics | None, effects: Effects | None) -> list[Worth]:
-    if effects is not None:
-        total: dict[int, Any] = {}
-        for layer in channels.layers:
-            if not layer.alone:
-                for c, effect in zip(layer.makes.tolist(), effects[layer.node.output].T, strict=True):
-                    total[c] = total.get(c, 0.0) + effect
-        return [_sorted({c: float(np.mean(total[c] ** 2)) for c in found}) for found in _sets(channels)]
-    if statistics is not None:
-        return [_eliminated(channels, found, statistics) for found in _sets(channels)]
+def _worth(channels: Channels, calibration: Calibration | None) -> list[Worth]:
+    if calibration is not None:
+        return [_eliminated(channels, found, calibration) for found in _sets(channels)]
     norms: dict[int, float] = {}
     for layer in channels.layers:
         for c, w in zip(layer.makes.tolist(), layer.weight.astype(np.float64), strict=True):
@@ -324,31 +320,30 @@ def _sorted(worth: dict[int, float]) -> Worth:
 def _columns(layer: Layer) -> np.ndarray:
     """The kernels as (outputs * taps, inputs), float64; none of other groups."""
     if layer.weight.shape[1] != len(layer.reads):
-        return np.zeros((1, len(layer.reads)))
+        return np.zeros((len(layer.makes), len(layer.reads)))
     return np.moveaxis(layer.weight, 1, -1).reshape(-1, layer.weight.shape[1]).astype(np.float64)
 
 
-def _eliminated(channels: Channels, found: list[int], statistics: Statistics) -> Worth:
+def _eliminated(channels: Channels, found: list[int], calibration: Calibration) -> Worth:
     """Backward elimination: each time that class goes whose loss, after the readers' kernels have taken over what they can, is least."""
     inside = set(found)
     readers = []
     for layer in channels.layers:
         if not layer.alone and not inside.isdisjoint(layer.reads.tolist()):
-            cov = statistics[layer.node.inputs[0]][1]
             w = _columns(layer)
-            energy = float(np.einsum("oi,ij,oj->", w, cov, w))
-            inverse = np.linalg.inv(cov + _ridge(cov) * np.eye(len(cov)))
-            readers.append((w, inverse, 1 / max(energy, 1e-30), {c: np.flatnonzero(layer.reads == c) for c in found if c in layer.reads}))
+            w *= np.sqrt(np.repeat(calibration.sensitivity[layer.node.output], len(w) // len(layer.makes)))[:, None]
+            inverse = np.linalg.inv(_ridged(calibration.moments[layer.node.inputs[0]].covariance))
+            readers.append((w, inverse, {c: np.flatnonzero(layer.reads == c) for c in found if c in layer.reads}))
     order, losses, left = [], [], list(found)
     while left:
         loss = dict.fromkeys(left, 0.0)
-        for w, inverse, scale, places in readers:
-            each = np.sum(w * w, 0) / np.maximum(np.diag(inverse), 1e-30) * scale
+        for w, inverse, places in readers:
+            each = np.sum(w * w, 0) / np.maximum(np.diag(inverse), 1e-30)
             for c in left:
                 if c in places:
                     loss[c] += float(each[places[c]].sum())
         worst = min(left, key=lambda c: (loss[c], c))
-        for w, inverse, _, places in readers:
+        for w, inverse, places in readers:
             for k in places.get(worst, ()):
                 row = inverse[k] / inverse[k, k]
                 w -= np.outer(w[:, k], row)
@@ -360,8 +355,9 @@ def _eliminated(channels: Channels, found: list[int], statistics: Statistics) ->
     return order, losses
 
 
-def _ridge(cov: np.ndarray) -> float:
-    return RIDGE * max(float(np.trace(cov)) / max(len(cov), 1), 1e-12)
+def _ridged(cov: np.ndarray) -> np.ndarray:
+    """The covariance, invertible."""
+    return cov + RIDGE * max(float(np.trace(cov)) / len(cov), 1e-12) * np.eye(len(cov))
 
 
 def _least(n: int) -> int:
@@ -370,7 +366,7 @@ def _least(n: int) -> int:
 
 
 def _blocks(worth: Worth) -> list[tuple[float, list[int]]]:
-    """What can go, in this order: (loss, classes); what is left after each is a multiple of BLOCK where there are many, else even, else any number."""
+    """What can go, in this order: (loss, classes). What each leaves is a multiple of BLOCK where there are many, else even, else any number."""
     order, losses = worth
     n = len(order)
     size = BLOCK if n >= 4 * BLOCK else 2 if n >= 2 * BLOCK else 1
@@ -424,17 +420,17 @@ def _chosen(channels: Channels, share: float, worth: list[Worth]) -> set[int]:
 # ---- without them ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _without(channels: Channels, gone: set[int], statistics: Statistics | None) -> Graph:
+def _without(channels: Channels, gone: set[int], calibration: Calibration | None) -> Graph:
     graph = copy.deepcopy(channels.graph)
     layers = {layer.node.output: layer for layer in channels.layers}
     kept = {name: None if ids is None else ~np.isin(ids, list(gone)) for name, ids in channels.of.items()}
     for node in graph.nodes:
         made, read = kept.get(node.outputs[0]), kept.get(node.inputs[0])
-        if made is None or all(made) and (read is None or all(read)):
+        if made is None or (all(made) and (read is None or all(read))):
             continue
         if node.op == "Conv":
             assert read is not None
-            _thinned(graph, node, layers.get(node.output), read, made, statistics)
+            _thinned(graph, node, layers.get(node.output), read, made, calibration)
         elif node.op in BINARY:
             for k, name in enumerate(node.inputs):
                 c = graph.constants.get(name)
@@ -445,28 +441,24 @@ def _without(channels: Channels, gone: set[int], statistics: Statistics | None) 
     return graph
 
 
-def _thinned(graph: Graph, node: Node, layer: Layer | None, read: np.ndarray, made: np.ndarray, statistics: Statistics | None) -> None:
+def _thinned(graph: Graph, node: Node, layer: Layer | None, read: np.ndarray, made: np.ndarray, calibration: Calibration | None) -> None:
     w = graph.constants[node.inputs[1]]
     bias = graph.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else None
     if layer is not None and layer.alone:
         node.attrs["group"] = int(read.sum())
     elif not all(read):
-        if layer is not None and statistics is not None:
-            w, bias = _compensated(w, bias, read, *statistics[node.inputs[0]])
+        if layer is not None and calibration is not None:
+            w, bias = _compensated(w, bias, read, calibration.moments[node.inputs[0]])
         w = w[:, read]
     node.inputs[1] = graph.add_const(node.inputs[1], np.ascontiguousarray(w[made]))
     if bias is not None:
         node.inputs[2:] = [graph.add_const(f"{node.output}/bias", np.ascontiguousarray(bias[made]))]
 
 
-def _compensated(
-    w: np.ndarray, bias: np.ndarray | None, read: np.ndarray, mean: np.ndarray, cov: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _compensated(w: np.ndarray, bias: np.ndarray | None, read: np.ndarray, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
     """Kernels and bias that make of the kept channels and the removed ones' estimates what they made of all."""
-    estimate = np.zeros((int((~read).sum()), int(read.sum())))
-    if count >= 4 * len(cov):
-        among = cov[np.ix_(read, read)]
-        estimate = np.linalg.solve(among + _ridge(cov) * np.eye(len(among)), cov[np.ix_(read, ~read)]).T
+    mean, cov = moments.mean, moments.covariance
+    estimate = np.linalg.solve(_ridged(cov)[np.ix_(read, read)], cov[np.ix_(read, ~read)]).T
     offset = mean[~read] - estimate @ mean[read]
     exact = w.astype(np.float64)
     moved = np.einsum("orhw,rk->okhw", exact[:, ~read], estimate)
