@@ -84,10 +84,15 @@ def prune(graph: Graph, share: float, calibration: Calibration | None = None) ->
     Greedy: the block of channels that is worth least for each multiply-add that goes with it goes next. The result depends on the arguments alone.
     Raises FastsrError for a share that is not between 0 and 1, ModelError where there is nothing to prune or not so much.
     """
+    return _without(*removed(graph, share, calibration), calibration)
+
+
+def removed(graph: Graph, share: float, calibration: Calibration | None = None) -> tuple[Channels, set[int]]:
+    """The graph's channels and the classes of them that `prune` takes away; raises as that."""
     if not 0 < share < 1:
         raise FastsrError(f"pruning {share:g} of the multiply-adds: a share between 0 and 1 is needed, such as 0.5 for half of them")
     channels = Channels(graph)
-    return _without(channels, _chosen(channels, share, _worth(channels, calibration)), calibration)
+    return channels, _chosen(channels, share, _worth(channels, calibration))
 
 
 def multiply_adds(graph: Graph) -> Fraction:
@@ -126,6 +131,7 @@ class Channels:
         self.of: dict[str, np.ndarray | None] = {i.name: np.zeros(i.channels, np.int64) for i in graph.inputs}
         self.areas: dict[str, Fraction] = {i.name: Fraction(1) for i in graph.inputs}
         self.layers: list[Layer] = []
+        self.picked: list[np.ndarray] = []
         for node in graph.nodes:
             self._area(node)
             found = self._through(node)
@@ -235,7 +241,8 @@ class Channels:
             x = np.zeros(w.shape[1] * node.attrs.get("group", 1), np.int64)
         group, area = node.attrs.get("group", 1), self.areas[node.output]
         if group == 1 and picks_channels(w, bias):
-            return x[w.reshape(len(w), -1).argmax(1)]
+            self.picked.append(x[w.reshape(len(w), -1).argmax(1)])
+            return self.picked[-1]
         alone = group > 1 and group == len(x)
         made = np.repeat(x, len(w) // group) if alone else self.fresh(len(w))
         if group > 1 and not alone:
@@ -284,10 +291,10 @@ Worth = tuple[list[int], list[float]]
 
 
 def _sets(channels: Channels) -> list[list[int]]:
-    """The classes that can go, those together that the same convolutions make."""
+    """The classes that can go, those together that the same convolutions make or pick: some of each set stay, so no value loses all its channels."""
     makers: dict[int, list[int]] = {}
-    for k, layer in enumerate(channels.layers):
-        for c in dict.fromkeys(layer.makes.tolist()):
+    for k, ids in enumerate([*(layer.makes for layer in channels.layers), *map(channels.found, channels.picked)]):
+        for c in dict.fromkeys(ids.tolist()):
             if c != PINNED:
                 makers.setdefault(c, []).append(k)
     sets: dict[tuple[int, ...], list[int]] = {}
