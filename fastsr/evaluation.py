@@ -29,6 +29,7 @@ from .files import expand_inputs, read_picture
 from .imresize import imresize
 from .model import Model, Progress
 from .program import Program, Step
+from .prune import picks_channels
 
 PROTOCOLS = ("picture", "matlab", "luma")
 
@@ -179,12 +180,7 @@ def multiply_adds_of(program: Program) -> float:
 
 
 def _picks_channels(step: Step) -> bool:
-    """Whether a convolution is what lowering made of a Slice: each output channel is one input channel."""
-    w = step.weight
-    if w is None or w.shape[-2:] != (1, 1):
-        return False
-    rows = w.reshape(len(w), -1)
-    return bool(np.all(np.count_nonzero(rows, axis=1) == 1) and np.all(rows.max(axis=1) == 1) and (step.bias is None or not step.bias.any()))
+    return step.weight is not None and picks_channels(step.weight, step.bias)
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------------------------------------

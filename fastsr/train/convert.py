@@ -24,7 +24,7 @@ TRAINED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "PRelu": (1,)}
 
 
 class GraphModule(nn.Module):
-    """The graph of one input; forward takes and returns the network's own numbers (N, C, H, W), see `feed`.
+    """The graph of one input; forward takes and returns the network's own numbers (N, C, H, W), see `feed`. watch: told every node's result.
 
     Raises ModelError for an operator that cannot be trained here.
     """
@@ -44,6 +44,7 @@ class GraphModule(nn.Module):
                 if name in graph.constants and name not in self.places:
                     self.places[name] = f"p{len(self.places)}"
                     self.register_parameter(self.places[name], nn.Parameter(torch.from_numpy(np.array(graph.constants[name], np.float32))))
+        self.watch: Callable[[str, torch.Tensor], None] | None = None
         self.fixed: dict[str, Any] = {}
         for k, (name, a) in enumerate((n, a) for n, a in graph.constants.items() if n not in self.places):
             if a.dtype.kind == "f":
@@ -61,6 +62,8 @@ class GraphModule(nn.Module):
         known = operators()
         for node in self.graph.nodes:
             values[node.output] = known[node.op](node, [values.get(i) for i in node.inputs], self.graph)
+            if self.watch is not None:
+                self.watch(node.output, values[node.output])
         return values[self.graph.outputs[0]]
 
     def trained(self) -> Graph:

@@ -20,7 +20,7 @@ import torch
 from ..atomic import explained, write_atomically
 from ..errors import FastsrError, ModelError, PictureError
 from ..importers import safetensors
-from . import degrade, measure, pictures, state, tuned
+from . import degrade, measure, pictures, pruned, state, tuned
 from .batches import Patches
 from .export import export, save_weights
 from .leakage import Guard
@@ -70,6 +70,9 @@ class Job:
     name: str = ""
     network: Network | None = None
     """Trained on instead of one that the recipe makes; `init` then tells where it is from."""
+
+    prune: float | None = None
+    """Share of the multiply-adds that is taken from the network, which is a `Tuned`, before it is trained."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ def _train(job: Job, report: Report) -> Outcome:
     if job.pace.minutes is None:
         settings["total"] = job.pace.steps or recipe.steps
     patches = Patches(list(data), job.scale, job.seed, recipe.choice)
+    if job.prune is not None and isinstance(network, tuned.Tuned):
+        settings["prune"] = job.prune
+        network = pruned.begin(network, job.prune, patches, job.out / pruned.FILE, saved is not None, valid, report)
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
