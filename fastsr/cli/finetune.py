@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .common import add_command, check_model_name, positive
-from .train import above_zero, add_machine_options
+from .train import above_zero, add_machine_options, seed
 
 EXAMPLES = """\
   fastsr finetune ESPCN_x2.pb --data scans/ --out espcn-scans
@@ -34,13 +34,13 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--optimiser", choices=OPTIMISERS, help="(default adam; soap with --prune)")
     p.add_argument("--prune", type=share, metavar="SHARE", help="first take channels away until this share of the multiply-adds is gone, such as 0.5")
     p.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help="how small pictures are made (default bicubic)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="of the patches (default 0)")
+    p.add_argument("--seed", type=seed, default=0, metavar="N", help="of the patches (default 0)")
     p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
     add_machine_options(p)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 130 when interrupted."""
+    """Train; 128 and the signal's number when interrupted."""
     from ..train import need_torch
 
     check_model_name(args.model)
@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, restart=args.restart,
         quiet=args.quiet, name=name, network=network, prune=args.prune,
     )  # fmt: skip
-    return 0 if train(job).done else 130
+    outcome = train(job)
+    return 0 if outcome.done else 128 + outcome.signal
 
 
 def share(text: str) -> float:
