@@ -35,6 +35,9 @@ STEP = 0.84
 SMALLEST = 0.25
 """Ratio of window sizes, and the smallest as a share of the largest that fits."""
 
+NARROWEST = 4
+"""Pixels of the reduced picture that a window needs: very long pictures have none in others."""
+
 ALIKE = 1.03
 """Aspect ratios that differ by no more are one."""
 
@@ -78,11 +81,13 @@ class Sums:
         share = 1.0
         while share >= SMALLEST:
             wh, ww = largest * share, largest * share * aspect
+            if min(wh, ww) < NARROWEST:
+                break
             tops, lefts = (np.linspace(0, room, int(np.ceil(room / (size / COARSE) - 1e-9)) + 1) for room, size in ((h - wh, wh), (w - ww, ww)))
             grid = np.stack(np.meshgrid(tops, lefts, indexing="ij"), -1).reshape(-1, 2)
             found.append(np.concatenate([grid, np.tile([wh, ww], (len(grid), 1))], axis=1))
             share *= STEP
-        return np.concatenate(found)
+        return np.concatenate(found) if found else np.zeros((0, 4))
 
     @property
     def aspect(self) -> float:
@@ -195,6 +200,8 @@ class Guard:
 def _likeliest(likeness: np.ndarray) -> list[tuple[int, int]]:
     """(row, column) of the highest numbers above LIKELY."""
     flat = likeness.ravel()
+    if not len(flat):
+        return []
     count = min(CANDIDATES, len(flat))
     top = np.argpartition(flat, len(flat) - count)[-count:]
     return [(int(t) // likeness.shape[1], int(t) % likeness.shape[1]) for t in top if flat[t] > LIKELY]

@@ -1,0 +1,247 @@
+"""What `fastsr train` is given: pictures and folders that get in its way, options, devices and weights that cannot be used are told or coped with."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastsr.cli import main
+from fastsr.errors import FastsrError
+from fastsr.files import write_picture
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from fastsr.train import leakage, pictures, recipes, run, state  # noqa: E402
+from fastsr.train.export import safetensors_bytes  # noqa: E402
+from fastsr.train.loop import Pace, Trainer  # noqa: E402
+
+TINY = "--arch plain --option width=4 --option layers=1 --patch 8 --batch 2 --cache ram -j 1 --bf16 off --steps 2 --quiet"
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed() -> Any:
+    """What a training sets for the whole process is set back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("default")
+
+
+def noise(seed: int, h: int = 64, w: int = 72) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(3):
+        write_picture(folder / f"{k}.png", noise(k))
+    return folder
+
+
+def job(photos: Path, out: Path, **changes: Any) -> run.Job:
+    recipe = recipes.Recipe("plain", options={"width": 4, "layers": 1}, stages=recipes.fixed(8, 2))
+    known: dict[str, Any] = dict(recipe=recipe, scale=2, data=photos, out=out, pace=Pace(2), threads=1, bf16=False, keep_cache=False, quiet=True)
+    return run.Job(**{**known, **changes})
+
+
+# ---- pictures ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_cache_of_two_folders(tmp_path: Path) -> None:
+    """Files of the same names and sizes."""
+    found = []
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        write_picture(tmp_path / str(k) / "a.bmp", noise(k))
+        found.append(pictures.open_store([tmp_path / str(k) / "a.bmp"], 2, "rgb", least=8, cache=tmp_path / "cache"))
+    assert not np.array_equal(found[0][0].large, found[1][0].large)
+    assert found[0].mark != found[1].mark
+
+
+def test_one_cache_filled_by_several_at_once(photos: Path, tmp_path: Path) -> None:
+    files = pictures.list_pictures(photos)
+    stores: list[Any] = []
+    together = threading.Barrier(6)
+
+    def make() -> None:
+        together.wait()
+        try:
+            stores.append(pictures.open_store(files, 2, "rgb", least=8, cache=tmp_path / "cache"))
+        except BaseException as e:
+            stores.append(e)
+
+    threads = [threading.Thread(target=make) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [len(s) for s in stores] == [3] * 6
+    assert [p.name[0] for p in (tmp_path / "cache").iterdir()] == ["r"]
+
+
+def test_thin_pictures_beside_pictures_to_exclude(photos: Path, tmp_path: Path) -> None:
+    for h, w in ((2, 1000), (1000, 1), (1, 1)):
+        write_picture(photos / f"thin{h}x{w}.png", noise(9, h, w))
+        assert leakage.Sums(noise(9, h, w)).size[0] >= 1
+    other = tmp_path / "excluded"
+    other.mkdir()
+    write_picture(other / "thin.png", noise(8, 2, 900))
+    write_picture(other / "a.png", noise(7))
+    assert run.train(job(photos, tmp_path / "out", exclude=(other,))).done
+
+
+def test_what_a_training_writes_is_not_trained_on(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside = photos / "out"
+    first = run.train(job(photos, inside, keep_cache=True))
+    write_picture(inside / "curve.png", noise(5))
+    second = run.train(job(photos, inside, keep_cache=True, quiet=False))
+    assert first.steps == second.steps == 2
+    assert "3 pictures" in capsys.readouterr().err
+    assert run.train(job(photos, photos.parent, pace=Pace(1))).done  # pictures inside the folder for results
+
+
+def test_broken_and_flat_held_out_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "00.png").write_bytes(b"no picture")
+    for k in range(1, 12):
+        write_picture(folder / f"{k:02}.png", noise(k))
+    outcome = run.train(job(folder, tmp_path / "out", quiet=False))
+    assert "skipped: '00.png'" in (told := capsys.readouterr().err)
+    assert "10 pictures" in told
+    assert outcome.psnr is not None
+    write_picture(folder / "00.png", np.full((64, 64, 3), 90, np.uint8))
+    assert run.train(job(folder, tmp_path / "flat")).psnr is None
+    assert json.loads((tmp_path / "flat" / "training.json").read_text())["psnr"] is None
+
+
+# ---- the folder for results --------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_trainings_in_one_folder(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with state.alone(out), pytest.raises(FastsrError, match="another training writes to"):
+        run.train(job(photos, out))
+    assert run.train(job(photos, out)).done
+
+
+# ---- options and devices -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("--seed -1", "a number from 0"), ("--seed 5000000000", "a number from 0"), ("--device gpu", "device 'gpu': choose cpu"),
+     ("--device cpu:3", "device 'cpu:3': choose cpu"), ("--device meta", "choose cpu"), ("--option width=0", "width=0: a number from 1"),
+     ("--option act=foo", "act=foo: choose prelu or relu"), ("--option width=abc", "cannot be made with the options"),
+     ("--option depth=3", "cannot be made with the options"), ("--save-seconds nan", "a number of seconds"),
+     ("--save-seconds -1", "a number of seconds"), ("--finish 1.5", "a share from 0 to 1"), ("--choice 0", "")],
+)  # fmt: skip
+def test_options_that_cannot_be(photos: Path, tmp_path: Path, words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", *TINY.split(), "--data", str(photos), "--out", str(tmp_path / "out"), *words.split()]
+    try:
+        code = main(arguments)
+    except SystemExit as e:
+        code = int(str(e.code))
+    assert code in (1, 2)
+    said = capsys.readouterr().err
+    assert told in said
+    assert "internal error" not in said
+
+
+def test_options_of_several_numbers(photos: Path, tmp_path: Path) -> None:
+    words = f"train --arch espcn --option widths=6,4 --finish 0.0 {TINY.partition('layers=1')[2]}"
+    assert main([*words.split(), "--data", str(photos), "--out", str(tmp_path / "out")]) == 0
+    weights, facts = run.read_weights(tmp_path / "out" / "espcn_x2.safetensors")
+    assert weights["conv1.weight"].shape[0] == 6
+    assert facts["architecture"] == "espcn"
+
+
+def test_patches_too_small_for_enlarged_pictures(photos: Path, tmp_path: Path) -> None:
+    recipe = recipes.Recipe("srcnn", options={"widths": (4, 4)}, stages=recipes.fixed(4, 2))
+    with pytest.raises(FastsrError, match="--patch 5"):
+        run.train(job(photos, tmp_path / "out", recipe=recipe))
+
+
+def test_signals_have_their_exit_codes(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import signal
+
+    advance = Trainer.advance
+    for number in (signal.SIGTERM, signal.SIGINT):
+
+        def interrupted(trainer: Trainer, batch: Any, number: int = number) -> torch.Tensor:
+            os.kill(os.getpid(), number)
+            return advance(trainer, batch)
+
+        monkeypatch.setattr(Trainer, "advance", interrupted)
+        assert main(["train", *TINY.split(), "--data", str(photos), "--out", str(tmp_path / str(int(number)))]) == 128 + number
+
+
+def test_minutes_count_measurements(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    from fastsr.train import measure
+
+    def slowly(*_: Any) -> float:
+        time.sleep(0.1)
+        return 30.0
+
+    totals = []
+    for score in (measure.mean_score, slowly):
+        monkeypatch.setattr(measure, "mean_score", score)
+        monkeypatch.setattr(Trainer, "run", lambda trainer, *_: totals.append(trainer.total) or False)
+        run.train(job(photos, tmp_path / f"{len(totals)}", valid=photos, pace=Pace(None, 0.5)))
+    assert totals[1] < 0.9 * totals[0]
+
+
+# ---- weights to begin with ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_weights_that_cannot_be_begun_with(photos: Path, tmp_path: Path) -> None:
+    done = run.train(job(photos, tmp_path / "out"))
+    assert done.weights is not None
+    tensors, facts = run.read_weights(done.weights)
+    arrays = {k: v.numpy() for k, v in tensors.items()}
+
+    def begun(data: bytes) -> Any:
+        path = tmp_path / "w.safetensors"
+        path.write_bytes(data)
+        return run.train(job(photos, tmp_path / "second", init=path, restart=True))
+
+    assert begun(safetensors_bytes(arrays, facts)).done
+    with pytest.raises(FastsrError, match="not finite"):
+        begun(safetensors_bytes({k: np.full_like(v, np.nan) for k, v in arrays.items()}, facts))
+    with pytest.raises(FastsrError, match=r"w\.safetensors'.*header"):
+        begun(safetensors_bytes(arrays, facts)[:40])
+    with pytest.raises(FastsrError, match="of the architecture espcn, not of plain"):
+        begun(safetensors_bytes(arrays, {**facts, "architecture": "espcn"}))
+    with pytest.raises(FastsrError, match=r"w\.safetensors'.*no tensor"):
+        begun(safetensors_bytes({"a": arrays[next(iter(arrays))]}, facts))
+    with pytest.raises(FastsrError, match="no tensor that fits"):
+        begun(safetensors_bytes({"a": np.zeros(3, np.float32)}, {**facts, "scale": "3"}))
+
+
+def test_weights_of_another_scale_begin_with_what_fits(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run.train(job(photos, tmp_path / "x2", half=True))
+    assert first.weights is not None
+    half = first.weights.with_name(f"{first.weights.stem}_fp16.safetensors")
+    for path in (first.weights, half):
+        recipe = replace(job(photos, tmp_path).recipe, rate=1e-12, warmup=0)
+        second = run.train(job(photos, tmp_path / path.stem, recipe=recipe, scale=3, init=path, quiet=False))
+        assert "begins with" in capsys.readouterr().err
+        assert second.weights is not None
+        a, b = (run.read_weights(p)[0] for p in (first.weights, second.weights))
+        same = [k for k in a if k in b and a[k].shape == b[k].shape]
+        assert len(same) >= 5
+        assert len(same) < len(a)
+        for k in same:
+            torch.testing.assert_close(a[k], b[k], rtol=2e-3, atol=2e-3)
