@@ -2,6 +2,9 @@
 
 Constants of convolutions and PReLUs become parameters; the rest of the graph runs as it is. After the passes nearly every super-resolution network is
 made of the operators here; another one raises ModelError that names it.
+
+Of graphs that `fastsr.quantise` made, the float weights behind QuantizeLinear are the parameters. Each run rounds, and the gradient passes that as
+if it were not there, but for numbers that are cut off (the straight-through estimator, Bengio et al., arXiv:1308.3432).
 """
 
 from __future__ import annotations
@@ -17,10 +20,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
 from ..graph import Feed, Graph, Node
+from ..quantise import MOST
 from .slopes import prelu
 
 TRAINED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "PRelu": (1,)}
 """Operator -> places of the inputs that are learnt, where they are constants."""
+
+TRIED = 24
+"""Scales of quantised weights that are compared."""
 
 
 class GraphModule(nn.Module):
@@ -39,11 +46,12 @@ class GraphModule(nn.Module):
         for node in graph.nodes:
             if node.op not in known:
                 raise ModelError(f"networks with the operator {node.op} cannot be fine-tuned: only {', '.join(sorted(known))}")
-            for k in TRAINED.get(node.op, ()):
+            for k in (0,) if is_weight(node, graph) else TRAINED.get(node.op, ()):
                 name = node.inputs[k] if k < len(node.inputs) else ""
                 if name in graph.constants and name not in self.places:
                     self.places[name] = f"p{len(self.places)}"
                     self.register_parameter(self.places[name], nn.Parameter(torch.from_numpy(np.array(graph.constants[name], np.float32))))
+        self.scales = {node.inputs[1]: node.inputs[0] for node in graph.nodes if is_weight(node, graph)}
         self.fixed: dict[str, Any] = {}
         for k, (name, a) in enumerate((n, a) for n, a in graph.constants.items() if n not in self.places):
             if a.dtype.kind == "f":
@@ -58,17 +66,39 @@ class GraphModule(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values: dict[str, torch.Tensor] = {self.graph.inputs[0].name: x}
         values |= {name: getattr(self, place) for name, place in (*self.places.items(), *self.fixed.items())}
+        values |= self.weight_scales()
         known = operators()
         for node in self.graph.nodes:
             values[node.output] = known[node.op](node, [values.get(i) for i in node.inputs], self.graph)
         return values[self.graph.outputs[0]]
 
+    def weight_scales(self) -> dict[str, torch.Tensor]:
+        """The scales of quantised weights, by name, for the weights as they are now: not below an eighth of what they were at first."""
+        with torch.no_grad():
+            return {s: scales_of(getattr(self, self.places[w]), getattr(self, self.fixed[s]) / 8) for s, w in self.scales.items()}
+
     def trained(self) -> Graph:
         """The graph with the parameters as they are now."""
         graph = copy.deepcopy(self.graph)
-        for name, place in self.places.items():
-            graph.constants[name] = getattr(self, place).detach().cpu().numpy().astype(np.float32)
+        new = {name: getattr(self, place).detach() for name, place in self.places.items()} | self.weight_scales()
+        for name, tensor in new.items():
+            graph.constants[name] = tensor.cpu().numpy().astype(np.float32)
         return graph
+
+
+def is_weight(node: Node, graph: Graph) -> bool:
+    """Whether a node quantises float weights, one scale for each output channel."""
+    w = graph.constants.get(node.inputs[0]) if node.op == "QuantizeLinear" else None
+    return w is not None and w.ndim == 4 and w.dtype.kind == "f" and _attr(node, "axis", 1) == 0
+
+
+def scales_of(w: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+    """What `quantise.weight_scales` gives, coarser."""
+    flat = w.reshape(len(w), 1, -1)
+    tried = (flat.abs().amax(2) / MOST * torch.linspace(0.5, 1, TRIED, device=w.device)).clamp(min=1e-30)
+    rounded = (flat / tried[:, :, None]).round().clamp(-MOST, MOST) * tried[:, :, None]
+    best = (rounded - flat).square().sum(2).argmin(1, keepdim=True)
+    return torch.maximum(tried.gather(1, best)[:, 0], least)
 
 
 Operator = Callable[[Node, list[Any], Graph], torch.Tensor]
@@ -159,9 +189,40 @@ def _resize(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
     raise ModelError(f"a Resize of mode '{mode}', {where}, cannot be fine-tuned")
 
 
+def _parameter(node: Node, value: Any, like: torch.Tensor) -> Any:
+    """A scale, shaped to go with the numbers."""
+    if value.numel() == 1:
+        return value.reshape(())
+    shape = [1] * like.ndim
+    shape[_attr(node, "axis", 1)] = -1
+    return value.reshape(shape)
+
+
+def _zero(node: Node, graph: Graph) -> tuple[int, int, int]:
+    """Zero point, smallest and largest number of a quantised value."""
+    zero = graph.constants[node.inputs[2]]
+    info = np.iinfo(zero.dtype)
+    low = -MOST if zero.dtype == np.int8 else int(info.min)
+    if zero.min() != zero.max():
+        raise ModelError("zero points that differ from channel to channel cannot be fine-tuned")
+    return int(zero.reshape(-1)[0]), low, int(info.max)
+
+
+def _quantise(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
+    zero, low, high = _zero(node, graph)
+    kept = (x[0] / _parameter(node, x[1], x[0])).clamp(low - zero, high - zero)
+    return kept + (kept.round() - kept).detach() + zero
+
+
+def _dequantise(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
+    return (x[0] - _zero(node, graph)[0]) * _parameter(node, x[1], x[0])
+
+
 def operators() -> dict[str, Operator]:
     """ONNX operator -> what computes it."""
     return {
+        "QuantizeLinear": _quantise,
+        "DequantizeLinear": _dequantise,
         "Conv": _conv,
         "ConvTranspose": _conv_transpose,
         "PRelu": _prelu,

@@ -67,6 +67,9 @@ class Job:
     network: Network | None = None
     """Trained on instead of one that the recipe makes; `init` then tells where it is from."""
 
+    int8: bool = False
+    """Quantise the network, which is a `Tuned`, first, and train with the rounding in place."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -126,6 +129,10 @@ def _train(job: Job, report: Report) -> Outcome:
         begin(network, job.init, report)
     photo = job.degradation == "photo"
     patches = Patches(list(data), job.scale, job.seed, degrade.photo if photo else None, photo and recipe.colour == "y")
+    floats = None
+    if job.int8 and isinstance(network, tuned.Tuned):
+        floats = measure.mean_score(network, valid) if valid else None
+        network = tuned.quantised(network, patches, job.threads)
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
@@ -142,20 +149,21 @@ def _train(job: Job, report: Report) -> Outcome:
     if isinstance(network, tuned.Tuned) and valid and not trainer.step:
         before = measure.mean_score(trainer.shadow, valid, device)
         trainer.history = [[0, 0.0, 0.0, 0.0, before]]
-        report.line(f"before: {before:.2f} dB (bicubic {bicubic:.2f})")
+        rounded = f"in floats: {floats:.2f} dB; rounded to 8 bits, " if floats is not None else ""
+        report.line(f"{rounded}before: {before:.2f} dB (bicubic {bicubic:.2f})")
     done = trainer.run(checkpoint, job.pace, report, valid, bicubic)
     report.plot(trainer.history, bicubic, f"{recipe.arch} x{job.scale}")
     if not done:
         report.line(f"stopped at step {trainer.step} of {trainer.total}; the same command goes on from there")
         return Outcome(False, trainer.step, None, bicubic, None, None)
-    return _finish(job, trainer, report, bicubic)
+    return _finish(job, trainer, report, bicubic, floats)
 
 
-def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -> Outcome:
+def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, floats: float | None) -> Outcome:
     name = job.name or f"{job.recipe.arch}_x{job.scale}"
     shadow = trainer.shadow
     if isinstance(shadow, tuned.Tuned):
-        return _tuned(job, trainer, shadow, report, bicubic)
+        return _tuned(job, trainer, shadow, report, bicubic, floats)
     weights = job.out / f"{name}.safetensors"
     program, error, warning = export(shadow, weights, metadata={"trained with": "fastsr", "architecture": job.recipe.arch, "scale": str(job.scale)})
     if warning:
@@ -172,13 +180,15 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -
     return Outcome(True, trainer.step, psnr, bicubic, weights, program)
 
 
-def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None) -> Outcome:
+def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None, floats: float | None) -> Outcome:
     program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
     psnr = trainer.history[-1][4]
     before = trainer.history[0][4]
     if before == before and psnr == psnr:
-        report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}")
-    report.line(f"wrote {program} and {onnx} (the engine's result differs from PyTorch's by at most {error:.1g})")
+        had = f", the network in floats {floats:.2f}" if floats is not None else ""
+        report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}{had}")
+    by = f"{20 * np.log10(error):.0f} dB" if network.quantised and error else f"at most {error:.1g}"
+    report.line(f"wrote {program} and {onnx} (the engine's result differs from PyTorch's by {by})")
     return Outcome(True, trainer.step, psnr, bicubic, onnx, program)
 
 
