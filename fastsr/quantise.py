@@ -1,8 +1,8 @@
 """Post-training quantisation: a float network as one whose convolutions are of 8-bit integers.
 
 Each convolution reads DequantizeLinear(QuantizeLinear(x)), uint8 with one scale and zero point, and weights behind such a pair, int8 with one scale
-for each output channel. Activations are clipped, and weights scaled, where the squared error is smallest (Choukroun et al., ICCV Workshops 2019);
-biases are then corrected, one convolution after the other, so that the mean of each channel is the float network's (Nagel et al., ICCV 2019).
+for each output channel (`rounding.py` chooses them). Biases are then corrected, one convolution after the other, so that the mean of each channel is
+the float network's (Nagel et al., ICCV 2019).
 
 What is needed are some inputs, no originals. Nothing is drawn by chance: the same inputs on the same machine give the same network.
 """
@@ -20,20 +20,11 @@ from .errors import ModelError
 from .graph import Feed, Graph, Input, Node
 from .model import Model
 from .program import OVER_PICTURE, Program
+from .rounding import LEVELS, activation_range, round_weights
 
 Array = np.ndarray
 QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "QLinearConv"})
-LEVELS = 255
-"""Steps between the smallest and the largest uint8."""
-
-MOST = 127
-"""The largest magnitude of a quantised weight."""
-
 _MOVES = frozenset({"DepthToSpace", "SpaceToDepth", "Identity", "Concat"})
-_BINS = 8192
-_ROUNDS = 3
-_RANGES = np.linspace(0.08, 1.0, 70)
-_WEIGHT_RANGES = np.linspace(0.4, 1.0, 61).astype(np.float32)
 _BIAS_BITS = 22
 """A bias is at most so many bits of the unit in which sums are counted, so float32 holds it."""
 
@@ -92,63 +83,6 @@ def sealed(graph: Graph) -> Graph:
     new.nodes = nodes
     new.prune()
     return new
-
-
-# ---- scales ------------------------------------------------------------------------------------------------------------------------------------
-
-
-def activation_range(values: Sequence[Array]) -> tuple[np.float32, int]:
-    """Scale and uint8 zero point for numbers like these, where the mean squared error of clipping and rounding is smallest. Zero stays exact."""
-    low = min(0.0, *(float(a.min()) for a in values))
-    high = max(0.0, *(float(a.max()) for a in values))
-    if not np.isfinite([low, high]).all():
-        raise ModelError("the network makes numbers that are not finite of the calibration pictures")
-    if low == high:
-        return np.float32(1), 0
-    counts = np.zeros(_BINS)
-    for a in values:
-        counts += np.histogram(a, _BINS, (low, high))[0]
-    centres = low + (np.arange(_BINS) + 0.5) * ((high - low) / _BINS)
-    centres, counts = centres[counts > 0], counts[counts > 0]
-    best = (low, high)
-    for _ in range(_ROUNDS):
-        before = best
-        best = _least(centres, counts, np.full(len(_RANGES), best[0]), high * _RANGES)
-        best = _least(centres, counts, low * _RANGES, np.full(len(_RANGES), best[1]))
-        if best == before:
-            break
-    return _grid(*best)
-
-
-def _grid(low: float, high: float) -> tuple[np.float32, int]:
-    scale = np.float32(max((high - low) / LEVELS, float(np.finfo(np.float32).tiny) * 1e6))
-    return scale, int(np.clip(np.rint(-low / scale), 0, LEVELS))
-
-
-def _least(values: Array, counts: Array, lows: Array, highs: Array) -> tuple[float, float]:
-    """The pair of bounds whose squared error is smallest."""
-    errors = []
-    for low, high in zip(lows, highs, strict=True):
-        scale, zero = _grid(float(low), float(high))
-        off = np.clip(np.rint(values / scale), -zero, LEVELS - zero) * scale - values
-        errors.append(float(counts @ (off * off)))
-    k = int(np.argmin(errors))
-    return float(lows[k]), float(highs[k])
-
-
-def weight_scales(w: Array, least: Array | float = 0.0) -> Array:
-    """One float32 scale for each output channel of weights (K, ...), where the squared error of the rounded weights is smallest, at least `least`."""
-    flat = w.reshape(len(w), -1).astype(np.float32)
-    top = np.abs(flat).max(axis=1) / MOST
-    best, error = top.copy(), np.full(len(w), np.inf)
-    for factor in _WEIGHT_RANGES:
-        scale = np.maximum(top * factor, np.float32(1e-30))[:, None]
-        off = ((np.clip(np.rint(flat / scale), -MOST, MOST) * scale - flat).astype(np.float64) ** 2).sum(axis=1)
-        better = off < error
-        best[better], error[better] = scale[better, 0], off[better]
-    best = np.maximum(best, least).astype(np.float32)
-    best[best < 1e-30] = 1
-    return best
 
 
 def exact_scale(feed: Feed) -> np.float32 | None:
@@ -260,9 +194,8 @@ class _Walk:
         source, x_scale, numbers = self.ready[node.inputs[0]]
         w = graph.constants[node.inputs[1]].astype(np.float32)
         bias = graph.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else np.zeros(len(w))
-        scales = weight_scales(w, np.abs(bias) / (float(x_scale) * 2**_BIAS_BITS))
-        column = scales.reshape(-1, 1, 1, 1)
-        rounded = np.clip(np.rint(w / column), -MOST, MOST).astype(np.float32) * column
+        whole, scales = round_weights(node, w, numbers, np.abs(bias) / (float(x_scale) * 2**_BIAS_BITS))
+        rounded = whole * scales.reshape(-1, 1, 1, 1)
         was, now = _convolution(node, w, bias, self.threads), _convolution(node, rounded, bias, self.threads)
         floats, results = [was(a) for a in x.float], [now(a) for a in numbers]
         count = sum(a.size // a.shape[1] for a in floats)
@@ -274,7 +207,7 @@ class _Walk:
         stem = node.output
         parameters = [graph.add_const(f"{stem}/weight_scale", scales), graph.add_const(f"{stem}/weight_zero", np.zeros(len(w), np.int8))]
         integers, weight = graph.fresh(f"{stem}/weight_integers"), graph.fresh(f"{stem}/weight_rounded")
-        yield Node("QuantizeLinear", [node.inputs[1], *parameters], [integers], {"axis": 0}, integers)
+        yield Node("QuantizeLinear", [graph.add_const(f"{stem}/weight_trained", rounded), *parameters], [integers], {"axis": 0}, integers)
         yield Node("DequantizeLinear", [integers, *parameters], [weight], {"axis": 0}, weight)
         corrected = graph.add_const(f"{stem}/bias_corrected", (bias.astype(np.float64) + shift).astype(np.float32))
         yield Node("Conv", [source, weight, corrected], list(node.outputs), dict(node.attrs), node.name)

@@ -20,14 +20,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
 from ..graph import Feed, Graph, Node
-from ..quantise import MOST
+from ..rounding import MOST
 from .slopes import prelu
 
 TRAINED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "PRelu": (1,)}
 """Operator -> places of the inputs that are learnt, where they are constants."""
-
-TRIED = 24
-"""Scales of quantised weights that are compared."""
 
 
 class GraphModule(nn.Module):
@@ -51,7 +48,7 @@ class GraphModule(nn.Module):
                 if name in graph.constants and name not in self.places:
                     self.places[name] = f"p{len(self.places)}"
                     self.register_parameter(self.places[name], nn.Parameter(torch.from_numpy(np.array(graph.constants[name], np.float32))))
-        self.scales = {node.inputs[1]: node.inputs[0] for node in graph.nodes if is_weight(node, graph)}
+        self.quantised = any(is_weight(node, graph) for node in graph.nodes)
         self.fixed: dict[str, Any] = {}
         for k, (name, a) in enumerate((n, a) for n, a in graph.constants.items() if n not in self.places):
             if a.dtype.kind == "f":
@@ -66,23 +63,16 @@ class GraphModule(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values: dict[str, torch.Tensor] = {self.graph.inputs[0].name: x}
         values |= {name: getattr(self, place) for name, place in (*self.places.items(), *self.fixed.items())}
-        values |= self.weight_scales()
         known = operators()
         for node in self.graph.nodes:
             values[node.output] = known[node.op](node, [values.get(i) for i in node.inputs], self.graph)
         return values[self.graph.outputs[0]]
 
-    def weight_scales(self) -> dict[str, torch.Tensor]:
-        """The scales of quantised weights, by name, for the weights as they are now: not below an eighth of what they were at first."""
-        with torch.no_grad():
-            return {s: scales_of(getattr(self, self.places[w]), getattr(self, self.fixed[s]) / 8) for s, w in self.scales.items()}
-
     def trained(self) -> Graph:
         """The graph with the parameters as they are now."""
         graph = copy.deepcopy(self.graph)
-        new = {name: getattr(self, place).detach() for name, place in self.places.items()} | self.weight_scales()
-        for name, tensor in new.items():
-            graph.constants[name] = tensor.cpu().numpy().astype(np.float32)
+        for name, place in self.places.items():
+            graph.constants[name] = getattr(self, place).detach().cpu().numpy().astype(np.float32)
         return graph
 
 
@@ -90,15 +80,6 @@ def is_weight(node: Node, graph: Graph) -> bool:
     """Whether a node quantises float weights, one scale for each output channel."""
     w = graph.constants.get(node.inputs[0]) if node.op == "QuantizeLinear" else None
     return w is not None and w.ndim == 4 and w.dtype.kind == "f" and _attr(node, "axis", 1) == 0
-
-
-def scales_of(w: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
-    """What `quantise.weight_scales` gives, coarser."""
-    flat = w.reshape(len(w), 1, -1)
-    tried = (flat.abs().amax(2) / MOST * torch.linspace(0.5, 1, TRIED, device=w.device)).clamp(min=1e-30)
-    rounded = (flat / tried[:, :, None]).round().clamp(-MOST, MOST) * tried[:, :, None]
-    best = (rounded - flat).square().sum(2).argmin(1, keepdim=True)
-    return torch.maximum(tried.gather(1, best)[:, 0], least)
 
 
 Operator = Callable[[Node, list[Any], Graph], torch.Tensor]

@@ -67,7 +67,7 @@ class Tuned(Network):
     @property
     def quantised(self) -> bool:
         """Whether its convolutions are of 8-bit integers."""
-        return bool(self.module.scales)
+        return self.module.quantised
 
     def program(self) -> Program:
         """The network as it is now, lowered."""
