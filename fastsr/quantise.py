@@ -10,15 +10,18 @@ What is needed are some inputs, no originals. Nothing is drawn by chance: the sa
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from . import lower, ops, passes
+from . import lower, onnx_export, onnx_file, ops, passes
+from .atomic import write_atomically
 from .errors import ModelError
 from .graph import Feed, Graph, Input, Node
-from .model import Model
+from .model import Model, save_program
 from .program import OVER_PICTURE, Program
 from .rounding import LEVELS, activation_range, round_weights
 
@@ -61,12 +64,27 @@ def program_of(graph: Graph) -> Program:
     return lower.lower(passes.optimise(sealed(graph)))
 
 
+def save(graph: Graph, path: str | os.PathLike[str]) -> Program:
+    """Write a graph that `quantise` made, atomically: as .fsr, or as .onnx with QuantizeLinear and DequantizeLinear around convolutions, which other
+    runtimes compute in integers too. Returns the program. Raises ModelError for another suffix or for what ONNX cannot say, OSError.
+    """
+    program = program_of(graph)
+    if Path(path).suffix.lower() == ".onnx":
+        write_atomically(path, onnx_file.onnx_bytes(sealed(graph), metadata=onnx_export.feed_metadata(graph.feed)))
+    else:
+        save_program(program, path)
+    return program
+
+
 def sealed(graph: Graph) -> Graph:
-    """A copy with the biases of quantised convolutions as int32 constants behind DequantizeLinear, in the unit of the sums, as ONNX has them."""
+    """A copy with weights as int8 and biases as int32 constants behind DequantizeLinear, in the unit of the sums, as ONNX has them."""
     new = copy.deepcopy(graph)
     made = new.producers()
     nodes: list[Node] = []
     for node in new.nodes:
+        if node.op == "QuantizeLinear" and node.inputs[0] in new.constants:
+            (new.constants[node.output],) = ops.run_node(node, [new.constants[i] for i in node.inputs])
+            continue
         pair = [made.get(i) for i in node.inputs[:2]] if node.op == "Conv" else []
         bias = new.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
         if bias is not None and len(pair) == 2 and all(p is not None and p.op == "DequantizeLinear" for p in pair):

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, quantise, measure, write. The file appears whole or not at all."""
     from .. import calibration, levels, onnx_export, quantise
     from ..files import check_place, expand_inputs
-    from ..model import load_program, save_program
+    from ..model import load_program
 
     out = Path(args.out or f"{Path(args.model).stem}-int8.fsr")
     if out.suffix.lower() not in (".fsr", ".onnx"):
@@ -57,15 +57,16 @@ def run(args: argparse.Namespace) -> int:
     bar = Progress(len(graph.nodes), not args.quiet)
     try:
         told = bar.start("quantising", 0)
-        new = quantise.program_of(quantise.quantise(graph, inputs, threads=args.threads, progress=lambda done, _: told(done, 1)))
+        made = quantise.quantise(graph, inputs, threads=args.threads, progress=lambda done, _: told(done, 1))
     finally:
         bar.close()
+    new = quantise.program_of(made)
     convolutions = sum(step.kind == "Conv" for step in new.steps)
     say(f"{label_of(args.model)}: {sum(levels.integer_convs(new))} of {convolutions} convolutions in 8-bit integers, "
         f"calibrated on {len(fitting) - len(skipped)} pictures")  # fmt: skip
     if not args.quiet:
         _tell(list(calibration.losses(program, new, kept, args.threads)), set(kept) <= set(fitting))
-    save_program(new, out)
+    quantise.save(made, out)
     say(f"wrote {out}  {binary(out.stat().st_size)}")
     return 0
 
