@@ -94,7 +94,7 @@ def test_gradient_passes_the_rounding_but_not_the_cut() -> None:
 
 
 def test_training_gains_and_stays_quantised(espcn: Path, tmp_path: Path) -> None:
-    """Coarse rounding (activations of the hidden layers at a quarter of the levels) loses much, and training wins most of it back."""
+    """Coarse rounding (activations of the hidden layers at a few levels) loses much, and training wins most of it back."""
     network = tuned.load(espcn)
     patches = Patches(pairs(0, 4), 2, 0)
     rounded = tuned.quantised(network, patches, 1)
@@ -102,7 +102,7 @@ def test_training_gains_and_stays_quantised(espcn: Path, tmp_path: Path) -> None
     graph = rounded.module.graph
     for node in graph.nodes:
         if node.op == "QuantizeLinear" and node.inputs[0] not in graph.constants and node.inputs[0] != graph.inputs[0].name:
-            graph.constants[node.inputs[1]] = graph.constants[node.inputs[1]] * np.float32(6)
+            graph.constants[node.inputs[1]] = graph.constants[node.inputs[1]] * np.float32(24)
     coarse = tuned.Tuned(GraphModule(graph), 2)
     valid = pairs(10, 2)
     floats, before = measure.mean_score(network, valid), measure.mean_score(coarse, valid)

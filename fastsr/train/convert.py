@@ -10,7 +10,7 @@ if it were not there, but for numbers that are cut off (the straight-through est
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
 from ..graph import Feed, Graph, Node
-from ..rounding import MOST
 from .slopes import prelu
 
 TRAINED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "PRelu": (1,)}
@@ -49,6 +48,7 @@ class GraphModule(nn.Module):
                     self.places[name] = f"p{len(self.places)}"
                     self.register_parameter(self.places[name], nn.Parameter(torch.from_numpy(np.array(graph.constants[name], np.float32))))
         self.quantised = any(is_weight(node, graph) for node in graph.nodes)
+        self.units = dict(units(graph))
         self.fixed: dict[str, Any] = {}
         for k, (name, a) in enumerate((n, a) for n, a in graph.constants.items() if n not in self.places):
             if a.dtype.kind == "f":
@@ -63,6 +63,9 @@ class GraphModule(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values: dict[str, torch.Tensor] = {self.graph.inputs[0].name: x}
         values |= {name: getattr(self, place) for name, place in (*self.places.items(), *self.fixed.items())}
+        for bias, (x_scale, w_scale) in self.units.items():
+            unit = values[x_scale] * values[w_scale]
+            values[bias] = rounded(values[bias] / unit) * unit
         known = operators()
         for node in self.graph.nodes:
             values[node.output] = known[node.op](node, [values.get(i) for i in node.inputs], self.graph)
@@ -74,6 +77,21 @@ class GraphModule(nn.Module):
         for name, place in self.places.items():
             graph.constants[name] = getattr(self, place).detach().cpu().numpy().astype(np.float32)
         return graph
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Whole numbers, half to even; the gradient passes."""
+    return x + (x.round() - x).detach()
+
+
+def units(graph: Graph) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Of each quantised convolution: the bias's name, and those of the scales whose product its sums are counted in."""
+    made = graph.producers()
+    for node in graph.nodes:
+        pair = [made.get(i) for i in node.inputs[:2]] if node.op == "Conv" else []
+        x_scale, w_scale = ([p.inputs[1] for p in pair if p is not None and p.op == "DequantizeLinear"] + ["", ""])[:2]
+        if w_scale and len(node.inputs) > 2 and node.inputs[2] in graph.constants:
+            yield node.inputs[2], (x_scale, w_scale)
 
 
 def is_weight(node: Node, graph: Graph) -> bool:
@@ -183,16 +201,15 @@ def _zero(node: Node, graph: Graph) -> tuple[int, int, int]:
     """Zero point, smallest and largest number of a quantised value."""
     zero = graph.constants[node.inputs[2]]
     info = np.iinfo(zero.dtype)
-    low = -MOST if zero.dtype == np.int8 else int(info.min)
     if zero.min() != zero.max():
         raise ModelError("zero points that differ from channel to channel cannot be fine-tuned")
-    return int(zero.reshape(-1)[0]), low, int(info.max)
+    return int(zero.reshape(-1)[0]), int(info.min), int(info.max)
 
 
 def _quantise(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
     zero, low, high = _zero(node, graph)
     kept = (x[0] / _parameter(node, x[1], x[0])).clamp(low - zero, high - zero)
-    return kept + (kept.round() - kept).detach() + zero
+    return rounded(kept) + zero
 
 
 def _dequantise(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:

@@ -21,7 +21,7 @@ from .recipes import Recipe, fixed
 CALIBRATION_PATCHES, CALIBRATION_EDGE = 48, 64
 """How many patches of which edge in pixels a network is calibrated on."""
 
-LEVELS_TOLERANCE = 5e-3
+LEVELS_TOLERANCE = 1e-3
 """Largest root of the mean squared difference between the engine's result and PyTorch's of a quantised network, white being 1: sums that lie nearly
 half-way between two levels go to either one."""
 
