@@ -69,5 +69,5 @@ def check_quantised(program: Program) -> None:
     if not is_quantised(program):
         raise ModelError(
             "this model is not quantised to 8 bits, so the precision int8 has no integers to compute with: "
-            "use the precision fast or f32, or quantise the model with the tools it was trained with"
+            "use the precision fast or f32, or quantise the model with fastsr quantise"
         )

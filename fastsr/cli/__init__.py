@@ -18,13 +18,14 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs, shipped
 from ..errors import FastsrError
-from . import backends, bench, compare, convert, eval, finetune, formats, info, models, run, train, upscale
+from . import backends, bench, compare, convert, eval, finetune, formats, info, models, quantise, run, train, upscale
 
 COMMANDS = {
     "upscale": upscale,
     "models": models,
     "info": info,
     "convert": convert,
+    "quantise": quantise,
     "bench": bench,
     "eval": eval,
     "compare": compare,

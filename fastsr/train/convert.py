@@ -2,12 +2,15 @@
 
 Constants of convolutions and PReLUs become parameters; the rest of the graph runs as it is. After the passes nearly every super-resolution network is
 made of the operators here; another one raises ModelError that names it.
+
+Of graphs that `fastsr.quantise` made, the float weights behind QuantizeLinear are the parameters. Each run rounds, and the gradient passes that as
+if it were not there, but for numbers that are cut off (the straight-through estimator, Bengio et al., arXiv:1308.3432).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,12 +42,14 @@ class GraphModule(nn.Module):
         for node in graph.nodes:
             if node.op not in known:
                 raise ModelError(f"networks with the operator {node.op} cannot be fine-tuned: only {', '.join(sorted(known))}")
-            for k in TRAINED.get(node.op, ()):
+            for k in (0,) if is_weight(node, graph) else TRAINED.get(node.op, ()):
                 name = node.inputs[k] if k < len(node.inputs) else ""
                 if name in graph.constants and name not in self.places:
                     self.places[name] = f"p{len(self.places)}"
                     self.register_parameter(self.places[name], nn.Parameter(torch.from_numpy(np.array(graph.constants[name], np.float32))))
         self.watch: Callable[[str, torch.Tensor], None] | None = None
+        self.quantised = any(is_weight(node, graph) for node in graph.nodes)
+        self.units = dict(units(graph))
         self.fixed: dict[str, Any] = {}
         for k, (name, a) in enumerate((n, a) for n, a in graph.constants.items() if n not in self.places):
             if a.dtype.kind == "f":
@@ -59,6 +64,9 @@ class GraphModule(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values: dict[str, torch.Tensor] = {self.graph.inputs[0].name: x}
         values |= {name: getattr(self, place) for name, place in (*self.places.items(), *self.fixed.items())}
+        for bias, (x_scale, w_scale) in self.units.items():
+            unit = values[x_scale] * values[w_scale]
+            values[bias] = rounded(values[bias] / unit) * unit
         known = operators()
         for node in self.graph.nodes:
             values[node.output] = known[node.op](node, [values.get(i) for i in node.inputs], self.graph)
@@ -72,6 +80,27 @@ class GraphModule(nn.Module):
         for name, place in self.places.items():
             graph.constants[name] = getattr(self, place).detach().cpu().numpy().astype(np.float32)
         return graph
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Whole numbers, half to even; the gradient passes."""
+    return x + (x.round() - x).detach()
+
+
+def units(graph: Graph) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Of each quantised convolution: the bias's name, and those of the scales whose product its sums are counted in."""
+    made = graph.producers()
+    for node in graph.nodes:
+        pair = [made.get(i) for i in node.inputs[:2]] if node.op == "Conv" else []
+        x_scale, w_scale = ([p.inputs[1] for p in pair if p is not None and p.op == "DequantizeLinear"] + ["", ""])[:2]
+        if w_scale and len(node.inputs) > 2 and node.inputs[2] in graph.constants:
+            yield node.inputs[2], (x_scale, w_scale)
+
+
+def is_weight(node: Node, graph: Graph) -> bool:
+    """Whether a node quantises float weights, one scale for each output channel."""
+    w = graph.constants.get(node.inputs[0]) if node.op == "QuantizeLinear" else None
+    return w is not None and w.ndim == 4 and w.dtype.kind == "f" and _attr(node, "axis", 1) == 0
 
 
 Operator = Callable[[Node, list[Any], Graph], torch.Tensor]
@@ -162,9 +191,39 @@ def _resize(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
     raise ModelError(f"a Resize of mode '{mode}', {where}, cannot be fine-tuned")
 
 
+def _parameter(node: Node, value: Any, like: torch.Tensor) -> Any:
+    """A scale, shaped to go with the numbers."""
+    if value.numel() == 1:
+        return value.reshape(())
+    shape = [1] * like.ndim
+    shape[_attr(node, "axis", 1)] = -1
+    return value.reshape(shape)
+
+
+def _zero(node: Node, graph: Graph) -> tuple[int, int, int]:
+    """Zero point, smallest and largest number of a quantised value."""
+    zero = graph.constants[node.inputs[2]]
+    info = np.iinfo(zero.dtype)
+    if zero.min() != zero.max():
+        raise ModelError("zero points that differ from channel to channel cannot be fine-tuned")
+    return int(zero.reshape(-1)[0]), int(info.min), int(info.max)
+
+
+def _quantise(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
+    zero, low, high = _zero(node, graph)
+    kept = (x[0] / _parameter(node, x[1], x[0])).clamp(low - zero, high - zero)
+    return rounded(kept) + zero
+
+
+def _dequantise(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
+    return (x[0] - _zero(node, graph)[0]) * _parameter(node, x[1], x[0])
+
+
 def operators() -> dict[str, Operator]:
     """ONNX operator -> what computes it."""
     return {
+        "QuantizeLinear": _quantise,
+        "DequantizeLinear": _dequantise,
         "Conv": _conv,
         "ConvTranspose": _conv_transpose,
         "PRelu": _prelu,

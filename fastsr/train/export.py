@@ -91,8 +91,11 @@ def probe_picture(network: Network) -> np.ndarray:
     return np.clip(noisy, 0, 1).astype(np.float32)
 
 
-def difference(program: Program, x: np.ndarray, want: np.ndarray) -> float:
-    """Largest difference of the engine's result to `want` (1, C, H', W') for the picture x (1, C, H, W) in 0..1, white being 1."""
+def difference(program: Program, x: np.ndarray, want: np.ndarray, mean: bool = False) -> float:
+    """Largest difference of the engine's result to `want` (1, C, H', W') for the picture x (1, C, H, W) in 0..1, white being 1.
+
+    mean: the root of the mean squared one instead.
+    """
     feed = program.feed
     given = x * np.float32(feed.range) - np.reshape(np.array(feed.mean or (0,), np.float32), (1, -1, 1, 1))
     try:
@@ -101,7 +104,9 @@ def difference(program: Program, x: np.ndarray, want: np.ndarray) -> float:
         return float("inf")
     assert isinstance(got, np.ndarray)
     got = (got + np.reshape(np.array(feed.out_mean or (0,), np.float32), (1, -1, 1, 1))) / np.float32(feed.out_range)
-    return float(np.abs(got - want).max()) if got.shape == want.shape else float("inf")
+    if got.shape != want.shape:
+        return float("inf")
+    return float(np.sqrt(np.mean(np.square(got - want, dtype=np.float64)))) if mean else float(np.abs(got - want).max())
 
 
 def _loaded(path: Path) -> Program | None:

@@ -73,6 +73,8 @@ class Job:
 
     prune: float | None = None
     """Share of the multiply-adds that is taken from the network, which is a `Tuned`, before it is trained."""
+    int8: bool = False
+    """Quantise the network, which is a `Tuned`, first, and train with the rounding in place."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,10 @@ def _train(job: Job, report: Report) -> Outcome:
     if job.prune is not None and isinstance(network, tuned.Tuned):
         settings["prune"] = job.prune
         network = pruned.begin(network, job.prune, patches, job.out / pruned.FILE, saved is not None, valid, report)
+    floats = None
+    if job.int8 and isinstance(network, tuned.Tuned):
+        floats = measure.mean_score(network, valid) if valid else None
+        network = tuned.quantised(network, patches, job.threads)
     trainer = Trainer(network, recipe, patches, device, bf16, settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
@@ -155,20 +161,21 @@ def _train(job: Job, report: Report) -> Outcome:
     if isinstance(network, tuned.Tuned) and valid and not trainer.step:
         before = measure.mean_score(trainer.shadow, valid, device)
         trainer.history = [[0, 0.0, 0.0, 0.0, before]]
-        report.line(f"before: {before:.2f} dB (bicubic {bicubic:.2f})")
+        rounded = f"in floats: {floats:.2f} dB; rounded to 8 bits, " if floats is not None else ""
+        report.line(f"{rounded}before: {before:.2f} dB (bicubic {bicubic:.2f})")
     done = trainer.run(checkpoint, job.pace, report, valid, bicubic)
     report.plot(trainer.history, bicubic, f"{recipe.arch} x{job.scale}")
     if not done:
         report.line(f"stopped at step {trainer.step} of {trainer.total}; the same command goes on from there")
         return Outcome(False, trainer.step, None, bicubic, None, None, trainer.stopped_by)
-    return _finish(job, trainer, report, bicubic)
+    return _finish(job, trainer, report, bicubic, floats)
 
 
-def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -> Outcome:
+def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, floats: float | None) -> Outcome:
     name = job.name or f"{job.recipe.arch}_x{job.scale}"
     shadow = trainer.shadow
     if isinstance(shadow, tuned.Tuned):
-        return _tuned(job, trainer, shadow, report, bicubic)
+        return _tuned(job, trainer, shadow, report, bicubic, floats)
     weights = job.out / f"{name}.safetensors"
     metadata = {"trained with": "fastsr", "architecture": job.recipe.arch, "scale": str(job.scale)}
     program, error, warning = export(shadow, weights, metadata=metadata)
@@ -186,13 +193,15 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None) -
     return Outcome(True, trainer.step, psnr, bicubic, weights, program)
 
 
-def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None) -> Outcome:
+def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None, floats: float | None) -> Outcome:
     program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
     psnr = trainer.history[-1][4]
     before = trainer.history[0][4]
     if before == before and psnr == psnr:
-        report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}")
-    report.line(f"wrote {program} and {onnx} (the engine's result differs from PyTorch's by at most {error:.1g})")
+        had = f", the network in floats {floats:.2f}" if floats is not None else ""
+        report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}{had}")
+    by = f"{20 * np.log10(error):.0f} dB" if network.quantised and error else f"at most {error:.1g}"
+    report.line(f"wrote {program} and {onnx} (the engine's result differs from PyTorch's by {by})")
     return Outcome(True, trainer.step, psnr, bicubic, onnx, program)
 
 

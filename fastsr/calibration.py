@@ -1,0 +1,121 @@
+"""Pictures for `quantise`: what the network is fed of a folder of photographs, and others that are kept aside to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from .errors import FastsrError, ModelError, PictureError
+from .evaluation import colour
+from .files import read_picture
+from .image import to_network
+from .imresize import imresize
+from .metrics import modcrop, psnr
+from .model import Model
+from .program import Program
+
+HELD_OUT = 5
+"""Pictures kept aside where there are many; at most a tenth of them."""
+
+EDGE = 96
+LEAST = 48
+"""Edges in pixels of the middle of a small picture that is used: at most, and where values would take too much memory."""
+
+MEMORY = 1 << 26
+"""Bytes of the largest value of all pictures together, by which the edge is chosen."""
+
+
+def scale_of(program: Program) -> int:
+    """How many times larger the result is than the picture; 1 where that is no whole number from 2 on, and pictures are taken as they are.
+
+    Raises ModelError for a network that does not say how pictures are fed to it.
+    """
+    if program.feed.colour == "raw" or len(program.inputs) != 1:
+        raise ModelError("the network does not say how pictures are fed to it: say so with --feed, such as --feed colour=y")
+    by = program.scale() * program.feed.pre_scale
+    return int(by) if by >= 2 and Fraction(by).denominator == 1 else 1
+
+
+def split(files: Sequence[Path], wanted: int) -> tuple[list[Path], list[Path]]:
+    """Files to calibrate on, at most `wanted`, and others to measure on, each spread over all; of few files the same ones for both."""
+    if len(files) <= HELD_OUT:
+        return list(files)[:wanted], list(files)
+    count = min(HELD_OUT, max(len(files) // 10, 1))
+    kept = list(files)[:: max(len(files) // count, 1)][:count]
+    rest = [f for f in files if f not in kept]
+    return [rest[k * len(rest) // wanted] for k in range(wanted)] if len(rest) > wanted else rest, kept
+
+
+def pair(path: Path, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """(small picture, original cut to a multiple of the scale). Raises PictureError, OSError."""
+    original = modcrop(colour(read_picture(path)), scale)
+    if not original.size:
+        raise PictureError(f"'{path}' is smaller than {scale} pixels")
+    return (original if scale == 1 else imresize(original, 1 / scale)), original
+
+
+def inputs_of(program: Program, files: Sequence[Path]) -> tuple[list[np.ndarray], list[tuple[Path, str]]]:
+    """What the network is fed of the middle of each picture, made small, and (file, reason) of those that cannot be read.
+
+    Arrays (N, C, H, W), of pictures of one size together. Raises FastsrError when no picture is left.
+    """
+    scale = scale_of(program)
+    edge = _edge(program, len(files))
+    found: dict[tuple[int, ...], list[np.ndarray]] = {}
+    skipped = []
+    for path in files:
+        try:
+            small, _ = pair(path, scale)
+        except (PictureError, OSError) as e:
+            skipped.append((path, " ".join(str(e).split())))
+            continue
+        array, _ = to_network(_middle(small, edge), program.feed)
+        found.setdefault(array.shape, []).append(array)
+    if not found:
+        why = f": {skipped[0][1]}" if skipped else ""
+        raise FastsrError(f"none of {len(files)} pictures can be read{why}")
+    return [np.concatenate(group) for group in found.values()], skipped
+
+
+def _middle(picture: np.ndarray, edge: int) -> np.ndarray:
+    """The middle of a picture, sides multiples of 8 where it is not smaller than that."""
+    h, w = (min(n // 8 * 8 or n, edge) for n in picture.shape[:2])
+    y, x = (picture.shape[0] - h) // 2, (picture.shape[1] - w) // 2
+    return np.ascontiguousarray(picture[y : y + h, x : x + w])
+
+
+def _edge(program: Program, count: int) -> int:
+    edge = EDGE * program.feed.pre_scale
+    sizes = program.value_sizes(edge, edge)
+    floats = max(v.channels * h * w for v, (h, w) in zip(program.values, sizes, strict=True)) / EDGE**2
+    return int(np.clip((MEMORY / 4 / floats / max(count, 1)) ** 0.5, LEAST, EDGE)) // 8 * 8
+
+
+@dataclass(frozen=True)
+class Loss:
+    """dB on one picture, the border shaved as papers do: of the float network and of the quantised one against the original, None where the network
+    does not enlarge, and of the two results against each other."""
+
+    picture: str
+    before: float | None
+    after: float | None
+    between: float
+
+
+def losses(before: Program, after: Program, files: Sequence[Path], threads: int | None = None) -> Iterator[Loss]:
+    """Both networks on each picture that can be read."""
+    scale = scale_of(before)
+    models = Model(before, precision="f32", threads=threads), Model(after, threads=threads)
+    for path in files:
+        try:
+            small, original = pair(path, scale)
+            results = [m.upscale(small) for m in models]
+        except (PictureError, OSError):
+            continue
+        fits = scale > 1 and results[0].shape == original.shape
+        scores = [psnr(r, original, shave=scale) for r in results] if fits else [None, None]
+        yield Loss(path.name, scores[0], scores[1], psnr(results[1], results[0], shave=scale))
