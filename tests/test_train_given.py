@@ -195,11 +195,14 @@ def test_minutes_count_measurements(photos: Path, tmp_path: Path, monkeypatch: p
         time.sleep(0.1)
         return 30.0
 
-    totals = []
+    valid = tmp_path / "valid"
+    valid.mkdir()
+    write_picture(valid / "a.png", noise(20))
+    totals: list[int] = []
     for score in (measure.mean_score, slowly):
         monkeypatch.setattr(measure, "mean_score", score)
         monkeypatch.setattr(Trainer, "run", lambda trainer, *_: totals.append(trainer.total) or False)
-        run.train(job(photos, tmp_path / f"{len(totals)}", valid=photos, pace=Pace(None, 0.5)))
+        run.train(job(photos, tmp_path / f"{len(totals)}", valid=valid, pace=Pace(None, 0.5)))
     assert totals[1] < 0.9 * totals[0]
 
 

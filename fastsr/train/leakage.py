@@ -97,7 +97,7 @@ class Sums:
 
 def _unit(cells: np.ndarray) -> np.ndarray:
     """Descriptions (n, cells) of length 1 and mean 0; 0 where all cells are equal."""
-    flat = cells.reshape(len(cells), -1)
+    flat = cells.reshape(len(cells), cells.shape[1] * cells.shape[2])
     flat = flat - flat.mean(1, keepdims=True)
     length = np.sqrt((flat * flat).sum(1, keepdims=True))
     return (flat / np.where(length < 1e-6 * flat.shape[1], np.inf, length)).astype(np.float32)
