@@ -17,7 +17,7 @@ from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from fastsr.train import leakage, pictures, recipes, run, state  # noqa: E402
+from fastsr.train import leakage, loop, measure, pictures, recipes, run, state  # noqa: E402
 from fastsr.train.export import safetensors_bytes  # noqa: E402
 from fastsr.train.loop import Pace, Trainer  # noqa: E402
 
@@ -187,23 +187,29 @@ def test_signals_have_their_exit_codes(photos: Path, tmp_path: Path, monkeypatch
 
 
 def test_minutes_count_measurements(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
+    """By a clock on which a step takes a hundredth of a second."""
+    clock, each = [0.0], [0.0]
+    advance, score = Trainer.advance, measure.mean_score
 
-    from fastsr.train import measure
+    def step(trainer: Trainer, batch: Any) -> torch.Tensor:
+        clock[0] += 0.01
+        return advance(trainer, batch)
 
-    def slowly(*_: Any) -> float:
-        time.sleep(0.1)
-        return 30.0
+    def measured(*given: Any) -> float:
+        clock[0] += each[0]
+        return score(*given)
 
     valid = tmp_path / "valid"
     valid.mkdir()
     write_picture(valid / "a.png", noise(20))
     totals: list[int] = []
-    for score in (measure.mean_score, slowly):
-        monkeypatch.setattr(measure, "mean_score", score)
-        monkeypatch.setattr(Trainer, "run", lambda trainer, *_: totals.append(trainer.total) or False)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "advance", step)
+    monkeypatch.setattr(measure, "mean_score", measured)
+    monkeypatch.setattr(Trainer, "run", lambda trainer, *_: totals.append(trainer.total) or False)
+    for each[0] in (0.0, 0.1):
         run.train(job(photos, tmp_path / f"{len(totals)}", valid=valid, pace=Pace(None, 0.5)))
-    assert totals[1] < 0.9 * totals[0]
+    assert totals == [pytest.approx(0.97 * 30 / 0.01, abs=2), pytest.approx((0.97 * 30 - 5) / 0.01, abs=2)]
 
 
 # ---- weights to begin with ---------------------------------------------------------------------------------------------------------------------
