@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastsr import shipped
 from fastsr.cli import main
 from fastsr.errors import FastsrError
 from fastsr.files import write_picture
@@ -20,6 +21,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 from fastsr.train import leakage, loop, measure, pictures, recipes, run, state  # noqa: E402
 from fastsr.train.export import safetensors_bytes  # noqa: E402
 from fastsr.train.loop import Pace, Trainer  # noqa: E402
+from fastsr.train.report import Report  # noqa: E402
 
 TINY = "--arch plain --option width=4 --option layers=1 --patch 8 --batch 2 --cache ram -j 1 --bf16 off --steps 2 --quiet"
 
@@ -254,3 +256,45 @@ def test_weights_of_another_scale_begin_with_what_fits(photos: Path, tmp_path: P
         assert len(same) < len(a)
         for k in same:
             torch.testing.assert_close(a[k], b[k], rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("arch", ["plain", "espcn", "fsrcnn-cv2", "edsr"])
+def test_a_network_as_fsr_is_begun_with(arch: str, photos: Path, tmp_path: Path) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "plain": {"width": 6, "layers": 2}, "espcn": {"widths": (8, 4)}, "fsrcnn-cv2": {"width": 8, "maps": 2}, "edsr": {"blocks": 2, "width": 8}
+    }  # fmt: skip
+    recipe = replace(recipes.RECIPES[arch], options=options[arch], stages=recipes.fixed(8, 2))
+    first = run.train(job(photos, tmp_path / "first", recipe=recipe))
+    assert first.program is not None
+    network, again = run.make(recipe, 2, 1), run.make(recipe, 2, 2)
+    quiet = Report(tmp_path, quiet=True)
+    run.begin(network, first.program, arch, quiet)
+    assert first.weights is not None
+    run.begin(again, first.weights, arch, quiet)
+    for a, b in zip(network.shipped().values(), again.shipped().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
+    other = run.make(recipe, 3, 1)
+    run.begin(other, first.program, arch, quiet)
+    name = next(iter(other.shipped()))
+    torch.testing.assert_close(other.shipped()[name], network.shipped()[name], rtol=0, atol=2e-5)
+    with pytest.raises(FastsrError):
+        run.begin(run.make(recipes.Recipe("srcnn"), 2, 0), first.program, "srcnn", quiet)
+
+
+def test_a_network_that_fsr_holds_in_another_form_is_not_begun_with(photos: Path, tmp_path: Path) -> None:
+    recipe = replace(recipes.RECIPES["fsrcnn"], options={"width": 8, "maps": 2}, stages=recipes.fixed(8, 2))
+    first = run.train(job(photos, tmp_path / "first", recipe=recipe))
+    assert first.program is not None
+    with pytest.raises(FastsrError, match="take its"):
+        run.begin(run.make(recipe, 2, 1), first.program, "fsrcnn", Report(tmp_path, quiet=True))
+
+
+@pytest.mark.skipif(not shipped.names(), reason="no network comes with this installation")
+def test_a_network_that_comes_with_fastsr_is_begun_with(tmp_path: Path) -> None:
+    for name, scale in list(shipped.files()):
+        arch = shipped.card(shipped.find(name, scale))["settings"]["arch"]
+        recipe = recipes.recipe_of(None, name, scale) if name in recipes.PRESETS else recipes.RECIPES[arch]
+        network = run.make(recipe, scale, 0)
+        run.begin(network, Path(name), arch, Report(tmp_path, quiet=True))
+        with pytest.raises(FastsrError, match=f"of the architecture {arch}, not of srresnet"):
+            run.begin(run.make(recipes.RECIPES["srresnet"], scale, 0), Path(name), "srresnet", Report(tmp_path, quiet=True))

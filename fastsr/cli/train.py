@@ -31,7 +31,8 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-o", "--out", metavar="DIR", help="folder for everything that is written (default: NAME-xSCALE)")
     p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's)")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
-    p.add_argument("--init", metavar="WEIGHTS", help="begin with these weights (.safetensors of the same architecture, also of another scale)")
+    what = "begin with these: .safetensors or .fsr of the same architecture, also of another scale, or a name that 'fastsr models' lists"
+    p.add_argument("--init", metavar="WEIGHTS", help=what)
     p.add_argument("--adversarial", action="store_true", help="train the network of --init on against a discriminator, as in SRGAN")
     add_recipe_options(p, LOSSES, OPTIMISERS)
     add_machine_options(p)

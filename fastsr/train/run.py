@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import shipped
 from ..atomic import explained, write_atomically
 from ..errors import FastsrError, ModelError, PictureError
 from ..importers import safetensors
+from ..model import load_program
+from ..program import Program
 from . import degrade, measure, pictures, pruned, state, tuned
 from .batches import Patches
-from .export import export, save_weights
+from .export import TOLERANCE, difference, export, probe_picture, save_weights
 from .leakage import Guard
 from .loop import Pace, Trainer
 from .networks import Network, registry
@@ -244,25 +247,54 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, facts if isinstance(facts, dict) else {}
 
 
+def weights_of(program: Program, names: Sequence[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Kernels, biases and slopes of a network that `fastsr train` has written as .fsr, in their order under these names; what it says of itself."""
+    found: list[np.ndarray] = []
+    for step in program.steps:
+        if step.weight is not None:
+            found += [step.weight, *([] if step.bias is None else [step.bias])]
+            found += [e.tensor.reshape(-1) for e in step.epilogue if e.op == "PRelu" and e.tensor is not None]
+    tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in zip(names, found)}
+    facts = {k: v for k, v in program.meta.items() if k == "architecture" and v in registry()}
+    return tensors, {**facts, "scale": str(program.scale() * program.feed.pre_scale)}
+
+
 def begin(network: Network, path: Path, arch: str, report: Report) -> None:
-    """Have the network begin with the weights in a file. Of a network for another scale those layers are taken that do not depend on it.
+    """Have the network begin with the weights in a file that `fastsr train` has written, .safetensors or .fsr, or with those of a network that comes
+    with fastsr. Of a network for another scale those layers are taken that do not depend on it.
 
     Raises FastsrError when they belong to another architecture than `arch`.
     """
-    weights, facts = read_weights(path)
+    if not path.exists() and shipped.is_shipped(str(path)):
+        scales = shipped.scales(str(path))
+        path = shipped.find(str(path), network.scale if network.scale in scales else None)
+    mine = network.shipped()
+    program = None
+    if path.suffix == ".fsr":
+        program = load_program(path)
+        weights, facts = weights_of(program, list(mine))
+    else:
+        weights, facts = read_weights(path)
     if facts.get("architecture", arch) != arch:
         raise FastsrError(f"'{path}' holds weights of the architecture {facts['architecture']}, not of {arch}")
     if facts.get("scale", str(network.scale)) != str(network.scale):
-        mine = network.shipped()
         same = {k for k, v in mine.items() if k in weights and weights[k].shape == v.shape}
         if not same:
             raise FastsrError(f"'{path}' has no tensor that fits this network: it belongs to another one")
         report.line(f"begins with {len(same)} of {len(mine)} tensors of a network for x{facts['scale']}")
         weights = {k: weights[k] if k in same else v for k, v in mine.items()}
+        program = None
     try:
         network.adopt(weights)
     except ModelError as e:
-        raise FastsrError(f"'{path}': {e}") from None
+        hint = "; if it is one of these networks, take its .safetensors file" if path.suffix == ".fsr" else ""
+        raise FastsrError(f"'{path}': {e}{hint}") from None
+    if program is not None:
+        x = probe_picture(network)
+        with torch.no_grad():
+            want = network(torch.from_numpy(x)).numpy()
+        if difference(program, x, want) > TOLERANCE:
+            raise FastsrError(f"'{path}' does not hold this network's weights in the order of `fastsr train`: take the .safetensors file")
 
 
 def _check_device(name: str) -> None:
