@@ -34,6 +34,8 @@ SETS = ("Set5", "Set14", "BSD100")
 LICENCE = "Apache-2.0, that of fastsr"
 WHAT = "wallpapers of Linux distributions (Debian, deepin, Budgie, Solus, elementary, Pop!_OS)"
 DATA_LICENCE = "those of the collections, see the packages; of elementary CC0 and those of Unsplash and Pexels; no picture is part of fastsr"
+SETTINGS = ("arch", "scale", "colour", "options", "stages", "degradation", "loss", "finish", "optimiser", "rate", "choice", "seed", "adversarial",
+            "init")  # fmt: skip
 ACCEPTED = 1
 """Levels of 255 by which 16 bits may change a pixel of Set5."""
 
@@ -46,7 +48,7 @@ def find_training(folder: Path) -> tuple[Path, dict[str, Any]]:
                           "it is no finished training")  # fmt: skip
     try:
         facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        if not {"scale", "arch", "seed"} <= {*facts["settings"]} or not {"steps", "seconds"} <= {*facts}:
+        if {*SETTINGS} - {*facts["settings"]} or not {"steps", "seconds"} <= {*facts}:
             raise KeyError("settings")
     except (ValueError, KeyError, TypeError):
         raise FastsrError(f"'{folder / 'training.json'}' is not what `fastsr train` writes") from None

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from fastsr.errors import FastsrError, ModelError
 from fastsr.evaluation import contender as contender_of
 from fastsr.evaluation import evaluate, items_of, means, multiply_adds_of, parameters_of
 from fastsr.graph import Feed
+from fastsr.train.recipes import RECIPES, fixed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
@@ -335,13 +336,19 @@ def test_a_training_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     fastsr.files.write_picture(tmp_path / "Tiny" / "a.png", rng.integers(0, 256, (40, 36, 3)).astype(np.uint8))
     program = replace(espcn(channels=(6, 5)), meta={"source": str(tmp_path)})
     fsr.save(program, training / "espcn_x2.fsr")
-    settings = {"arch": "espcn", "colour": "y", "options": {"width": 6}, "loss": "l1", "finish": 0.2, "rate": 0.001, "scale": 2, "seed": 7}
+    settings = {"arch": "espcn", "scale": 2, "seed": 7}
+    (training / "training.json").write_text(json.dumps({"settings": settings, "steps": 300, "seconds": 43.5}))
+    assert ship.main(arguments) == 1
+    assert "is not what `fastsr train` writes" in capsys.readouterr().err
+    recipe = asdict(replace(RECIPES["espcn"], options={"width": 6}, finish=0.2, rate=0.001, stages=fixed(24, 8)))
+    settings |= {**recipe, "degradation": "photo", "init": "first.safetensors"}
     (training / "training.json").write_text(json.dumps({"settings": settings, "steps": 300, "seconds": 43.5}))
     assert ship.main(arguments) == 0
     assert sorted(p.name for p in out.iterdir()) == ["espcn_x2.fsr", "espcn_x2.json"]
     card = shipped.card(out / "espcn_x2.fsr")
     assert [k for k in CARD if k not in card] == []
-    assert card["command"].startswith("fastsr train --arch espcn --scale 2 --data photos/ --colour y --option width=6 --loss l1 --finish 0.2")
+    wanted = "fastsr train --arch espcn --scale 2 --data photos/ --colour y --option width=6 --patch 24 --batch 8 --degradation photo --loss l1"
+    assert card["command"] == f"{wanted} --finish 0.2 --optimiser soap --rate 0.001 --choice 4 --seed 7 --init first.safetensors --steps 300"
     assert card["sha256"] == hashlib.sha256((out / "espcn_x2.fsr").read_bytes()).hexdigest()
     assert card["evaluation"]["sets"]["Tiny"]["psnr"] != card["evaluation"]["bicubic"]["Tiny"]["psnr"]
     assert str(tmp_path) not in (out / "espcn_x2.json").read_text() and str(tmp_path).encode() not in (out / "espcn_x2.fsr").read_bytes()
