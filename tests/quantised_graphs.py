@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from graphs import Builder
+
+MOST = 127
+"""Magnitude of weights, where a test does not set another; see `runtime_cuts_off`."""
 
 Q = tuple[str, float, int, Any]
 """A quantised value: its name, scale, zero point and type."""
@@ -23,7 +27,8 @@ class Quantised(Builder):
     def real(self, q: Q) -> str:
         return self.op("DequantizeLinear", q[0], *self.scale_of(*q[1:]))
 
-    def weight_integers(self, cout: int, cin: int, kh: int, kw: int, dtype: Any = np.int8, most: int = 127) -> str:
+    def weight_integers(self, cout: int, cin: int, kh: int, kw: int, dtype: Any = np.int8) -> str:
+        most = MOST
         w = np.clip(np.rint(self.rng.standard_normal((cout, cin, kh, kw)) * most / 3), -most, most)
         return self.const(w + (128 if dtype == np.uint8 else 0), dtype)
 
@@ -47,7 +52,7 @@ class Quantised(Builder):
         cg = cin // attrs.get("group", 1)
         w = self.weight_integers(cout, cg, kh, kw, w_type)
         n = cout if per_channel else 1
-        scale = (self.rng.uniform(0.5, 1.5, n) / (30 * np.sqrt(cg * kh * kw))).astype(np.float32)
+        scale = (self.rng.uniform(0.5, 1.5, n) * (127 / MOST) / (30 * np.sqrt(cg * kh * kw))).astype(np.float32)
         zero = np.full(n, 128 if w_type == np.uint8 else 0)
         if not per_channel:
             scale, zero = scale.reshape(()), zero.reshape(())
@@ -63,3 +68,23 @@ class Quantised(Builder):
         if act is not None:
             y = act(self, y)
         return y if out is None else self.quantize(y, *out)
+
+
+@lru_cache(maxsize=1)
+def runtime_cuts_off() -> bool:
+    """Whether ONNX Runtime's convolutions of integers cut sums of two products off at 16 bits, as they do on x86 without VNNI.
+
+    Its documents advise weights of 7 bits there, with which no sum is too large: comparisons take such weights then.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-128, 128, (1, 8, 9, 9)).astype(np.int8), rng.integers(0, 256, (8, 8, 3, 3)).astype(np.uint8)
+    node = helper.make_node("ConvInteger", ["x", "w"], ["y"])
+    ins = [helper.make_tensor_value_info("x", TensorProto.INT8, x.shape), helper.make_tensor_value_info("w", TensorProto.UINT8, w.shape)]
+    graph = helper.make_graph([node], "g", ins, [helper.make_tensor_value_info("y", TensorProto.INT32, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (y,) = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x, "w": w})
+    places = np.lib.stride_tricks.sliding_window_view(x[0].astype(np.int64), (3, 3), (1, 2))
+    return not np.array_equal(y[0], np.einsum("chwij,ocij->ohw", places, w.astype(np.int64)))
