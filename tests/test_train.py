@@ -104,17 +104,22 @@ def when_there(path: Path, process: subprocess.Popen[bytes]) -> None:
     assert path.exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_interrupted_training_ends_with_the_same_bits(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run.train(job(photos, tmp_path / "whole", pace=Pace(9)))
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before that step of every training, until `monkeypatch` is undone."""
     advance = Trainer.advance
 
     def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
-        if trainer.step == 4:
+        if trainer.step == step:
             os.kill(os.getpid(), signal.SIGINT)
         return advance(trainer, batch)
 
     monkeypatch.setattr(Trainer, "advance", interrupted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_interrupted_training_ends_with_the_same_bits(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.train(job(photos, tmp_path / "whole", pace=Pace(9)))
+    interrupt_at(4, monkeypatch)
     first = run.train(job(photos, tmp_path / "parts", pace=Pace(9)))
     assert not first.done
     assert 4 <= first.steps < 9
@@ -407,14 +412,7 @@ def adversarial_job(photos: Path, out: Path, **changes: Any) -> run.Job:
 
 def test_adversarial_training_goes_on_with_the_same_bits(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run.train(adversarial_job(photos, tmp_path / "whole", pace=Pace(5)))
-    advance = Trainer.advance
-
-    def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
-        if trainer.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return advance(trainer, batch)
-
-    monkeypatch.setattr(Trainer, "advance", interrupted)
+    interrupt_at(2, monkeypatch)
     assert not run.train(adversarial_job(photos, tmp_path / "parts", pace=Pace(5))).done
     monkeypatch.undo()
     second = run.train(adversarial_job(photos, tmp_path / "parts", pace=Pace(5)))
