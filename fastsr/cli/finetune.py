@@ -69,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
         args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, restart=args.restart,
         quiet=args.quiet, name=name, network=network, prune=args.prune, int8=args.int8,
     )  # fmt: skip
-    outcome = train(job)
-    return 0 if outcome.done else 128 + outcome.signal
+    return train(job).exit_code
 
 
 def share(text: str) -> float:

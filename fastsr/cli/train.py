@@ -147,5 +147,4 @@ def run(args: argparse.Namespace) -> int:
         args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, args.half, args.restart,
         args.quiet, args.tensorboard, f"{name}_x{args.scale}",
     )  # fmt: skip
-    outcome = train(job)
-    return 0 if outcome.done else 128 + outcome.signal
+    return train(job).exit_code

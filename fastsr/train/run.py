@@ -93,6 +93,11 @@ class Outcome:
     signal: int = 0
     """That interrupted it."""
 
+    @property
+    def exit_code(self) -> int:
+        """0 when it is done, 128 and the signal's number when it was interrupted."""
+        return 0 if self.done else 128 + self.signal
+
 
 def train(job: Job) -> Outcome:
     """Train, or go on with a training in the same folder, and export.
