@@ -23,6 +23,8 @@ from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
+from torch.nn import functional as F  # noqa: E402, N812
+
 from fastsr.train import export, measure, recipes, run, state, tuned  # noqa: E402
 from fastsr.train.adversarial import Adversary  # noqa: E402
 from fastsr.train.batches import Batch  # noqa: E402
@@ -255,6 +257,17 @@ def test_shipped_weights_are_taken_back_and_load_alone(arch: str, colour: str, t
             assert export.difference(program, p, network(torch.from_numpy(p)).numpy()) < export.TOLERANCE
     with pytest.raises(ModelError, match="another architecture"):
         other.adopt({"conv.weight": torch.zeros(1)})
+
+
+def test_leak_ends_at_half_of_the_steps() -> None:
+    recipe = replace(recipes.RECIPES["espcn"], leak=0.5)
+    assert recipe.leak_at(0, 100) == pytest.approx(0.49) and recipe.leak_at(24, 100) == 0.25
+    assert recipe.leak_at(49, 100) == recipe.leak_at(99, 100) == recipe.leak_at(0, 1) == 0
+    network = registry()["espcn"](2, "y")
+    x = torch.rand(1, 1, 5, 6) - 0.5
+    network.leak = 0.3
+    h = F.leaky_relu(network.conv2(F.leaky_relu(network.conv1(x), 0.3)), 0.3)
+    assert torch.equal(network(x), F.pixel_shuffle(network.conv3(h), 2))
 
 
 def test_branches_collapse_exactly() -> None:

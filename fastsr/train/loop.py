@@ -105,6 +105,7 @@ class Trainer:
         rate = self.recipe.rate_at(self.step, self.total)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        self.network.leak = self.shadow.leak = self.recipe.leak_at(self.step, self.total)
         self.optimiser.zero_grad(set_to_none=True)
         y, target = self.pictures(batch)
         kind = "mse" if self.step >= round(self.total * (1 - self.recipe.finish)) else self.recipe.loss
