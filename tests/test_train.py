@@ -158,7 +158,7 @@ def test_killed_and_interrupted_training_ends_with_the_same_bits(photos: Path, t
     assert (whole / "plain_x2.fsr").read_bytes() == (parts / "plain_x2.fsr").read_bytes()
 
 
-def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path) -> None:
+def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run.train(job(photos, tmp_path / "out"))
     assert done.done
     assert done.program is not None
@@ -166,6 +166,10 @@ def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: 
     assert run.train(job(photos, tmp_path / "out")).steps == 3
     with pytest.raises(FastsrError, match=r"other settings \(seed\).*--restart"):
         run.train(job(photos, tmp_path / "out", seed=1))
+    assert run.train(job(photos, tmp_path / "out", pace=Pace(steps=5), quiet=False)).steps == 5
+    assert "going on at step 3 of 5, which were 3 before" in "".join(capsys.readouterr())
+    with pytest.raises(FastsrError, match=r"has done 5 steps: --steps 4 is less"):
+        run.train(job(photos, tmp_path / "out", pace=Pace(steps=4)))
     assert run.train(job(photos, tmp_path / "out", seed=1, restart=True)).done
     (tmp_path / "out" / "checkpoint.pt").write_bytes(b"PK\3\4 nothing")
     with pytest.raises(FastsrError, match="no checkpoint of a training, or damaged"):

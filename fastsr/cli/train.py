@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
     p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
     p.add_argument("-o", "--out", metavar="DIR", help="folder for everything that is written (default: NAME-xSCALE)")
-    p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's)")
+    p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's); may be another number when a training goes on")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
     what = "begin with these: .safetensors or .fsr of the same architecture, also of another scale, or a name that 'fastsr models' lists"
     p.add_argument("--init", metavar="WEIGHTS", help=what)

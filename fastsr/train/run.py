@@ -161,7 +161,8 @@ def _train(job: Job, report: Report) -> Outcome:
         trainer.restore(saved, checkpoint)
         if saved.get("threads") != torch.get_num_threads() and device == "cpu":
             report.line(f"note: it was begun with {saved.get('threads')} threads, so the result will not be the same to the last bit")
-        report.line(f"going on at step {trainer.step} of {trainer.total}")
+        before = int(saved["total"])
+        report.line(f"going on at step {trainer.step} of {trainer.total}{f', which were {before} before' if before != trainer.total else ''}")
     else:
         trainer.plan(job.pace, valid)
         report.line(f"{trainer.total} steps")
