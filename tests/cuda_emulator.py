@@ -48,12 +48,16 @@ class Emulator:
         self.launches: list[str] = []
         self._found: dict[str, ctypes._CFuncPtr] = {}
 
-    def prepare(self, names: Sequence[str]) -> None:
-        """Compile these kernels, those that are not there yet."""
-        names = [n for n in dict.fromkeys(names) if n not in self._found]
+    def prepare(self, names: Sequence[str], shared: Sequence[int]) -> None:
+        """Compile these kernels, those that are not there yet, and check the bytes of shared memory that they are said to need."""
+        sizes = {n: s for n, s in zip(names, shared, strict=True) if n not in self._found}
+        names = list(sizes)
         if not names:
             return
         code = SOURCE + "".join(WRAPPER % (k, n) for k, n in enumerate(names))
+        for name in names:
+            if name.startswith("conv_mma"):
+                code += f"static_assert(MmaLayout<{name[name.index('<') + 1 : name.index(', Chain')]}>::BYTES == {sizes[name]});\n"
         stem = hashlib.sha256(code.encode()).hexdigest()[:16]
         source, library = self.folder / f"{stem}.cpp", self.folder / f"{stem}.so"
         source.write_text(code)
@@ -68,7 +72,7 @@ class Emulator:
             self._found[n] = getattr(loaded, f"kernel{k}")
 
     def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[_Function]:
-        self.prepare(names)
+        self.prepare(names, shared)
         return [_Function(self, n, t, s) for n, t, s in zip(names, threads, shared, strict=True)]
 
     @contextlib.contextmanager

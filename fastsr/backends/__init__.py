@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import BackendError
 from ..program import Program
 
-BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "reference": "reference"}
-"""Public name -> module in this package, fastest first: the order in which "auto" looks."""
+BACKENDS = {"cpu": "cpu", "cuda": "cuda", "numba": "numba_cpu", "reference": "reference"}
+"""Public name -> module in this package: the order in which "auto" looks."""
 
 Progress = Callable[[int, int], None]
 """Called from the calling thread with (done, total), in parts of no fixed size; an exception it raises cancels the run and passes through."""

@@ -77,8 +77,8 @@ struct alignas(2) half {
 
 inline float to_float(float v) { return v; }
 
-inline float to_float(half v) {
-  const unsigned sign = (v.bits & 0x8000u) << 16, exponent = v.bits >> 10 & 31, fraction = v.bits & 1023;
+inline float float_of_half(unsigned short bits) {
+  const unsigned sign = bits & 0x8000u, exponent = bits >> 10 & 31, fraction = bits & 1023;
   float f;
   if (exponent == 0)
     f = std::ldexp(static_cast<float>(fraction), -24);
@@ -87,6 +87,15 @@ inline float to_float(half v) {
   else
     f = std::ldexp(static_cast<float>(fraction + 1024), static_cast<int>(exponent) - 25);
   return sign ? -f : f;
+}
+
+inline float to_float(half v) {
+  static const std::vector<float> all = [] {
+    std::vector<float> values(65536);
+    for (unsigned k = 0; k < 65536; ++k) values[k] = float_of_half(static_cast<unsigned short>(k));
+    return values;
+  }();
+  return all[v.bits];
 }
 
 template <class T>

@@ -134,16 +134,16 @@ def _convolution(program: Program, step: Step, precision: str, shared_limit: int
     cout, cin, kh, kw = step.weight.shape
     plain = step["group"] == 1 and all(step[p] == 1 for p in ("sh", "sw", "dh", "dw"))
     if precision == "fast" and plain and cin >= 8:
-        blocks = -(-cout // 64)
-        outputs = -(-cout // (16 * blocks)) * 16
         whole = _block(pitch_of(cin), 1)
         choices = [(whole, True, rows) for rows in (16, 8)] if whole <= 64 else []
-        for channels, resident, rows in (*choices, (32, False, 16), (32, False, 8)):
-            size = mma_bytes(kh, kw, channels, outputs, rows, resident)
-            chunks = -(-pitch_of(cin) // channels)
-            if size <= shared_limit and (chunks > 1 or resident):
-                name = f"conv_mma<{kh}, {kw}, {channels}, {outputs}, {rows}, {_bool(resident)}"
-                return Kernel(name, MMA_THREADS, size, outputs, rows, chunks)
+        choices += [(32, False, rows) for rows in (16, 8) if pitch_of(cin) > 32]
+        for most in (64, 32, 16):
+            outputs = -(-cout // (16 * -(-cout // most))) * 16
+            for channels, resident, rows in choices:
+                size = mma_bytes(kh, kw, channels, outputs, rows, resident)
+                if size <= shared_limit:
+                    name = f"conv_mma<{kh}, {kw}, {channels}, {outputs}, {rows}, {_bool(resident)}"
+                    return Kernel(name, MMA_THREADS, size, outputs, rows, -(-pitch_of(cin) // channels))
     each = cout // step["group"]
     outputs = 8 if each > 4 else 4 if each > 1 else 1
     return Kernel(f"conv_direct<{TYPES[precision][0]}, {outputs}", DIRECT_THREADS, 0, outputs)
