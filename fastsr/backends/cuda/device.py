@@ -96,8 +96,7 @@ class CupyDevice:
                                           name_expressions=tuple(dict.fromkeys(names)))  # fmt: skip
             try:
                 return [
-                    _CupyFunction(self._cupy, module.get_function(n), t, s, self._processors)
-                    for n, t, s in zip(names, threads, shared, strict=True)
+                    _CupyFunction(self._cupy, module.get_function(n), t, s, self._processors) for n, t, s in zip(names, threads, shared, strict=True)
                 ]
             except self._cupy.cuda.compiler.CompileException as e:
                 raise BackendError(f"the kernels cannot be compiled for {self.name}: {' '.join(str(e).split())[:400]}") from None

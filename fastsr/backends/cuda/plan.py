@@ -208,5 +208,3 @@ def _set_rect(args: np.ndarray, rect: Rect) -> None:
 
 def _parts(count: int, size: int) -> int:
     return -(-count // size)
-
-

@@ -165,5 +165,3 @@ def _operation(e: Epilogue, slot: int, kernel_type: str) -> str:
 
 def _bool(value: bool) -> str:
     return "true" if value else "false"
-
-
