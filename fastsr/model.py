@@ -116,7 +116,7 @@ def load(
     backend: "cpu" (the C++ core), "numba", "cuda" (NVIDIA GPUs), "reference", or "auto" for the first of these that is available.
     precision: "f32"; "fast": 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's (backend "cpu"), or half
         floats on tensor cores ("cuda"); "int8" (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the
-        model consists of, exactly. In f32 a quantised model is computed in floats, rounded to integers where the file says so, so some may be one off.
+        model consists of, exactly. In f32 a quantised model is computed in floats, rounded to integers where the file says so, so some are one off.
         None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32", with the backend "cuda" "fast".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
