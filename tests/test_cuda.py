@@ -11,6 +11,7 @@ from cuda_emulator import Emulator, compiler
 from programs import BINARY, UNARY, Builder, inputs_for, pads, shuffle
 
 import fastsr
+from fastsr import image
 from fastsr.backends import cuda, reference
 from fastsr.backends.cuda import device
 from fastsr.backends.cuda.executable import CudaExecutable
@@ -18,6 +19,7 @@ from fastsr.backends.cuda.plan import kernels_of, lay_out
 from fastsr.backends.cuda.steps import prepare, shortened
 from fastsr.backends.staged import staged
 from fastsr.errors import BackendError
+from fastsr.graph import Feed
 from fastsr.program import Epilogue, Program
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler")
@@ -258,6 +260,25 @@ def test_shipped_networks_keep_60_db(name: str, scale: int, gpu: Emulator, share
     want = reference.run_program(program, [x])[0]
     got = CudaExecutable(program, gpu, "fast").run([x], [0])[0]
     assert 10 * np.log10(program.feed.out_range**2 / np.mean((got - want) ** 2)) > 60
+
+
+@pytest.mark.parametrize("colour", ["y", "bgr", "rgb"])
+def test_pictures_are_those_of_the_definition(colour: str, gpu: Emulator) -> None:
+    channels = 1 if colour == "y" else 3
+    b = Builder(channels)
+    b.conv(0, channels * 4, k=1, epilogue=[shuffle(2)])
+    means = {} if colour == "y" else {"mean": (0.1, 0.25, 0.4), "out_mean": (0.4, 0.1, 0.2)}
+    program = b.program(feed=Feed(colour, range=2.0, out_range=2.5, **means))
+    picture = np.random.default_rng(0).integers(0, 256, (19, 34, 3)).astype(np.uint8)
+    for precision, tile in (("f32", None), ("fast", None), ("f32", 8)):
+        executable = CudaExecutable(program, gpu, precision, tile)
+        for one in (picture, picture[:, ::-1, 1], picture[3:15, 4:9]):
+            x, rest = image.to_network(one, program.feed)
+            got = executable.upscale(one)
+            assert got is not None
+            np.testing.assert_array_equal(got, image.from_network(executable.run([x], [0])[0], rest))
+    assert executable.upscale(picture.astype(np.float32)) is None
+    assert executable.upscale(picture[:1]) is None
 
 
 def test_networks_with_means_run_in_pieces(gpu: Emulator) -> None:

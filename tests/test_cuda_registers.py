@@ -50,5 +50,5 @@ def test_faulty_kernels_are_told(registers: ModuleType) -> None:
         registers.library()
     except registers.NvrtcError as e:
         pytest.skip(str(e))
-    with pytest.raises(registers.NvrtcError, match="sm_80: .*static assertion failed"):
+    with pytest.raises(registers.NvrtcError, match=r"sm_80: .*static assertion failed"):
         registers.compiled([Kernel("conv_mma<3, 3, 24, 16, 16, true, Chain<>, Shuffle<1, false>, Chain<>>", 256)], "sm_80")

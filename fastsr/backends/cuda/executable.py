@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ...errors import BackendError
 from ...program import Program
 from ...tiles import Rect, Size, is_empty, tile_rects
 from .. import Executable, Progress
+from . import pictures
 from .device import Device, Memory, OutOfMemoryError
 from .layout import TYPES, area
 from .plan import Arena, Constants, Launch, Planner, kernels_of, lay_out, rounded
@@ -37,6 +38,17 @@ class _Ready:
     outputs: dict[int, tuple[int, Rect]]
 
 
+@dataclass
+class _Picture:
+    """A picture on the device and the one that is made of it."""
+
+    shape: tuple[int, ...]
+    size: Size
+    memory: Memory
+    target: int
+    """Where the result is, from the memory's begin."""
+
+
 class CudaExecutable(Executable):
     """See `fastsr.backends.Executable`. Results do not depend on tiles. Raises BackendError when the kernels cannot be compiled."""
 
@@ -50,8 +62,7 @@ class CudaExecutable(Executable):
         self._tables: dict[bytes, tuple[Memory, int]] = {}
         self._kept: dict[tuple[object, ...], list[_Ready]] = {}
         with device.working():
-            self._weights, constants = self._upload_constants(self._prepared)
-        self._planner_args = constants, [f.blocks for f in self._functions]
+            self._weights, self._constants = self._upload_constants(self._prepared)
 
     def describe(self) -> str:
         """See `Executable.describe`."""
@@ -59,23 +70,52 @@ class CudaExecutable(Executable):
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`. Raises BackendError when the device's memory does not hold even a small tile."""
-        batch, _, *size = inputs[0].shape
-        height, width = size
+        batch, _, height, width = inputs[0].shape
         sizes = self._steps.value_sizes(height, width)
         wanted = [self.program.outputs[i][1] for i in outputs]
         results = [np.empty((batch, self.program.values[v].channels, *sizes[v]), np.float32) for v in wanted]
-        tile = (min(self._tile or height, height), min(self._tile or width, width))
-        start = 0  # tiles that are done
-        while True:
-            rects = tile_rects((height, width), [sizes[v] for v in wanted], tile)
+        self._by_tiles(
+            (height, width), [sizes[v] for v in wanted], progress, lambda r, whole: self._run_tile(inputs, wanted, results, sizes, r, whole)
+        )
+        return results
+
+    def upscale(self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False) -> np.ndarray | None:
+        """See `Executable.upscale`: 8-bit pictures. Raises BackendError as `run` does."""
+        feed, (_, wanted) = self.program.feed, self.program.outputs[0]
+        channels = 1 if feed.colour == "y" else 3
+        if not pictures.suits(picture, feed) or any(self.program.values[v].channels != channels for v in (self.program.inputs[0], wanted)):
+            return None
+        height, width = picture.shape[:2]
+        sizes = self._steps.value_sizes(height, width)
+        result = np.empty((*sizes[wanted], *picture.shape[2:]), np.uint8)
+        source = rounded(picture.nbytes)
+        with self._device.working():
             try:
-                for k in range(start, len(rects)):
+                here = _Picture(picture.shape, sizes[wanted], self._device.take(source + result.nbytes), source)
+            except OutOfMemoryError as e:
+                raise BackendError(
+                    f"{e}, not enough for the picture and its result: close other programs that use it, or use the backend cpu"
+                ) from None
+            self._device.upload(here.memory.address, np.ascontiguousarray(picture))
+            self._by_tiles((height, width), [sizes[wanted]], progress, lambda r, _: self._upscale_tile(here, sizes, wanted, r[0]))
+            self._device.download(result, here.memory.address + source)
+        return result
+
+    # ---- parts -----------------------------------------------------------------------------------------------------------------------------------
+
+    def _by_tiles(self, size: Size, out_sizes: Sequence[Size], progress: Progress | None, work: Callable[[Sequence[Rect], bool], None]) -> None:
+        """Have all tiles of a picture made: `work` is given a tile's rectangles and whether it is the whole picture. Where memory is short, tiles are
+        halved, and those that are done are done again."""
+        tile = (min(self._tile or size[0], size[0]), min(self._tile or size[1], size[1]))
+        while True:
+            rects = tile_rects(size, out_sizes, tile)
+            try:
+                for k, one in enumerate(rects):
                     if progress:
                         progress(k, len(rects))
-                    self._run_tile(inputs, wanted, results, sizes, rects[k], whole=len(rects) == 1)
+                    work(one, len(rects) == 1)
                 break
             except OutOfMemoryError as e:
-                start = 0
                 self._forget()
                 longer = int(tile[1] >= tile[0])
                 if tile[longer] <= SMALLEST_TILE:
@@ -84,9 +124,31 @@ class CudaExecutable(Executable):
                 tile = (tile[0], -(-tile[1] // 2)) if longer else (-(-tile[0] // 2), tile[1])
         if progress:
             progress(len(rects), len(rects))
-        return results
 
-    # ---- parts -----------------------------------------------------------------------------------------------------------------------------------
+    def _upscale_tile(self, here: _Picture, sizes: Sequence[Size], wanted: int, rect: Rect) -> None:
+        feed, value = self.program.feed, self.program.inputs[0]
+        arena = lay_out(self._steps, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
+        memory = self._take(arena.size)
+        planner = self._planner(sizes, arena, memory.address, 1)
+        start = here.memory.address
+        launches = [planner.picture("read_picture", value, pictures.read_args(feed, here.shape, start, arena.rects[value]))]
+        launches += planner.steps()
+        written = pictures.write_args(feed, here.shape, start + here.target, rect, here.size, start, self._table)
+        self._launch([*launches, planner.picture("write_picture", wanted, written)])
+
+    def _launch(self, launches: Sequence[Launch]) -> None:
+        for one in launches:
+            self._functions[one.kernel].launch(one.grid, one.args)
+
+    def _take(self, size: int) -> Memory:
+        """Raises OutOfMemoryError."""
+        if size > SHARE * self._device.free_bytes():
+            raise OutOfMemoryError(f"{self._device.name} has not {size >> 20} MiB of memory left")
+        return self._device.take(size)
+
+    def _planner(self, sizes: Sequence[Size], arena: Arena, base: int, batch: int) -> Planner:
+        blocks = [f.blocks for f in self._functions]
+        return Planner(self._steps, self._prepared, self._constants, self._precision, blocks, self._table, sizes, arena, base, batch)
 
     def _run_tile(self, inputs: Sequence[np.ndarray], wanted: Sequence[int], results: Sequence[np.ndarray], sizes: Sequence[Size],
                   rects: Sequence[Rect], whole: bool) -> None:  # fmt: skip
@@ -100,8 +162,7 @@ class CudaExecutable(Executable):
                 if value in ready.inputs:
                     offset, (y0, x0, y1, x1) = ready.inputs[value]
                     self._device.upload(ready.memory.address + offset, np.ascontiguousarray(x[:, :, y0:y1, x0:x1]))
-            for launch in ready.launches:
-                self._functions[launch.kernel].launch(launch.grid, launch.args)
+            self._launch(ready.launches)
             for value, result in zip(wanted, results, strict=True):
                 if value not in parts:
                     continue
@@ -122,16 +183,10 @@ class CudaExecutable(Executable):
             for v in values:
                 found[v] = end, arena.rects[v]
                 end += rounded(4 * batch * self.program.values[v].channels * area(arena.rects[v]))
-        if end > SHARE * self._device.free_bytes():
-            raise OutOfMemoryError(f"{self._device.name} has not {end >> 20} MiB of memory left")
-        memory = self._device.take(end)
-        return _Ready(memory, self._launches(sizes, arena, batch, memory.address, *planes), *planes)
-
-    def _launches(self, sizes: Sequence[Size], arena: Arena, batch: int, base: int, inputs: dict[int, tuple[int, Rect]],
-                  outputs: dict[int, tuple[int, Rect]]) -> list[Launch]:  # fmt: skip
-        constants, blocks = self._planner_args
-        planner = Planner(self._steps, self._prepared, constants, self._precision, blocks, self._table)
-        return planner.launches(sizes, arena, base, batch, *({v: base + at for v, (at, _) in p.items()} for p in (inputs, outputs)))
+        memory = self._take(end)
+        planner = self._planner(sizes, arena, memory.address, batch)
+        before, after = ([call(v, memory.address + at) for v, (at, _) in p.items()] for call, p in zip((planner.pack, planner.unpack), planes))
+        return _Ready(memory, [*before, *planner.steps(), *after], *planes)
 
     def _upload_constants(self, prepared: Sequence[Prepared]) -> tuple[Memory, list[Constants]]:
         """Weights, biases and tensors of all steps in one piece of memory."""

@@ -12,6 +12,9 @@ from ...tiles import Rect, Size, before_shuffle, is_empty, pad_table, plan_tile,
 from .layout import ARGS, TYPES, area, pitch_of, set_view
 from .steps import ELEMENT_THREADS, TILE_WIDTH, Kernel, Prepared
 
+OTHERS = ("pack", "unpack", "clear", "read_picture", "write_picture")
+"""Kernels that every program has besides those of its steps."""
+
 ALIGNED = 256
 """Values and weights begin at multiples of this."""
 
@@ -82,43 +85,55 @@ class Constants:
 
 
 def kernels_of(prepared: Sequence[Prepared], precision: str) -> list[Kernel]:
-    """All kernels of a program: those of its steps, then pack, unpack and clear."""
+    """All kernels of a program: those of its steps, then `OTHERS`."""
     kind = TYPES[precision][0]
-    return [*(p.kernel for p in prepared), *(Kernel(f"{n}<{kind}>", ELEMENT_THREADS) for n in ("pack", "unpack", "clear"))]
+    return [*(p.kernel for p in prepared), *(Kernel(f"{n}<{kind}>", ELEMENT_THREADS) for n in OTHERS)]
 
 
 class Planner:
-    """Writes launches. blocks: of each kernel, how many blocks of it run at once. table: gives a table's address on the device."""
+    """Writes launches for an arena at address `base`. blocks: of each kernel, how many blocks of it run at once. table: gives a table's address on
+    the device."""
 
     def __init__(self, program: Program, prepared: Sequence[Prepared], constants: Sequence[Constants], precision: str, blocks: Sequence[int],
-                 table: Callable[[np.ndarray], int]) -> None:  # fmt: skip
+                 table: Callable[[np.ndarray], int], sizes: Sequence[Size], arena: Arena, base: int, batch: int) -> None:  # fmt: skip
         self._program, self._prepared, self._constants = program, prepared, constants
         self._element, self._blocks, self._table = TYPES[precision][1], blocks, table
-
-    def launches(self, sizes: Sequence[Size], arena: Arena, base: int, batch: int, planes: Mapping[int, int],
-                 results: Mapping[int, int]) -> list[Launch]:  # fmt: skip
-        """All that is launched for an arena at address `base`. planes, results: value -> address of float planes, what is in its rectangle, that
-        an input is read from or an output written to."""
         self._sizes, self._arena, self._base, self._batch = sizes, arena, base, batch
-        n = len(self._prepared)
-        found = [self._planes(n, v, planes[v], False) for v in self._program.inputs if arena.offsets[v] >= 0]
-        for k, p in enumerate(self._prepared):
-            if not is_empty(arena.rects[p.step.output]):
-                found += self._step(k, p)
-        return found + [self._planes(n + 1, v, address, True) for v, address in results.items()]
+
+    def steps(self) -> list[Launch]:
+        """All steps that make something."""
+        return [one for k, p in enumerate(self._prepared) if not is_empty(self._arena.rects[p.step.output]) for one in self._step(k, p)]
+
+    def pack(self, value: int, address: int) -> Launch:
+        """An input from float planes of its rectangle."""
+        return self._planes("pack", value, address)
+
+    def unpack(self, value: int, address: int) -> Launch:
+        """An output to float planes of its rectangle."""
+        return self._planes("unpack", value, address)
+
+    def picture(self, kernel: str, value: int, args: np.ndarray) -> Launch:
+        """read_picture or write_picture with the arguments of `pictures.py`, between a picture and the value."""
+        self._view(args[0]["out" if kernel == "read_picture" else "in"], value)
+        y0, x0, y1, x1 = (int(args[0][n]) for n in ("y0", "x0", "y1", "x1"))
+        return Launch(self._other(kernel), (_parts((y1 - y0) * (x1 - x0), ELEMENT_THREADS), 1, 1), args)
+
+    def _other(self, kernel: str) -> int:
+        return len(self._prepared) + OTHERS.index(kernel)
 
     def _view(self, view: np.ndarray, value: int) -> None:
         channels = self._program.values[value].channels
         rect, pitch = self._arena.rects[value], pitch_of(channels)
         set_view(view, self._base + self._arena.offsets[value], channels, pitch, rect, self._sizes[value], area(rect) * pitch)
 
-    def _planes(self, kernel: int, value: int, address: int, out: bool) -> Launch:
-        """Between float planes and a value's rectangle."""
+    def _planes(self, kernel: str, value: int, address: int) -> Launch:
         args, channels, rect = np.zeros(1, ARGS), self._program.values[value].channels, self._arena.rects[value]
-        self._view(args[0]["in" if out else "out"], value)
-        set_view(args[0]["out" if out else "in"], address, channels, 0, rect, self._sizes[value], area(rect) * channels)
+        mine, planes = ("in", "out") if kernel == "unpack" else ("out", "in")
+        self._view(args[0][mine], value)
+        set_view(args[0][planes], address, channels, 0, rect, self._sizes[value], area(rect) * channels)
         _set_rect(args, rect)
-        return Launch(kernel, (_parts(area(rect) * (channels if out else pitch_of(channels)), ELEMENT_THREADS), 1, self._batch), args)
+        count = area(rect) * (channels if kernel == "unpack" else pitch_of(channels))
+        return Launch(self._other(kernel), (_parts(count, ELEMENT_THREADS), 1, self._batch), args)
 
     def _step(self, k: int, p: Prepared) -> list[Launch]:
         step, args = p.step, np.zeros(1, ARGS)
@@ -199,7 +214,7 @@ class Planner:
         args, rect = np.zeros(1, ARGS), self._arena.rects[value]
         self._view(args[0]["out"], value)
         args[0]["vectors"] = -(-self._batch * area(rect) * pitch_of(self._program.values[value].channels) * self._element // 16)
-        return Launch(len(self._prepared) + 2, (_parts(int(args[0]["vectors"]), ELEMENT_THREADS), 1, 1), args)
+        return Launch(self._other("clear"), (_parts(int(args[0]["vectors"]), ELEMENT_THREADS), 1, 1), args)
 
 
 def _set_rect(args: np.ndarray, rect: Rect) -> None:

@@ -4,5 +4,6 @@
 #include "conv_direct.cuh"
 #include "conv_mma.cuh"
 #include "elements.cuh"
+#include "picture.cuh"
 
 using namespace fastsr;
