@@ -11,6 +11,9 @@ import numpy as np
 
 KERNELS = Path(__file__).parent / "kernels"
 
+OPTIONS = ("-std=c++17", "--fmad=false")
+"""Of the compiler: a multiplication and an addition are one operation only where the sources say so, for equal bits everywhere."""
+
 
 class OutOfMemoryError(MemoryError):
     """The device has not as much memory left."""
@@ -92,7 +95,7 @@ class CupyDevice:
         from ...errors import BackendError
 
         with self._cupy.cuda.Device(self._number):
-            module = self._cupy.RawModule(code='#include "all.cuh"\n', options=("-std=c++17", f"-I{KERNELS}", f"-DFASTSR_SOURCE={_mark()}"),
+            module = self._cupy.RawModule(code='#include "all.cuh"\n', options=(*OPTIONS, f"-I{KERNELS}", f"-DFASTSR_SOURCE={_mark()}"),
                                           name_expressions=tuple(dict.fromkeys(names)))  # fmt: skip
             try:
                 return [
