@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,9 @@ class Emulator:
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         yield
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
 
     def take(self, size: int) -> _Memory:
         if self.taken + size > self.memory:

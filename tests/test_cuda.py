@@ -288,6 +288,7 @@ def test_pictures_are_those_of_the_definition(colour: str, any_gpu: device.Devic
             got = executable.upscale(one)
             assert got is not None
             np.testing.assert_array_equal(got, image.from_network(executable.run([x], [0])[0], rest))
+            np.testing.assert_array_equal(executable.upscale(one), got)
     assert executable.upscale(picture.astype(np.float32)) is None
     assert executable.upscale(picture[:1]) is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,9 @@ class Device(Protocol):
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """What is begun inside is done in order, apart from what other threads begin; at the end all of it is done."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What launches, in the stream of `working`, all that `work` launches, at less cost each time. `work` must do nothing else."""
 
     def take(self, size: int) -> Memory:
         """So many bytes. Raises OutOfMemoryError."""
@@ -112,6 +115,16 @@ class CupyDevice:
                 yield
             finally:
                 stream.synchronize()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Device.record`: a CUDA graph."""
+        stream = self._cupy.cuda.get_current_stream()
+        stream.begin_capture()
+        try:
+            work()
+        finally:
+            graph = stream.end_capture()
+        return lambda: graph.launch(self._cupy.cuda.get_current_stream())
 
     def take(self, size: int) -> Memory:
         """See `Device.take`."""

@@ -30,23 +30,25 @@ KEPT = 4
 
 @dataclass
 class _Ready:
-    """Memory and launches for one tile. planes: of inputs and outputs, value -> (offset, rectangle)."""
+    """Memory for one tile or picture, and what launches its kernels. inputs, outputs: value -> (offset of its planes, rectangle)."""
 
     memory: Memory
-    launches: list[Launch]
+    launch: Callable[[], None]
     inputs: dict[int, tuple[int, Rect]]
     outputs: dict[int, tuple[int, Rect]]
 
 
 @dataclass
-class _Picture:
-    """A picture on the device and the one that is made of it."""
+class _Frame:
+    """A picture on the device, the one that is made of it, and what launches all kernels where it is made at once."""
 
     shape: tuple[int, ...]
     size: Size
     memory: Memory
     target: int
     """Where the result is, from the memory's begin."""
+    launch: Callable[[], None] | None = None
+    arena: Memory | None = None
 
 
 class CudaExecutable(Executable):
@@ -60,7 +62,7 @@ class CudaExecutable(Executable):
         self._functions = device.functions([k.name for k in kernels], [k.threads for k in kernels], [k.shared for k in kernels])
         self._lock = threading.Lock()
         self._tables: dict[bytes, tuple[Memory, int]] = {}
-        self._kept: dict[tuple[object, ...], list[_Ready]] = {}
+        self._kept: dict[tuple[object, ...], list[_Ready | _Frame]] = {}
         with device.working():
             self._weights, self._constants = self._upload_constants(self._prepared)
 
@@ -88,18 +90,32 @@ class CudaExecutable(Executable):
         height, width = picture.shape[:2]
         sizes = self._steps.value_sizes(height, width)
         result = np.empty((*sizes[wanted], *picture.shape[2:]), np.uint8)
-        source = rounded(picture.nbytes)
+        key = ("picture", picture.shape)
         with self._device.working():
-            try:
-                here = _Picture(picture.shape, sizes[wanted], self._device.take(source + result.nbytes), source)
-            except OutOfMemoryError as e:
-                raise BackendError(
-                    f"{e}, not enough for the picture and its result: close other programs that use it, or use the backend cpu"
-                ) from None
-            self._device.upload(here.memory.address, np.ascontiguousarray(picture))
-            self._by_tiles((height, width), [sizes[wanted]], progress, lambda r, _: self._upscale_tile(here, sizes, wanted, r[0]))
-            self._device.download(result, here.memory.address + source)
+            frame = self._taken(key) or self._made_frame(picture, result)
+            assert isinstance(frame, _Frame)
+            self._device.upload(frame.memory.address, np.ascontiguousarray(picture))
+            if frame.launch is not None:
+                frame.launch()
+            else:
+                self._by_tiles((height, width), [sizes[wanted]], progress, lambda r, whole: self._upscale_tile(frame, sizes, wanted, r[0], whole))
+            self._device.download(result, frame.memory.address + frame.target)
+        if frame.launch is not None:
+            self._keep(key, frame)
         return result
+
+    def steady(self, height: int, width: int) -> Callable[[], None]:
+        """What launches the kernels for one picture of that size again and again, without copies to and from the device: for benchmarks. Call it
+        inside `device.working()`."""
+        sizes = self._steps.value_sizes(height, width)
+        value = self.program.outputs[0][1]
+        with self._device.working():
+            ready = self._made_ready(sizes, {value: (0, 0, *sizes[value])}, 1)
+
+        def again() -> None:
+            ready.launch()
+
+        return again
 
     # ---- parts -----------------------------------------------------------------------------------------------------------------------------------
 
@@ -125,16 +141,26 @@ class CudaExecutable(Executable):
         if progress:
             progress(len(rects), len(rects))
 
-    def _upscale_tile(self, here: _Picture, sizes: Sequence[Size], wanted: int, rect: Rect) -> None:
+    def _made_frame(self, picture: np.ndarray, result: np.ndarray) -> _Frame:
+        source = rounded(picture.nbytes)
+        try:
+            return _Frame(picture.shape, (result.shape[0], result.shape[1]), self._device.take(source + result.nbytes), source)
+        except OutOfMemoryError as e:
+            raise BackendError(f"{e}, not enough for the picture and its result: close other programs, or use the backend cpu") from None
+
+    def _upscale_tile(self, frame: _Frame, sizes: Sequence[Size], wanted: int, rect: Rect, whole: bool) -> None:
         feed, value = self.program.feed, self.program.inputs[0]
         arena = lay_out(self._steps, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
         memory = self._take(arena.size)
         planner = self._planner(sizes, arena, memory.address, 1)
-        start = here.memory.address
-        launches = [planner.picture("read_picture", value, pictures.read_args(feed, here.shape, start, arena.rects[value]))]
+        start = frame.memory.address
+        launches = [planner.picture("read_picture", value, pictures.read_args(feed, frame.shape, start, arena.rects[value]))]
         launches += planner.steps()
-        written = pictures.write_args(feed, here.shape, start + here.target, rect, here.size, start, self._table)
-        self._launch([*launches, planner.picture("write_picture", wanted, written)])
+        written = pictures.write_args(feed, frame.shape, start + frame.target, rect, frame.size, start, self._table)
+        launches.append(planner.picture("write_picture", wanted, written))
+        self._launch(launches)
+        if whole:
+            frame.arena, frame.launch = memory, self._device.record(lambda: self._launch(launches))
 
     def _launch(self, launches: Sequence[Launch]) -> None:
         for one in launches:
@@ -158,11 +184,12 @@ class CudaExecutable(Executable):
             ready = self._taken(key) if whole else None
             if ready is None:
                 ready = self._made_ready(sizes, parts, len(inputs[0]))
+            assert isinstance(ready, _Ready)
             for value, x in zip(self.program.inputs, inputs, strict=True):
                 if value in ready.inputs:
                     offset, (y0, x0, y1, x1) = ready.inputs[value]
                     self._device.upload(ready.memory.address + offset, np.ascontiguousarray(x[:, :, y0:y1, x0:x1]))
-            self._launch(ready.launches)
+            ready.launch()
             for value, result in zip(wanted, results, strict=True):
                 if value not in parts:
                     continue
@@ -186,7 +213,8 @@ class CudaExecutable(Executable):
         memory = self._take(end)
         planner = self._planner(sizes, arena, memory.address, batch)
         before, after = ([call(v, memory.address + at) for v, (at, _) in p.items()] for call, p in zip((planner.pack, planner.unpack), planes))
-        return _Ready(memory, [*before, *planner.steps(), *after], *planes)
+        launches = [*before, *planner.steps(), *after]
+        return _Ready(memory, self._device.record(lambda: self._launch(launches)), *planes)
 
     def _upload_constants(self, prepared: Sequence[Prepared]) -> tuple[Memory, list[Constants]]:
         """Weights, biases and tensors of all steps in one piece of memory."""
@@ -221,12 +249,12 @@ class CudaExecutable(Executable):
                 self._tables[key] = memory, memory.address
             return self._tables[key][1]
 
-    def _taken(self, key: tuple[object, ...]) -> _Ready | None:
+    def _taken(self, key: tuple[object, ...]) -> _Ready | _Frame | None:
         with self._lock:
             held = self._kept.get(key)
             return held.pop() if held else None
 
-    def _keep(self, key: tuple[object, ...], ready: _Ready) -> None:
+    def _keep(self, key: tuple[object, ...], ready: _Ready | _Frame) -> None:
         with self._lock:
             held = self._kept.pop(key, [])
             self._kept = {**dict(list(self._kept.items())[1 - KEPT :]), key: [*held[:1], ready]}
