@@ -20,6 +20,7 @@ import torch
 from .. import shipped
 from ..atomic import explained, write_atomically
 from ..errors import FastsrError, ModelError, PictureError
+from ..files import held_out
 from ..importers import safetensors
 from ..model import load_program
 from ..program import Program
@@ -31,9 +32,6 @@ from .loop import Pace, Trainer
 from .networks import Network, registry
 from .recipes import COLOURS, Recipe
 from .report import Report, duration
-
-HELD_OUT = 5
-"""Training pictures kept aside for measurement where no others are named; at most a tenth of them."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -340,7 +338,7 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     cache = (job.cache or job.out / "cache") if job.keep_cache else None
     root = job.data.resolve()
     files = pictures.list_pictures(job.data, [p for p in (job.out, cache) if p is not None and root in p.resolve().parents])
-    held = _held_out(files, 8 * job.scale) if job.valid is None and len(files) > HELD_OUT else []
+    held = held_out(files, lambda path: _has_edges(path, 8 * job.scale)) if job.valid is None else []
     files = [f for f in files if f not in held]
     colour, scale = job.recipe.colour, job.scale
     make = whole = None
@@ -364,20 +362,12 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     return data, [p for p in valid if p.large.min() < p.large.max()]  # others have no PSNR
 
 
-def _held_out(files: Sequence[Path], least: int) -> list[Path]:
-    """Some of the pictures, spread evenly, that can be read and have edges of at least so many pixels."""
-    count = min(HELD_OUT, max(len(files) // 10, 1))
-    stride = len(files) // count
-    found = []
-    for k in range(count):
-        for path in files[k * stride : (k + 1) * stride]:
-            try:
-                if min(pictures.read_rgb(path).shape[:2]) >= least:
-                    found.append(path)
-                    break
-            except PictureError:
-                continue
-    return found
+def _has_edges(path: Path, least: int) -> bool:
+    """Whether a picture can be read and has edges of at least so many pixels."""
+    try:
+        return min(pictures.read_rgb(path).shape[:2]) >= least
+    except PictureError:
+        return False
 
 
 def _middle(p: pictures.Pair, scale: int) -> pictures.Pair:
