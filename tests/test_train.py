@@ -156,7 +156,7 @@ def test_killed_and_interrupted_training_ends_with_the_same_bits(photos: Path, t
     assert (whole / "plain_x2.fsr").read_bytes() == (parts / "plain_x2.fsr").read_bytes()
 
 
-def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path) -> None:
+def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run.train(job(photos, tmp_path / "out"))
     assert done.done
     assert done.program is not None
@@ -164,6 +164,13 @@ def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: 
     assert run.train(job(photos, tmp_path / "out")).steps == 3
     with pytest.raises(FastsrError, match=r"other settings \(seed\).*--restart"):
         run.train(job(photos, tmp_path / "out", seed=1))
+    with monkeypatch.context() as m:
+        m.setattr(run, "_pictures", lambda job, report: pytest.fail("pictures were prepared before that was told"))
+        with pytest.raises(FastsrError, match=r"other settings \(loss, scale, total\).*--restart"):
+            run.train(job(photos, tmp_path / "out", scale=3, recipe=replace(job(photos, tmp_path).recipe, loss="mse"), pace=Pace(4)))
+    write_picture(photos / "3.png", drawn(3))
+    with pytest.raises(FastsrError, match=r"other settings \(pictures\).*--restart"):
+        run.train(job(photos, tmp_path / "out"))
     assert run.train(job(photos, tmp_path / "out", seed=1, restart=True)).done
     (tmp_path / "out" / "checkpoint.pt").write_bytes(b"PK\3\4 nothing")
     with pytest.raises(FastsrError, match="no checkpoint of a training, or damaged"):

@@ -144,12 +144,7 @@ class Trainer:
 
     def restore(self, saved: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint. Raises FastsrError when it is of another training."""
-        other = state.differing(self.settings, saved.get("settings", {}))
-        if other:
-            raise FastsrError(
-                f"'{path}' is of a training with other settings ({', '.join(other)}): run the command that began it, choose another --out, or give "
-                "--restart to begin anew"
-            )
+        state.check_same(self.settings, saved.get("settings", {}), path)
         try:
             self.network.load_state_dict(saved["network"])
             self.shadow.load_state_dict(saved["shadow"])

@@ -128,33 +128,28 @@ def _train(job: Job, report: Report) -> Outcome:
     _keep_memory()
     checkpoint = job.out / "checkpoint.pt"
     saved = state.load(checkpoint) if checkpoint.exists() and not job.restart else None
+    earlier = {} if saved is None else saved.get("settings", {})
+    settings = _settings(job, device, earlier)
+    if saved is not None:  # preparing pictures takes minutes, and which they are is known only then: `restore` compares that
+        state.check_same({**settings, "pictures": earlier.get("pictures")}, earlier, checkpoint)
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
     if job.init is not None and job.network is None:
         begin(network, job.init, recipe.arch, report)
     if network.enlarged and min(s.patch for s in recipe.stages) <= 4:
         raise FastsrError("patches of a network that is fed enlarged pictures lose two pixels on each side: --patch 5 is the smallest, 16 a good one")
     data, valid = _pictures(job, report)
-    bf16 = job.bf16
-    if bf16 is None:
-        before = saved.get("settings", {}).get("bf16") if saved is not None else None
-        bf16 = _fast_bf16(device) if before is None else bool(before)
-    settings = {**_plain(asdict(recipe)), "scale": job.scale, "seed": job.seed, "bf16": bf16, "degradation": job.degradation, "pictures": data.mark,
-                "init": None if job.init is None else job.init.name}  # fmt: skip
-    settings.pop("steps", None)
-    if job.pace.minutes is None:
-        settings["total"] = job.pace.steps or recipe.steps
+    settings["pictures"] = data.mark
     patches = Patches(list(data), job.scale, job.seed, recipe.choice)
     if job.prune is not None and isinstance(network, tuned.Tuned):
-        settings["prune"] = job.prune
         network = pruned.begin(network, job.prune, patches, job.out / pruned.FILE, saved is not None, valid, report)
     floats = None
     if job.int8 and isinstance(network, tuned.Tuned):
         floats = measure.mean_score(network, valid) if valid else None
         network = tuned.quantised(network, patches, job.threads)
-    trainer = Trainer(network, recipe, patches, device, bf16, settings)
+    trainer = Trainer(network, recipe, patches, device, settings["bf16"], settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
-                f"{', bfloat16' if bf16 and recipe.exact < 1 else ''}")  # fmt: skip
+                f"{', bfloat16' if settings['bf16'] and recipe.exact < 1 else ''}")  # fmt: skip
     if saved is not None:
         trainer.restore(saved, checkpoint)
         if saved.get("threads") != torch.get_num_threads() and device == "cpu":
@@ -189,7 +184,7 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, f
         report.line(f"note: {warning}")
     if job.half:
         save_weights(shadow, job.out / f"{name}_fp16.safetensors", half=True, metadata=metadata)
-    psnr = trainer.history[-1][4] if trainer.history and math.isfinite(trainer.history[-1][4]) else None
+    psnr = _last(trainer)
     facts = {"settings": trainer.settings, "steps": trainer.step, "seconds": round(trainer.seconds, 1), "psnr": psnr, "bicubic": bicubic,
              "difference to PyTorch": error}  # fmt: skip
     write_atomically(job.out / "training.json", json.dumps(facts, indent=1, allow_nan=False).encode())
@@ -199,11 +194,17 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, f
     return Outcome(True, trainer.step, psnr, bicubic, weights, program)
 
 
+def _last(trainer: Trainer) -> float | None:
+    """The PSNR measured last; None where there was nothing to measure on."""
+    psnr = trainer.history[-1][4] if trainer.history else math.nan
+    return psnr if math.isfinite(psnr) else None
+
+
 def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None, floats: float | None) -> Outcome:
     program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
-    psnr = trainer.history[-1][4]
+    psnr = _last(trainer)
     before = trainer.history[0][4]
-    if before == before and psnr == psnr:
+    if psnr is not None and math.isfinite(before):
         had = f", the network in floats {floats:.2f}" if floats is not None else ""
         report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}{had}")
     by = f"{20 * np.log10(error):.0f} dB" if network.quantised and error else f"at most {error:.1g}"
@@ -325,6 +326,19 @@ def _keep_memory() -> None:
 def _plain(value: Any) -> Any:
     """Tuples as lists, as a checkpoint gives them back."""
     return json.loads(json.dumps(value))
+
+
+def _settings(job: Job, device: str, earlier: dict[str, Any]) -> dict[str, Any]:
+    """All that makes a training this one, but for its pictures. earlier: the settings of the training that goes on, if one does."""
+    bf16 = earlier.get("bf16") if job.bf16 is None else job.bf16
+    settings = {**_plain(asdict(job.recipe)), "scale": job.scale, "seed": job.seed, "bf16": _fast_bf16(device) if bf16 is None else bool(bf16),
+                "degradation": job.degradation, "init": None if job.init is None else job.init.name}  # fmt: skip
+    settings.pop("steps", None)
+    if job.pace.minutes is None:
+        settings["total"] = job.pace.steps or job.recipe.steps
+    if job.prune is not None:
+        settings["prune"] = job.prune
+    return settings
 
 
 def _fast_bf16(device: str) -> bool:

@@ -66,6 +66,16 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
+def check_same(ours: dict[str, Any], theirs: dict[str, Any], path: Path) -> None:
+    """Raise FastsrError unless the settings in the checkpoint `path` are ours."""
+    other = differing(ours, theirs)
+    if other:
+        raise FastsrError(
+            f"'{path}' is of a training with other settings ({', '.join(other)}): run the command that began it, choose another --out, or give "
+            "--restart to begin anew"
+        )
+
+
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Names of the settings that are not equal."""
     return [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]
