@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import fails
 from graphs import Builder
+from pictures import drawn
 
 import fastsr
 from fastsr import calibration, fsr, levels, onnx_export, ops, quantise, rounding
@@ -23,17 +24,6 @@ from fastsr.model import load_program, save_program
 from fastsr.passes import optimise
 
 SAME = {"pads": [1, 1, 1, 1]}
-
-
-def drawn(seed: int, h: int = 72, w: int = 80) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of discs and texture."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:h, 0:w]
-    out = np.full((h, w, 3), rng.uniform(0, 255, 3))
-    for _ in range(14):
-        cy, cx, r = rng.uniform(0, h), rng.uniform(0, w), rng.uniform(3, 25)
-        out[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(0, 255, 3)
-    return np.clip(out + rng.normal(0, 4, out.shape), 0, 255).astype(np.uint8)
 
 
 def luma(seed: int, h: int = 40, w: int = 48) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from limits import HANGS
+from pictures import drawn
 
 import fastsr
 from fastsr.cli import main
@@ -23,11 +24,12 @@ from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
+from trainings import TINY, interrupt_at, job  # noqa: E402
+
 from fastsr.train import export, measure, recipes, run, state, tuned  # noqa: E402
 from fastsr.train.adversarial import Adversary  # noqa: E402
-from fastsr.train.batches import Batch  # noqa: E402
 from fastsr.train.convert import GraphModule  # noqa: E402
-from fastsr.train.loop import Pace, Trainer  # noqa: E402
+from fastsr.train.loop import Pace  # noqa: E402
 from fastsr.train.networks import registry  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -48,26 +50,6 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 
-@pytest.fixture(autouse=True)
-def _undisturbed() -> Any:
-    """What a training sets for the whole process is set back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("default")
-
-
-def drawn(seed: int, h: int = 80, w: int = 96) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of shapes and texture."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:h, 0:w]
-    out = np.zeros((h, w, 3))
-    for _ in range(14):
-        cy, cx, r = rng.uniform(0, h), rng.uniform(0, w), rng.uniform(3, 25)
-        out[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(0, 255, 3)
-    return np.clip(out + rng.normal(0, 4, out.shape), 0, 255).astype(np.uint8)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
@@ -77,16 +59,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def job(photos: Path, out: Path, **changes: Any) -> run.Job:
-    recipe = recipes.Recipe("plain", options={"width": 4, "layers": 1}, stages=recipes.fixed(8, 2))
-    known: dict[str, Any] = dict(recipe=recipe, scale=2, data=photos, out=out, pace=Pace(3), threads=1, bf16=False, keep_cache=False, quiet=True)
-    return run.Job(**{**known, **changes})
-
-
 # ---- going on ----------------------------------------------------------------------------------------------------------------------------------
-
-
-TINY = "--arch plain --option width=4 --option layers=1 --patch 8 --batch 2 --cache ram -j 1 --bf16 off"
 
 
 def arguments(photos: Path, out: Path, *more: str) -> list[str]:
@@ -102,18 +75,6 @@ def when_there(path: Path, process: subprocess.Popen[bytes]) -> None:
     while not path.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     assert path.exists()
-
-
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C before that step of every training, until `monkeypatch` is undone."""
-    advance = Trainer.advance
-
-    def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
-        if trainer.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return advance(trainer, batch)
-
-    monkeypatch.setattr(Trainer, "advance", interrupted)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -334,7 +295,7 @@ def test_finetune_writes_a_better_model(photos: Path, shared: Path, tmp_path: Pa
     assert outcome.program is not None
     assert outcome.weights is not None
     results = [fastsr.load(p).upscale(drawn(0)) for p in (outcome.program, outcome.weights)]
-    assert results[0].shape == (160, 192, 3)
+    assert results[0].shape == (144, 160, 3)
     assert (results[0] == results[1]).all()
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from graphs import Builder
+from pictures import drawn
 
 from fastsr import evaluation, fsr, passes, prune
 from fastsr.cli import main
 from fastsr.errors import ModelError, PictureError
+from fastsr.files import write_picture
 from fastsr.graph import Feed, Graph
 from fastsr.lower import lower
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from fastsr.train import measure, pruned, tuned  # noqa: E402
-from fastsr.train.batches import Patches  # noqa: E402
-from fastsr.train.pictures import Pair  # noqa: E402
+from trainings import interrupt_at, job, noisy_patches  # noqa: E402
+
+from fastsr.train import measure, pruned, recipes, run, tuned  # noqa: E402
+from fastsr.train.loop import Pace  # noqa: E402
 
 SAME = {"pads": [1, 1, 1, 1]}
 
@@ -33,11 +38,6 @@ def saved(graph: Graph, path: Path, feed: Feed | None = None) -> Path:
 def shuffled(b: Builder, x: str, channels: int, block: int = 2, **attrs: Any) -> str:
     """The end of a network: a convolution and a pixel shuffle."""
     return b.op("DepthToSpace", b.conv(x, channels, block * block, 3, **attrs), blocksize=block)
-
-
-def patches() -> Patches:
-    rng = np.random.default_rng(0)
-    return Patches([Pair("a", rng.integers(0, 256, (1, 64, 64), np.uint8), rng.integers(0, 256, (1, 32, 32), np.uint8))], 2, 0)
 
 
 @pytest.mark.parametrize("more", [[], ["--prune", "0.5"], ["--int8"]])
@@ -89,7 +89,7 @@ def test_only_what_makes_the_first_result_is_trained(tmp_path: Path) -> None:
     second = shuffled(b, b.op("Relu", b.conv(x, 8, 8, **SAME)), 8, **SAME)
     network = tuned.load(saved(b.done(first, second), tmp_path / "net.fsr"))
     assert [tuple(p.shape) for p in network.parameters()] == [(8, 1, 3, 3), (8,), (4, 8, 3, 3), (4,)]
-    found = prune.prune(network.module.graph, 0.3, pruned.judged(network, patches()))
+    found = prune.prune(network.module.graph, 0.3, pruned.judged(network, noisy_patches()))
     assert len(found.outputs) == 1
 
 
@@ -118,3 +118,49 @@ def test_pictures_of_other_edges_than_the_network_takes_are_told(tmp_path: Path)
     assert measure.result(network, np.zeros((1, 20, 24), np.uint8)).shape == (1, 40, 48)
     with pytest.raises(PictureError, match=r"edges divisible by 4.* 23x20"):
         measure.result(network, np.zeros((1, 20, 23), np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(7):
+        write_picture(folder / f"{k}.png", drawn(k))
+    return folder
+
+
+def tuning(path: Path, photos: Path, out: Path, **changes: Any) -> run.Job:
+    network = tuned.load(path)
+    recipe = replace(tuned.recipe_for(network, 2, bool(changes.get("int8"))), stages=recipes.fixed(8, 2))
+    return job(photos, out, **{"recipe": recipe, "network": network, "init": path, "pace": Pace(6), **changes})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    b = Builder(1, 7)
+    return saved(b.done(shuffled(b, b.op("Relu", b.conv("x", 1, 16, **SAME)), 16, **SAME)), tmp_path / "net.fsr")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("how", [{}, {"int8": True}, {"prune": 0.4}], ids=["floats", "int8", "pruned"])
+def test_interrupted_tuning_ends_with_the_same_bits(how: dict[str, Any], model: Path, photos: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    whole = run.train(tuning(model, photos, tmp_path / "whole", **how))
+    interrupt_at(3, monkeypatch)
+    assert not run.train(tuning(model, photos, tmp_path / "parts", **how)).done
+    monkeypatch.undo()
+    second = run.train(tuning(model, photos, tmp_path / "parts", **how))
+    assert second.done
+    assert whole.psnr is not None
+    for a, b in ((whole.program, second.program), (whole.weights, second.weights)):
+        assert a is not None
+        assert b is not None
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_with_nothing_to_measure_on_there_is_no_psnr(model: Path, photos: Path, tmp_path: Path) -> None:
+    for k in range(3, 7):
+        (photos / f"{k}.png").unlink()
+    outcome = run.train(tuning(model, photos, tmp_path / "out"))
+    assert outcome.done
+    assert outcome.psnr is outcome.bicubic is None
