@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-DATA = {"fastsr/compare": (".html", ".css", ".js"), "fastsr/weights": (".fsr", ".json")}
+DATA = {"fastsr/compare": (".html", ".css", ".js"), "fastsr/weights": (".fsr", ".json"), "fastsr/backends/cuda/kernels": (".cuh",)}
 """Folder -> suffixes of what belongs to the package besides modules."""
 
 
@@ -30,7 +30,7 @@ def check_sdist(path: str) -> None:
     with tarfile.open(path) as archive:
         names = {n.partition("/")[2] for n in archive.getnames()}
     folders = ("fastsr", "csrc", "tests", "docs")
-    suffixes = {".py", ".pyi", ".typed", ".h", ".cpp", ".inc", ".md", ".png", ".sh"}
+    suffixes = {".py", ".pyi", ".typed", ".h", ".cpp", ".cuh", ".md", ".png", ".sh"}
     wanted = {p.as_posix() for f in folders for p in Path(f).rglob("*") if p.suffix in suffixes and "__pycache__" not in p.parts}
     wanted |= {p.as_posix() for folder, suffixes in DATA.items() for s in suffixes for p in Path(folder).glob(f"*{s}")}
     wanted |= {"pyproject.toml", "setup.py", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}

@@ -22,6 +22,7 @@ import numpy as np
 
 from . import fsr, image, shipped
 from ._version import __version__
+from .backends import backend_module
 from .errors import BackendError, FastsrError, ModelError, PictureError
 from .graph import Feed
 from .model import Model, fed, load
@@ -43,7 +44,7 @@ _CODE_TEXT = {
 }
 _DEPTHS = {"uint8": "8U", "int8": "8S", "uint16": "16U", "int16": "16S", "int32": "32S", "int64": "32S", "float16": "16F", "float32": "32F",
            "float64": "64F", "uint32": "32U", "bool": "Bool"}  # fmt: skip
-_CUDA_BACKEND, _CUDA_TARGETS, _HALF_TARGET = 5, (6, 7), 10
+_CUDA_BACKEND, _CUDA_TARGETS, _HALF_TARGET = 5, {6: "f32", 7: "fast"}, 10
 
 
 @functools.cache
@@ -78,8 +79,8 @@ class DnnSuperResImpl:
         self._setting = ("", -1)
         self._path = ""
         self._model: Model | None = None
-        self._fed: dict[tuple[Feed, str | None], Model] = {}
-        self._precision: str | None = None
+        self._fed: dict[tuple[Feed, str, str | None], Model] = {}
+        self._where: tuple[str, str | None] = "auto", None
         self._backend_id = self._target_id = 0
         self._lock = threading.Lock()
 
@@ -105,7 +106,7 @@ class DnnSuperResImpl:
         if model is None:
             _fail(_STS_ERROR, f'Can\'t open "{name}": no such file{_hint(name)}', "readModel")
         with self._lock:
-            self._path, self._model, self._fed, self._precision = name, model, {}, None
+            self._path, self._model, self._fed, self._where = name, model, {}, ("auto", None)
 
     def setModel(self, algo: str, scale: int) -> None:
         """Set the algorithm ("espcn", "fsrcnn", "lapsrn" or "edsr") and the factor. Nothing is checked before `upsample`.
@@ -182,23 +183,23 @@ class DnnSuperResImpl:
         return [*(imgs_new if imgs_new is not None else ()), *pictures]
 
     def setPreferableBackend(self, backendId: int) -> None:
-        """Choose where to run, by the numbers of cv2.dnn: DNN_BACKEND_CUDA asks for our CUDA backend, everything else is the CPU."""
+        """Choose where to run, by the numbers of cv2.dnn: DNN_BACKEND_CUDA with a target of CUDA is our CUDA backend, everything else the CPU."""
         if self._model is None:
             _fail(_STS_ERROR, "Model is emtpy. Please read a model before setting the backend.", "setPreferableBackend")
         self._backend_id = _c_int("backendId", backendId)
         self._choose_backend()
 
     def setPreferableTarget(self, targetId: int) -> None:
-        """Choose what to run on, by the numbers of cv2.dnn: DNN_TARGET_CUDA and DNN_TARGET_CUDA_FP16 together with DNN_BACKEND_CUDA.
+        """Choose what to run on, by the numbers of cv2.dnn, until another target is set or a model is read.
 
-        DNN_TARGET_CPU_FP16: the precision "fast" until another target is set or a model is read.
+        DNN_TARGET_CUDA and DNN_TARGET_CUDA_FP16 together with DNN_BACKEND_CUDA: the GPU, in the precision "f32" or "fast". Where it cannot be used a
+        RuntimeWarning says why, and the CPU does the work, as with OpenCV. DNN_TARGET_CPU_FP16: the precision "fast".
         """
         model = self._model
         if model is None:
             _fail(_STS_ERROR, "Model is empty. Please read a model before setting the target.", "setPreferableTarget")
         self._target_id = _c_int("targetId", targetId)
-        self._precision = "fast" if self._target_id == _HALF_TARGET and model.backend == "cpu" else None
-        if self._target_id == _HALF_TARGET and not self._precision:
+        if self._target_id == _HALF_TARGET and model.backend != "cpu":
             warnings.warn(f"the {model.backend} backend computes in f32 only: upsample() does", RuntimeWarning, stacklevel=2)
         self._choose_backend()
 
@@ -211,13 +212,20 @@ class DnnSuperResImpl:
         return self._setting[0]
 
     def _choose_backend(self) -> None:
-        if self._backend_id == _CUDA_BACKEND and self._target_id in _CUDA_TARGETS:
-            warnings.warn("fastsr has no CUDA backend here: upsample() runs on the CPU", RuntimeWarning, stacklevel=3)
+        assert self._model is not None
+        self._where = "auto", "fast" if self._target_id == _HALF_TARGET and self._model.backend == "cpu" else None
+        if self._backend_id != _CUDA_BACKEND or self._target_id not in _CUDA_TARGETS:
+            return
+        try:
+            backend_module("cuda")
+            self._where = "cuda", _CUDA_TARGETS[self._target_id]
+        except BackendError as e:
+            warnings.warn(f"{e}; until then upsample() runs on the CPU", RuntimeWarning, stacklevel=3)
 
     def _ready(self, algorithm: str, scale: int, func: str) -> Model:
         """The model, fed as cv2 feeds that algorithm. Files that cv2 cannot read know better how they are fed, and may enlarge by any factor."""
         with self._lock:
-            model, path, precision = self._model, self._path, self._precision
+            model, path, (backend, precision) = self._model, self._path, self._where
         if model is None:
             _fail(_STS_ERROR, "Model not specified. Please set model via setModel().", func)
         if algorithm not in (*Y_ALGORITHMS, "edsr"):
@@ -230,15 +238,15 @@ class DnnSuperResImpl:
                                 f"takes {' and '.join(map(str, channels))}: call setModel() with the algorithm of that network", func)  # fmt: skip
         if model.feed != feed and model.feed.colour != "raw" and (_is_fsr(path) or "architecture" in model.program.meta):
             feed = fed(model.program, {}, max(scale, 1)).feed
-        if model.feed == feed and precision in (None, model.precision):
+        if model.feed == feed and backend in ("auto", model.backend) and precision in (None, model.precision):
             return model
         program = replace(model.program, feed=feed)
         with self._lock:
             if self._model is not model:
-                return Model(program, precision=precision)
-            if (feed, precision) not in self._fed:
-                self._fed[feed, precision] = Model(program, precision=precision)
-            return self._fed[feed, precision]
+                return Model(program, backend, precision)
+            if (feed, backend, precision) not in self._fed:
+                self._fed[feed, backend, precision] = Model(program, backend, precision)
+            return self._fed[feed, backend, precision]
 
 
 def DnnSuperResImpl_create() -> DnnSuperResImpl:

@@ -113,11 +113,11 @@ def load(
 
     path: a model file of any format that fastsr reads (docs/formats.md lists them), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos", "area"), or of a network that comes with fastsr ("balanced", "balanced_x2": docs/models.md).
-    backend: "cpu" (the C++ core), "numba", "reference", or "auto" for the fastest one available.
-    precision: "f32"; "fast" (backend "cpu"): 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's; "int8"
-        (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the model consists of, exactly. In f32 a
-        quantised model is computed in floats, rounded to integers where the file says so, so some may be one off.
-        None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32".
+    backend: "cpu" (the C++ core), "numba", "cuda" (NVIDIA GPUs), "reference", or "auto" for the first of these that is available.
+    precision: "f32"; "fast": 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's (backend "cpu"), or half
+        floats on tensor cores ("cuda"); "int8" (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the
+        model consists of, exactly. In f32 a quantised model is computed in floats, rounded to integers where the file says so, so some are one off.
+        None for FASTSR_PRECISION, or "int8" for a quantised model where the backend has it, else "f32", with the backend "cuda" "fast".
     threads: threads of each run; None for FASTSR_THREADS, `set_num_threads`, or all cores.
     tile: edge in input pixels of the pieces a picture is cut into; None lets the engine choose. Results do not depend on it.
     scale: how many times a filter enlarges, 2 when not given; which of the networks of one name that come with fastsr is taken, that of 2 when not
@@ -167,7 +167,7 @@ class Model:
             precision = knobs.PRECISION.read()
         module = pick_backend(backend)
         if precision is None:
-            precision = "int8" if "int8" in module.PRECISIONS and is_quantised(program) else "f32"
+            precision = "int8" if "int8" in module.PRECISIONS and is_quantised(program) else module.PRECISIONS[0]
         self.program = program
         self._executable = module.compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
         self.precision = precision

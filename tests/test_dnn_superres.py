@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import ODD_SIZES, OPENCV_MODELS, ModelCase
+from cuda_emulator import Emulator, compiler
 from pictures import repeat_network, shuffle_network
 from tensorflow_graphs import Frozen
 
 import fastsr
 from fastsr import dnn_superres, fsr, image
+from fastsr.backends import cuda
 from fastsr.graph import Feed
 
 ESPCN, LAPSRN, LAPSRN_X4 = OPENCV_MODELS[0], OPENCV_MODELS[5], OPENCV_MODELS[6]
@@ -409,10 +411,32 @@ def test_network_of_fractions(tmp_path: Path) -> None:
 
 def test_cuda_is_asked_for(cv2: Any, shared: Path) -> None:
     made = ready(dnn_superres, shared)
+    if "cuda" in fastsr.available_backends():
+        pytest.skip("there is a GPU")
     made.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
-    with pytest.warns(RuntimeWarning, match="CPU"):
+    with pytest.warns(RuntimeWarning, match="'cuda' is not available: .*CPU"):
         made.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
     assert made.upsample(COLOUR).shape == (16, 16, 3)
+
+
+def test_cuda_does_the_work_where_it_can(cv2: Any, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if compiler() is None:
+        pytest.skip("needs a C++ compiler")
+    gpu = Emulator(tmp_path)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(cuda.device, "CupyDevice", lambda: gpu)
+    made = ready(dnn_superres, shared)
+    expected = made.upsample(COLOUR).astype(int)
+    for target, kind in ((cv2.dnn.DNN_TARGET_CUDA, "float"), (cv2.dnn.DNN_TARGET_CUDA_FP16, "half")):
+        made.setPreferableTarget(target)
+        made.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
+        gpu.launches.clear()
+        assert np.abs(made.upsample(COLOUR).astype(int) - expected).max() <= 1
+        assert f"pack<{kind}>" in gpu.launches
+        made.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
+        gpu.launches.clear()
+        np.testing.assert_array_equal(made.upsample(COLOUR), expected)
+        assert not gpu.launches
 
 
 def test_half_floats_on_the_cpu_are_fast(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
+from torch.nn import functional as F  # noqa: E402, N812
 from trainings import TINY, interrupt_at, job  # noqa: E402
 
 from fastsr.train import export, measure, recipes, run, state, tuned  # noqa: E402
@@ -117,7 +118,9 @@ def test_killed_and_interrupted_training_ends_with_the_same_bits(photos: Path, t
     assert (whole / "plain_x2.fsr").read_bytes() == (parts / "plain_x2.fsr").read_bytes()
 
 
-def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_of_other_settings_is_not_gone_on_with(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = run.train(job(photos, tmp_path / "out"))
     assert done.done
     assert done.program is not None
@@ -125,13 +128,17 @@ def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: 
     assert run.train(job(photos, tmp_path / "out")).steps == 3
     with pytest.raises(FastsrError, match=r"other settings \(seed\).*--restart"):
         run.train(job(photos, tmp_path / "out", seed=1))
+    assert run.train(job(photos, tmp_path / "out", pace=Pace(steps=5), quiet=False)).steps == 5
+    assert "going on at step 3 of 5, which were 3 before" in "".join(capsys.readouterr())
     with monkeypatch.context() as m:
         m.setattr(run, "_pictures", lambda job, report: pytest.fail("pictures were prepared before that was told"))
-        with pytest.raises(FastsrError, match=r"other settings \(loss, scale, total\).*--restart"):
-            run.train(job(photos, tmp_path / "out", scale=3, recipe=replace(job(photos, tmp_path).recipe, loss="mse"), pace=Pace(4)))
+        with pytest.raises(FastsrError, match=r"other settings \(loss, scale\).*--restart"):
+            run.train(job(photos, tmp_path / "out", scale=3, recipe=replace(job(photos, tmp_path).recipe, loss="mse"), pace=Pace(6)))
+        with pytest.raises(FastsrError, match=r"has done 5 steps: --steps 4 is less"):
+            run.train(job(photos, tmp_path / "out", pace=Pace(steps=4)))
     write_picture(photos / "3.png", drawn(3))
     with pytest.raises(FastsrError, match=r"other settings \(pictures\).*--restart"):
-        run.train(job(photos, tmp_path / "out"))
+        run.train(job(photos, tmp_path / "out", pace=Pace(5)))
     assert run.train(job(photos, tmp_path / "out", seed=1, restart=True)).done
     (tmp_path / "out" / "checkpoint.pt").write_bytes(b"PK\3\4 nothing")
     with pytest.raises(FastsrError, match="no checkpoint of a training, or damaged"):
@@ -223,6 +230,17 @@ def test_shipped_weights_are_taken_back_and_load_alone(arch: str, colour: str, t
             assert export.difference(program, p, network(torch.from_numpy(p)).numpy()) < export.TOLERANCE
     with pytest.raises(ModelError, match="another architecture"):
         other.adopt({"conv.weight": torch.zeros(1)})
+
+
+def test_leak_ends_at_half_of_the_steps() -> None:
+    recipe = replace(recipes.RECIPES["espcn"], leak=0.5)
+    assert recipe.leak_at(0, 100) == pytest.approx(0.49) and recipe.leak_at(24, 100) == 0.25
+    assert recipe.leak_at(49, 100) == recipe.leak_at(99, 100) == recipe.leak_at(0, 1) == 0
+    network = registry()["espcn"](2, "y")
+    x = torch.rand(1, 1, 5, 6) - 0.5
+    network.leak = 0.3
+    h = F.leaky_relu(network.conv2(F.leaky_relu(network.conv1(x), 0.3)), 0.3)
+    assert torch.equal(network(x), F.pixel_shuffle(network.conv3(h), 2))
 
 
 def test_branches_collapse_exactly() -> None:

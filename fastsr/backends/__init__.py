@@ -1,7 +1,7 @@
 """The backends: each takes the same `Program` and runs it on one kind of machine.
 
-A backend is a module with `NAME`, `PRECISIONS`, `unavailable() -> str | None` (None, or the reason and what to install) and
-`compile(program, *, precision, threads, tile) -> Executable`. Modules are imported only when they are asked for.
+A backend is a module with `NAME`, `PRECISIONS` (the first is what it computes in unless told), `unavailable() -> str | None` (None, or the reason and
+what to install) and `compile(program, *, precision, threads, tile) -> Executable`. Modules are imported only when they are asked for.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import BackendError
 from ..program import Program
 
-BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "reference": "reference"}
-"""Public name -> module in this package, fastest first: the order in which "auto" looks."""
+BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "cuda": "cuda", "reference": "reference"}
+"""Public name -> module in this package: the order in which "auto" looks."""
 
 Progress = Callable[[int, int], None]
 """Called from the calling thread with (done, total), in parts of no fixed size; an exception it raises cancels the run and passes through."""

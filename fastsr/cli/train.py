@@ -45,7 +45,7 @@ def add_data_options(p: argparse.ArgumentParser, out: str, steps: str) -> None:
     p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
     p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
     p.add_argument("-o", "--out", metavar="DIR", help=f"folder for everything that is written (default: {out})")
-    p.add_argument("--steps", type=positive, metavar="N", help=f"steps (default: {steps})")
+    p.add_argument("--steps", type=positive, metavar="N", help=f"steps (default: {steps}); may be another number when a training goes on")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
     p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
 

@@ -105,6 +105,7 @@ class Trainer:
         rate = self.recipe.rate_at(self.step, self.total)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        self.network.leak = self.shadow.leak = self.recipe.leak_at(self.step, self.total)
         self.optimiser.zero_grad(set_to_none=True)
         y, target = self.pictures(batch)
         kind = "mse" if self.step >= round(self.total * (1 - self.recipe.finish)) else self.recipe.loss
@@ -143,8 +144,8 @@ class Trainer:
         }
 
     def restore(self, saved: dict[str, Any], path: Path) -> None:
-        """Go on from a checkpoint. Raises FastsrError when it is of another training."""
-        state.check_same(self.settings, saved.get("settings", {}), path)
+        """Go on from a checkpoint; its number of steps may be another one. Raises FastsrError when it is of another training, or further on."""
+        state.check_same(self.settings, saved, path)
         try:
             self.network.load_state_dict(saved["network"])
             self.shadow.load_state_dict(saved["shadow"])
@@ -155,6 +156,7 @@ class Trainer:
             self.history = [list(map(float, row)) for row in saved["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
             raise FastsrError(f"'{path}' does not fit this network ({' '.join(str(e).split())[:200]}): give --restart to begin anew") from None
+        self.total = self.settings.get("total", self.total)
 
     # ---- all steps ---------------------------------------------------------------------------------------------------------------------------
 

@@ -26,10 +26,11 @@ COLOURS = {"y": 1, "rgb": 3}
 
 
 class Network(nn.Module):
-    """What all networks here have. factor: of pixels in the shipped file, 1 or 255."""
+    """What all networks here have. factor: of pixels in the shipped file, 1 or 255. leak: slope of ReLUs below zero while training, see `Recipe`."""
 
     enlarged = False
     factor = 1.0
+    leak = 0.0
 
     def __init__(self, scale: int, colour: str) -> None:
         super().__init__()
@@ -46,6 +47,9 @@ class Network(nn.Module):
         mine = {k: v for k, v in self.state_dict().items() if "num_batches" not in k}
         check_names(weights, {k: tuple(v.shape) for k, v in mine.items()})
         self.load_state_dict({k: self._times(k, weights[k].float(), 1 / self.factor) for k in mine}, strict=False)
+
+    def _rectified(self, x: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu_(x, self.leak) if self.leak else F.relu_(x)
 
     @staticmethod
     def _times(name: str, tensor: torch.Tensor, factor: float) -> torch.Tensor:
@@ -83,7 +87,7 @@ class SRCNN(Network):
         self.conv1, self.conv2, self.conv3 = conv(self.channels, d, a), conv(d, e, b), conv(e, self.channels, c, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x)))))
+        return self.conv3(self._rectified(self.conv2(self._rectified(self.conv1(x)))))
 
 
 class VDSR(Network):
@@ -112,7 +116,7 @@ class ESPCN(Network):
         self.conv1, self.conv2, self.conv3 = conv(c, a, 5), conv(a, b), conv(b, c * scale**2, 3, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x))))), self.scale)
+        return F.pixel_shuffle(self.conv3(self._rectified(self.conv2(self._rectified(self.conv1(x))))), self.scale)
 
 
 class FSRCNN(Network):

@@ -115,7 +115,7 @@ def train(job: Job) -> Outcome:
 
 
 def _train(job: Job, report: Report) -> Outcome:
-    recipe = job.recipe
+    recipe = job.recipe if job.init is None else replace(job.recipe, leak=0.0)
     if job.degradation not in DEGRADATIONS:
         raise FastsrError(f"degradation '{job.degradation}': choose {' or '.join(DEGRADATIONS)}")
     if recipe.colour not in COLOURS:
@@ -131,7 +131,7 @@ def _train(job: Job, report: Report) -> Outcome:
     earlier = {} if saved is None else saved.get("settings", {})
     settings = _settings(job, device, earlier)
     if saved is not None:  # preparing pictures takes minutes, and which they are is known only then: `restore` compares that
-        state.check_same({**settings, "pictures": earlier.get("pictures")}, earlier, checkpoint)
+        state.check_same({**settings, "pictures": earlier.get("pictures")}, saved, checkpoint)
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
     if job.init is not None and job.network is None:
         begin(network, job.init, recipe.arch, report)
@@ -154,7 +154,8 @@ def _train(job: Job, report: Report) -> Outcome:
         trainer.restore(saved, checkpoint)
         if saved.get("threads") != torch.get_num_threads() and device == "cpu":
             report.line(f"note: it was begun with {saved.get('threads')} threads, so the result will not be the same to the last bit")
-        report.line(f"going on at step {trainer.step} of {trainer.total}")
+        before = int(saved["total"])
+        report.line(f"going on at step {trainer.step} of {trainer.total}{f', which were {before} before' if before != trainer.total else ''}")
     else:
         trainer.plan(job.pace, valid)
         report.line(f"{trainer.total} steps")

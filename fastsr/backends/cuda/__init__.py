@@ -1,0 +1,37 @@
+"""The CUDA backend: hand-written kernels for NVIDIA GPUs, compiled for a network on first use by way of CuPy.
+
+`kernels/*.cuh` has the kernels, `steps.py` says which of them make a Program's steps, `layout.py` how values and weights lie, `plan.py` what is
+launched for a picture, `executable.py` runs it, `device.py` is all that touches CuPy.
+"""
+
+from __future__ import annotations
+
+from ...errors import BackendError
+from ...program import Program
+from ...stages import is_staged
+from .. import Executable
+from ..staged import staged
+from . import device
+
+NAME = "cuda"
+PRECISIONS = ("fast", "f32")
+
+
+def unavailable() -> str | None:
+    """None when CuPy finds a GPU of compute capability 8.0 or more."""
+    return device.unavailable()
+
+
+def compile(program: Program, *, precision: str = "fast", threads: int | None = None, tile: int | None = None) -> Executable:
+    """See `fastsr.backends`. "fast": halfs on tensor cores, sums in float32; "f32": float32 throughout. Threads have no effect.
+
+    Raises BackendError for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise BackendError(f"the cuda backend computes in {' or '.join(PRECISIONS)}, not '{precision}'")
+    from .executable import CudaExecutable
+
+    gpu = device.CupyDevice()
+    if is_staged(program):
+        return staged(program, NAME, precision, lambda piece, p: CudaExecutable(piece, gpu, p, tile))
+    return CudaExecutable(program, gpu, precision, tile)

@@ -1,0 +1,158 @@
+"""A GPU by way of CuPy: memory, kernels compiled from `kernels/*.cuh`, launches. Tests put a processor in its place (tests/cuda_host)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+KERNELS = Path(__file__).parent / "kernels"
+
+
+class OutOfMemoryError(MemoryError):
+    """The device has not as much memory left."""
+
+
+class Memory(Protocol):
+    """A piece of the device's memory, which goes when the object does."""
+
+    address: int
+
+
+class Function(Protocol):
+    """A kernel on the device."""
+
+    blocks: int
+    """How many blocks of it are worth a launch: as many as the device can run at once."""
+
+    def launch(self, grid: tuple[int, int, int], args: np.ndarray) -> None:
+        """Begin with the kernel, in the stream of `Device.working`. args: one element of `layout.ARGS`."""
+
+
+class Device(Protocol):
+    """What the backend needs of a device."""
+
+    name: str
+    shared_limit: int
+    """Bytes of shared memory that a block can have."""
+
+    def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[Function]:
+        """Compile the instances of kernels with these names, threads a block and bytes of shared memory. Raises BackendError when that fails."""
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """What is begun inside is done in order, apart from what other threads begin; at the end all of it is done."""
+
+    def take(self, size: int) -> Memory:
+        """So many bytes. Raises OutOfMemoryError."""
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        """Copy a C-contiguous array to the device."""
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        """Fill a C-contiguous array from the device, when all that was begun before is done."""
+
+    def free_bytes(self) -> int:
+        """About how much memory can be taken."""
+
+
+def unavailable(number: int = 0) -> str | None:
+    """None, or why there is no GPU to work with and what to do."""
+    try:
+        import cupy
+    except Exception as e:  # a cupy that does not fit the driver or numpy fails with errors of all kinds
+        return f"CuPy cannot be imported ({type(e).__name__}: {e}); install it with: pip install fastsr[cuda] (CUDA 12: fastsr[cuda12])"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as e:
+        return f"CuPy finds no CUDA driver ({' '.join(str(e).split())[:200]}): install NVIDIA's driver, or use the backend cpu"
+    if number >= count:
+        return f"there is no GPU number {number}, CuPy finds {count}"
+    if int(cupy.cuda.Device(number).compute_capability) < 80:
+        return f"GPU number {number} is older than the Ampere generation (compute capability 8.0): use the backend numba_cuda or cpu"
+    return None
+
+
+class CupyDevice:
+    """GPU number `number`."""
+
+    def __init__(self, number: int = 0) -> None:
+        import cupy
+
+        self._cupy, self._number = cupy, number
+        properties = cupy.cuda.runtime.getDeviceProperties(number)
+        self.name = properties["name"].decode()
+        self.shared_limit = int(properties["sharedMemPerBlockOptin"])
+        self._processors = int(properties["multiProcessorCount"])
+
+    def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[Function]:
+        """See `Device.functions`. CuPy keeps what it has compiled on disk."""
+        from ...errors import BackendError
+
+        with self._cupy.cuda.Device(self._number):
+            module = self._cupy.RawModule(code='#include "all.cuh"\n', options=("-std=c++17", f"-I{KERNELS}", f"-DFASTSR_SOURCE={_mark()}"),
+                                          name_expressions=tuple(dict.fromkeys(names)))  # fmt: skip
+            try:
+                return [
+                    _CupyFunction(self._cupy, module.get_function(n), t, s, self._processors) for n, t, s in zip(names, threads, shared, strict=True)
+                ]
+            except self._cupy.cuda.compiler.CompileException as e:
+                raise BackendError(f"the kernels cannot be compiled for {self.name}: {' '.join(str(e).split())[:400]}") from None
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """See `Device.working`."""
+        with self._cupy.cuda.Device(self._number), self._cupy.cuda.Stream(non_blocking=True) as stream:
+            try:
+                yield
+            finally:
+                stream.synchronize()
+
+    def take(self, size: int) -> Memory:
+        """See `Device.take`."""
+        try:
+            return _CupyMemory(self._cupy.cuda.alloc(max(size, 1)))
+        except self._cupy.cuda.memory.OutOfMemoryError:
+            raise OutOfMemoryError(f"{self.name} has not {size} bytes of memory left") from None
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        """See `Device.upload`."""
+        self._cupy.cuda.runtime.memcpyAsync(address, array.ctypes.data, array.nbytes, 1, self._cupy.cuda.get_current_stream().ptr)
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        """See `Device.download`."""
+        stream = self._cupy.cuda.get_current_stream()
+        self._cupy.cuda.runtime.memcpyAsync(array.ctypes.data, address, array.nbytes, 2, stream.ptr)
+        stream.synchronize()
+
+    def free_bytes(self) -> int:
+        """See `Device.free_bytes`."""
+        with self._cupy.cuda.Device(self._number):
+            return int(self._cupy.cuda.runtime.memGetInfo()[0]) + int(self._cupy.get_default_memory_pool().free_bytes())
+
+
+class _CupyMemory:
+    def __init__(self, pointer: Any) -> None:
+        self._pointer = pointer
+        self.address = int(pointer.ptr)
+
+
+class _CupyFunction:
+    def __init__(self, cupy: Any, kernel: Any, threads: int, shared: int, processors: int) -> None:
+        self._kernel, self._threads, self._shared = kernel, threads, shared
+        if shared > 48 << 10:
+            kernel.max_dynamic_shared_size_bytes = shared
+        each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, threads, shared)
+        self.blocks = max(int(each), 1) * processors
+
+    def launch(self, grid: tuple[int, int, int], args: np.ndarray) -> None:
+        self._kernel(grid, (self._threads, 1, 1), (args,), shared_mem=self._shared)
+
+
+def _mark() -> str:
+    """A number that changes with the kernels' sources: CuPy looks at headers that are included only where the options differ."""
+    import zlib
+
+    return str(zlib.crc32(b"".join(p.read_bytes() for p in sorted(KERNELS.glob("*.cuh")))))

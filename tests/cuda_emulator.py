@@ -1,0 +1,122 @@
+"""A processor in the place of a GPU: the CUDA backend's kernels compiled by the C++ compiler against tests/cuda_host/emulator.h."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastsr.backends.cuda.device import KERNELS, OutOfMemoryError
+from fastsr.backends.cuda.layout import ARGS
+
+HERE = Path(__file__).parent / "cuda_host"
+
+SOURCE = """#include "all.cuh"
+namespace emulator { void launch(const std::function<void()>&, Dimensions, Dimensions, std::size_t, bool); }
+extern "C" std::size_t size_of_args() { return sizeof(fastsr::Args); }
+"""
+
+WRAPPER = """extern "C" void kernel%d(const void* a, const int* g, int threads, long shared, int backwards) {
+  const Args& args = *static_cast<const Args*>(a);
+  emulator::launch([&] { %s(args); }, {g[0], g[1], g[2]}, {threads, 1, 1}, static_cast<std::size_t>(shared), backwards);
+}
+"""
+
+
+def compiler() -> str | None:
+    """A C++ compiler, None where there is none."""
+    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+class Emulator:
+    """See `fastsr.backends.cuda.device.Device`. memory: bytes that can be taken in all. Freed memory and fresh memory hold NaN."""
+
+    name = "emulator"
+
+    def __init__(self, folder: Path, shared_limit: int = 227 << 10, memory: int = 1 << 30) -> None:
+        self.folder, self.shared_limit, self.memory = folder, shared_limit, memory
+        self.taken = 0
+        self.backwards = False
+        self.blocks = 2
+        self.launches: list[str] = []
+        self._found: dict[str, ctypes._CFuncPtr] = {}
+
+    def prepare(self, names: Sequence[str], shared: Sequence[int]) -> None:
+        """Compile these kernels, those that are not there yet, and check the bytes of shared memory that they are said to need."""
+        sizes = {n: s for n, s in zip(names, shared, strict=True) if n not in self._found}
+        names = list(sizes)
+        if not names:
+            return
+        code = SOURCE + "".join(WRAPPER % (k, n) for k, n in enumerate(names))
+        for name in names:
+            if name.startswith("conv_mma"):
+                code += f"static_assert(MmaLayout<{name[name.index('<') + 1 : name.index(', Chain')]}>::BYTES == {sizes[name]});\n"
+        stem = hashlib.sha256(code.encode()).hexdigest()[:16]
+        source, library = self.folder / f"{stem}.cpp", self.folder / f"{stem}.so"
+        source.write_text(code)
+        command = [compiler() or "", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+                   "-U_FORTIFY_SOURCE", f"-I{HERE}", f"-I{KERNELS}", str(source), str(HERE / "emulator.cpp"), "-o", str(library)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[:4000]
+        loaded = ctypes.CDLL(str(library))
+        loaded.size_of_args.restype = ctypes.c_size_t
+        assert loaded.size_of_args() == ARGS.itemsize
+        for k, n in enumerate(names):
+            self._found[n] = getattr(loaded, f"kernel{k}")
+
+    def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[_Function]:
+        self.prepare(names, shared)
+        return [_Function(self, n, t, s) for n, t, s in zip(names, threads, shared, strict=True)]
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        yield
+
+    def take(self, size: int) -> _Memory:
+        if self.taken + size > self.memory:
+            raise OutOfMemoryError(f"{self.name} has not {size} bytes of memory left")
+        return _Memory(self, size)
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        assert array.flags.c_contiguous
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        assert array.flags.c_contiguous
+        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
+    def free_bytes(self) -> int:
+        return self.memory - self.taken
+
+
+class _Memory:
+    def __init__(self, device: Emulator, size: int) -> None:
+        self._device, self._size = device, size
+        self._array = np.full(size + 256, 0x7F, np.uint8)  # NaN as halfs, and 3.4e38 as floats
+        self._array.view(np.uint32)[: size // 4] = 0x7FFFFFFF
+        self.address = -(-self._array.ctypes.data // 256) * 256
+        device.taken += size
+
+    def __del__(self) -> None:
+        self._device.taken -= self._size
+
+
+class _Function:
+    def __init__(self, device: Emulator, name: str, threads: int, shared: int) -> None:
+        self._device, self._name, self._threads, self._shared = device, name, threads, shared
+        self.blocks = device.blocks
+
+    def launch(self, grid: tuple[int, int, int], args: np.ndarray) -> None:
+        assert args.dtype == ARGS
+        assert args.shape == (1,)
+        self._device.launches.append(self._name)
+        self._device._found[self._name](
+            args.ctypes.data_as(ctypes.c_void_p), (ctypes.c_int * 3)(*grid), self._threads, ctypes.c_long(self._shared), int(self._device.backwards)
+        )

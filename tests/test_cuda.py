@@ -1,0 +1,288 @@
+"""The CUDA backend on an emulated GPU against the NumPy reference: every kernel, whole networks, tiles, memory that is short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_emulator import Emulator, compiler
+from programs import BINARY, UNARY, Builder, inputs_for, pads, shuffle
+
+import fastsr
+from fastsr.backends import cuda, reference
+from fastsr.backends.cuda import device
+from fastsr.backends.cuda.executable import CudaExecutable
+from fastsr.backends.cuda.plan import kernels_of, lay_out
+from fastsr.backends.cuda.steps import prepare, shortened
+from fastsr.backends.staged import staged
+from fastsr.errors import BackendError
+from fastsr.program import Epilogue, Program
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler")
+
+SMALL = 99 << 10
+"""Shared memory of a block on small GPUs (compute capability 8.6 and 8.9), with which kernels need their smaller forms."""
+
+
+# ---- programs ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def operations() -> Program:
+    """Every operation of an epilogue, one a step, all of them outputs."""
+    b = Builder([3, 3, 1])
+    tensor = b.normal(3)
+    found = [b.step("Pointwise", [0], 3, epilogue=[Epilogue(op, a=0.3, b=0.8)]) for op in UNARY]
+    found.append(b.step("Pointwise", [0], 3, epilogue=[Epilogue("Gelu", a=1.0)]))
+    found.append(b.step("Pointwise", [0], 3, epilogue=[b.prelu(3)]))
+    found.append(b.step("Pointwise", [0], 3, epilogue=[Epilogue("Abs"), Epilogue("Sqrt")]))
+    found.append(b.step("Pointwise", [0], 3, epilogue=[Epilogue("Mul", a=9.0), Epilogue("Quantize", a=-7.0, b=8.0)]))
+    for op in BINARY:
+        operand = {"tensor": tensor} if op in ("Add", "Sub", "Mul") else {"a": 0.7}
+        found.append(b.step("Pointwise", [0], 3, epilogue=[Epilogue(op, value=1), Epilogue(op, value=2), Epilogue(op, **operand)]))
+    far = np.array([2.0, -3.0, 4.0], np.float32)
+    found.append(b.step("Pointwise", [0], 3, epilogue=[Epilogue("Div", tensor=far), Epilogue("Div", a=1.5)]))
+    found.append(b.step("Pointwise", [0], 3, epilogue=[Epilogue("Abs"), Epilogue("Add", a=1.0), Epilogue("RDiv", value=1), Epilogue("RDiv", a=0.1)]))
+    return b.program(*found)
+
+
+def moves() -> Program:
+    """Every kind of step but convolutions."""
+    b = Builder([3, 12])
+    shuffled = [b.step("DepthToSpace", [1], 3, {"mode": m}) for m in (0, 1)]
+    joined = b.step("Concat", [0, 1, 0], 18, epilogue=[b.prelu(18)])
+    over = b.step("Concat", [0, 1, 0, 1, 0, 0], 36, epilogue=[Epilogue("Relu"), shuffle(3, 1), Epilogue("Add", a=0.5)])
+    found = [*shuffled, joined, over]
+    found += [b.step("Resize", [0], 3, {"mode": m, "coord": c, "scale_h": 2.0, "scale_w": 1.5}) for m, c in ((0, 2), (1, 0), (2, 0), (2, 1))]
+    found += [b.step("Pad", [1], 12, {**pads(2, 1, 0, 3), "mode": m, "value": 0.25}) for m in range(4)]
+    found.append(b.step("SpaceToDepth", [shuffled[0]], 12))
+    found.append(b.step("SpaceToDepth", [joined], 18 * 9, {"block": 3}))
+    return b.program(*found)
+
+
+def convolutions() -> Program:
+    """Convolutions that are computed directly in both precisions."""
+    b = Builder([12, 3])
+    found = [
+        b.conv(1, 5, k=5, epilogue=[Epilogue("Relu")]),
+        b.conv(0, 12, group=12, epilogue=[b.prelu(12)]),
+        b.conv(0, 10, group=2, bias=False),
+        b.conv(0, 9, sh=2, sw=3),
+        b.conv(0, 7, k=(3, 2), dh=2, dw=3, **pads(2, 1, 3, 4)),
+        b.conv(1, 1, k=(1, 4), auto_pad=2),
+        b.conv(0, 48, group=3, epilogue=[Epilogue("LeakyRelu", a=0.1), shuffle(4, 1), Epilogue("Add", a=0.25)]),
+        b.conv(1, 12, epilogue=[shuffle(2)]),
+    ]
+    return b.program(*found)
+
+
+def products() -> Program:
+    """Convolutions that tensor cores compute with half of the memory on a block of a small GPU and more, of all widths."""
+    b = Builder([8, 64])
+    found = [
+        b.conv(0, 12, epilogue=[b.prelu(12)]),
+        b.conv(1, 64, epilogue=[Epilogue("Relu"), Epilogue("Add", value=1), Epilogue("Mul", a=0.5)]),
+        b.conv(1, 64, k=1, bias=False),
+        b.conv(0, 1, k=5, epilogue=[Epilogue("Sigmoid")]),
+    ]
+    wide = b.conv(1, 130, k=(1, 3), epilogue=[b.prelu(130)])
+    found += [
+        wide,
+        b.conv(wide, 20, epilogue=[Epilogue("Clip", a=-0.5, b=0.5)]),
+        b.conv(found[0], 32, epilogue=[b.prelu(32), shuffle(2, 1), Epilogue("Relu")]),
+        b.conv(found[0], 32, epilogue=[b.prelu(32), shuffle(2, 0)]),
+        b.conv(found[0], 27, epilogue=[shuffle(3, 1), Epilogue("Add", a=1.0)]),
+        b.conv(found[0], 16, epilogue=[Epilogue("Add", value=b.conv(found[0], 1)), shuffle(4, 1)]),
+    ]
+    return b.program(*found)
+
+
+PROGRAMS = {"operations": operations, "moves": moves, "convolutions": convolutions, "products": products}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cuda")
+
+
+@pytest.fixture(scope="module")
+def gpu(folder: Path) -> Emulator:
+    """A large GPU, all kernels of `PROGRAMS` compiled at once."""
+    found = Emulator(folder)
+    kernels = [k for make in PROGRAMS.values() for p in ("f32", "fast") for k in kernels_of(prepare(make(), p, found.shared_limit)[1], p)]
+    found.prepare([k.name for k in kernels], [k.shared for k in kernels])
+    return found
+
+
+def tolerance(precision: str) -> float:
+    return 2e-5 if precision == "f32" else 1e-2
+
+
+def assert_like_reference(got: Sequence[np.ndarray], program: Program, inputs: Sequence[np.ndarray], precision: str) -> None:
+    numbers = range(len(program.outputs))
+    want = reference.run_program(program, inputs, list(numbers), dtype=np.float64)
+    for k, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert a.dtype == np.float32
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=tolerance(precision), atol=tolerance(precision) * max(1.0, np.abs(b).max()), err_msg=f"output {k}")
+
+
+# ---- kernels -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["f32", "fast"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_kernel_is_like_the_reference(name: str, precision: str, gpu: Emulator) -> None:
+    program = PROGRAMS[name]()
+    executable = CudaExecutable(program, gpu, precision)
+    numbers = list(range(len(program.outputs)))
+    gpu.launches.clear()
+    for k, (height, width, batch) in enumerate(((6, 9, 2), (18, 33, 1), (3, 6, 1))):
+        inputs = [x.astype(np.float16).astype(np.float32) for x in inputs_for(program, height, width, batch, seed=k)]  # as roundings depend on it
+        gpu.backwards = k == 1
+        assert_like_reference(executable.run(inputs, numbers), program, inputs, precision)
+    used = {n.partition("<")[0] for n in gpu.launches}
+    assert ("conv_mma" in used) == (name == "products" and precision == "fast")
+
+
+def test_kernels_of_small_gpus(folder: Path) -> None:
+    program = products()
+    small = Emulator(folder, SMALL)
+    executable = CudaExecutable(program, small, "fast")
+    forms = {p.kernel.name.partition(", Chain")[0] for p in executable._prepared}
+    assert {"conv_mma<3, 3, 64, 32, 8, true", "conv_mma<3, 3, 32, 32, 16, false"} <= forms
+    inputs = inputs_for(program, 9, 17)
+    assert_like_reference(executable.run(inputs, range(len(program.outputs))), program, inputs, "fast")
+
+
+def test_halfs_are_rounded_like_numpys(folder: Path) -> None:
+    b = Builder(1)
+    b.step("Pointwise", [0], 1)
+    program = b.program()
+    x = np.concatenate([np.random.default_rng(0).standard_normal(4000) * 10.0**k for k in range(-8, 6)]).astype(np.float32)
+    x = np.concatenate([x, np.float32([0.0, -0.0, 65504.0, 65519.9, 65520.0, np.inf, -np.inf, 2.0**-24, 2.0**-25, 3 * 2.0**-25])])
+    got = CudaExecutable(program, Emulator(folder), "fast").run([x.reshape(1, 1, 1, -1)], [0])[0].reshape(-1)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(got, x.astype(np.float16).astype(np.float32))
+
+
+# ---- tiles and memory --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["f32", "fast"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_tiles_give_the_same_bits(name: str, precision: str, gpu: Emulator) -> None:
+    program = PROGRAMS[name]()
+    numbers = list(range(len(program.outputs)))
+    inputs = inputs_for(program, 18, 21)
+    whole = CudaExecutable(program, gpu, precision).run(inputs, numbers)
+    for tile in (6, 15):
+        for a, b in zip(CudaExecutable(program, gpu, precision, tile).run(inputs, numbers), whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_short_memory_halves_tiles(gpu: Emulator) -> None:
+    program = products()
+    inputs = inputs_for(program, 20, 33)
+    numbers = [0, 1]
+    whole = CudaExecutable(program, gpu, "fast").run(inputs, numbers)
+    executable = CudaExecutable(program, gpu, "fast")
+    held = gpu.taken
+    gpu.memory = held + (400 << 10)
+    try:
+        told: list[tuple[int, int]] = []
+        for a, b in zip(executable.run(inputs, numbers, lambda *t: told.append(t)), whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert told[-1][0] == told[-1][1] > 1
+        gpu.memory = gpu.taken + (20 << 10)
+        with pytest.raises(BackendError, match=r"not enough even for a tile of .* use the backend cpu"):
+            executable.run(inputs, numbers)
+    finally:
+        gpu.memory = 1 << 30
+    del executable
+    assert gpu.taken < held
+
+
+def test_memory_is_used_again(gpu: Emulator) -> None:
+    b = Builder(8)
+    for _ in range(12):
+        b.conv(b.last, 8, epilogue=[Epilogue("Relu")])
+    program = b.program()
+    arena = lay_out(program, program.value_sizes(50, 60), {program.outputs[0][1]: (0, 0, 50, 60)}, 1, 4)
+    assert arena.size < 2.2 * 4 * 8 * 50 * 60
+    executable = CudaExecutable(program, gpu, "fast")
+    x = inputs_for(program, 10, 11)
+    first = executable.run(x, [0])[0]
+    before = gpu.taken
+    for _ in range(5):
+        np.testing.assert_array_equal(executable.run(x, [0])[0], first)
+    assert gpu.taken == before
+
+
+def test_long_epilogues_are_cut(gpu: Emulator) -> None:
+    b = Builder(3)
+    many = [Epilogue("Add", a=0.125), Epilogue("Mul", a=1.125)] * 9
+    b.conv(0, 12, epilogue=[*many[:7], shuffle(2, 1), *many])
+    program = b.program()
+    assert len(shortened(program).steps) == 3
+    inputs = inputs_for(program, 7, 5)
+    assert_like_reference(CudaExecutable(program, gpu, "f32").run(inputs, [0]), program, inputs, "f32")
+
+
+def test_an_exception_of_the_progress_cancels(gpu: Emulator) -> None:
+    program = products()
+    executable = CudaExecutable(program, gpu, "fast", tile=8)
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    before = gpu.taken
+    with pytest.raises(KeyboardInterrupt):
+        executable.run(inputs_for(program, 20, 20), [0], stop)
+    assert gpu.taken == before
+
+
+# ---- networks ----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "scale"), [("espcn", 2), ("fsrcnn", 3), ("fast", 2)])
+def test_shipped_networks_keep_60_db(name: str, scale: int, gpu: Emulator, shared: Path) -> None:
+    from fastsr.files import read_picture
+    from fastsr.model import load_program
+
+    picture = read_picture(next((shared / "images" / "Set5").glob("*butterfly*")))[60:88, 60:94]
+    program = load_program(name, scale)
+    x = np.ascontiguousarray(picture[:, :, 1][None, None], np.float32) * np.float32(program.feed.range / 255)
+    want = reference.run_program(program, [x])[0]
+    got = CudaExecutable(program, gpu, "fast").run([x], [0])[0]
+    assert 10 * np.log10(program.feed.out_range**2 / np.mean((got - want) ** 2)) > 60
+
+
+def test_networks_with_means_run_in_pieces(gpu: Emulator) -> None:
+    b = Builder(8)
+    x = b.conv(0, 16, epilogue=[Epilogue("Relu")])
+    mean = b.step("GlobalAveragePool", [x], 16)
+    weights = b.conv(b.conv(mean, 4, k=1, epilogue=[Epilogue("Relu")]), 16, k=1, epilogue=[Epilogue("Sigmoid")])
+    b.conv(x, 16, epilogue=[Epilogue("Mul", value=weights), Epilogue("Add", value=x)])
+    program = b.program()
+    inputs = inputs_for(program, 9, 14)
+    executable = staged(program, "cuda", "fast", lambda piece, p: CudaExecutable(piece, gpu, p))
+    assert_like_reference(executable.run(inputs, [0]), program, inputs, "f32")
+
+
+# ---- without a GPU -----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(device.unavailable() is None, reason="there is a GPU")
+def test_without_a_gpu_the_error_says_what_to_do() -> None:
+    reasons = r"CuPy cannot be imported.*fastsr\[cuda\]|CuPy finds no CUDA driver|there is no GPU"
+    with pytest.raises(BackendError, match=f"backend 'cuda' is not available: ({reasons})"):
+        fastsr.load("bicubic", backend="cuda")
+    assert "cuda" not in fastsr.available_backends()
+
+
+def test_unknown_precisions_are_refused() -> None:
+    with pytest.raises(BackendError, match="fast or f32, not 'int8'"):
+        cuda.compile(products(), precision="int8")
