@@ -154,8 +154,8 @@ def _train(job: Job, report: Report) -> Outcome:
         trainer.restore(saved, checkpoint)
         if saved.get("threads") != torch.get_num_threads() and device == "cpu":
             report.line(f"note: it was begun with {saved.get('threads')} threads, so the result will not be the same to the last bit")
-        before = int(saved["total"])
-        report.line(f"going on at step {trainer.step} of {trainer.total}{f', which were {before} before' if before != trainer.total else ''}")
+        planned = int(saved["total"])
+        report.line(f"going on at step {trainer.step} of {trainer.total}{f', which were {planned} before' if planned != trainer.total else ''}")
     else:
         trainer.plan(job.pace, valid)
         report.line(f"{trainer.total} steps")
