@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,15 +11,12 @@ import numpy as np
 
 from .errors import FastsrError, ModelError, PictureError
 from .evaluation import colour
-from .files import read_picture
+from .files import HELD_OUT, held_out, read_picture
 from .image import to_network
 from .imresize import imresize
 from .metrics import modcrop, psnr
 from .model import Model
 from .program import Program
-
-HELD_OUT = 5
-"""Pictures kept aside where there are many; at most a tenth of them."""
 
 EDGE = 96
 LEAST = 48
@@ -40,14 +37,33 @@ def scale_of(program: Program) -> int:
     return int(by) if by >= 2 and Fraction(by).denominator == 1 else 1
 
 
-def split(files: Sequence[Path], wanted: int) -> tuple[list[Path], list[Path]]:
-    """Files to calibrate on, at most `wanted`, and others to measure on, each spread over all; of few files the same ones for both."""
-    if len(files) <= HELD_OUT:
-        return list(files)[:wanted], list(files)
-    count = min(HELD_OUT, max(len(files) // 10, 1))
-    kept = list(files)[:: max(len(files) // count, 1)][:count]
+def split(files: Sequence[Path], wanted: int, fits: Callable[[Path], bool] = lambda path: True) -> tuple[list[Path], list[Path]]:
+    """Files to calibrate on, at most `wanted`, and others that fit to measure on, each spread over all; of few files the same ones for both."""
+    kept = held_out(files, fits)
     rest = [f for f in files if f not in kept]
+    if len(files) <= HELD_OUT:
+        kept = [f for f in files if fits(f)]
     return [rest[k * len(rest) // wanted] for k in range(wanted)] if len(rest) > wanted else rest, kept
+
+
+def measurable(program: Program) -> Callable[[Path], bool]:
+    """Whether a file is a picture that the network can be measured on: one of more than border and more than one colour."""
+    scale = scale_of(program)
+
+    def fits(path: Path) -> bool:
+        try:
+            small, original = pair(path, scale)
+            _check_size(program, small)
+        except (PictureError, OSError):
+            return False
+        return min(small.shape[:2]) > 2 and bool(original.min() < original.max())
+
+    return fits
+
+
+def _check_size(program: Program, small: np.ndarray) -> None:
+    """Raise PictureError for a picture that the network cannot be fed."""
+    program.value_sizes(*(n * program.feed.pre_scale for n in small.shape[:2]))
 
 
 def pair(path: Path, scale: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +75,7 @@ def pair(path: Path, scale: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inputs_of(program: Program, files: Sequence[Path]) -> tuple[list[np.ndarray], list[tuple[Path, str]]]:
-    """What the network is fed of the middle of each picture, made small, and (file, reason) of those that cannot be read.
+    """What the network is fed of the middle of each picture, made small, and (file, reason) of those that cannot be used.
 
     Arrays (N, C, H, W), of pictures of one size together. Raises FastsrError when no picture is left.
     """
@@ -69,15 +85,16 @@ def inputs_of(program: Program, files: Sequence[Path]) -> tuple[list[np.ndarray]
     skipped = []
     for path in files:
         try:
-            small, _ = pair(path, scale)
+            small = _middle(pair(path, scale)[0], edge)
+            _check_size(program, small)
         except (PictureError, OSError) as e:
             skipped.append((path, " ".join(str(e).split())))
             continue
-        array, _ = to_network(_middle(small, edge), program.feed)
+        array, _ = to_network(small, program.feed)
         found.setdefault(array.shape, []).append(array)
     if not found:
         why = f": {skipped[0][1]}" if skipped else ""
-        raise FastsrError(f"none of {len(files)} pictures can be read{why}")
+        raise FastsrError(f"none of {len(files)} pictures can be used{why}")
     return [np.concatenate(group) for group in found.values()], skipped
 
 
@@ -107,15 +124,16 @@ class Loss:
 
 
 def losses(before: Program, after: Program, files: Sequence[Path], threads: int | None = None) -> Iterator[Loss]:
-    """Both networks on each picture that can be read."""
+    """Both networks on each picture that can be read and is more than border."""
     scale = scale_of(before)
     models = Model(before, precision="f32", threads=threads), Model(after, threads=threads)
     for path in files:
         try:
             small, original = pair(path, scale)
             results = [m.upscale(small) for m in models]
+            fits = scale > 1 and results[0].shape == original.shape
+            scores = [psnr(r, original, shave=scale) for r in results] if fits else [None, None]
+            between = psnr(results[1], results[0], shave=scale)
         except (PictureError, OSError):
             continue
-        fits = scale > 1 and results[0].shape == original.shape
-        scores = [psnr(r, original, shave=scale) for r in results] if fits else [None, None]
-        yield Loss(path.name, scores[0], scores[1], psnr(results[1], results[0], shave=scale))
+        yield Loss(path.name, scores[0], scores[1], between)

@@ -17,7 +17,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from .errors import FastsrError, PictureError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 """File names that count as pictures in a folder, and the formats that can be written."""
+
+HELD_OUT = 5
+"""Pictures of a folder kept aside to measure on; at most a tenth of them, and none where there are no more than this."""
 
 _ALPHA = {".png", ".webp", ".tif", ".tiff"}
 _DEEP = {".png", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
@@ -347,6 +350,16 @@ def expand_inputs(path: str | os.PathLike[str], *, recursive: bool = False, skip
         deeper = "" if recursive else " (its subfolders are not searched; upscale --recursive does)"
         raise PictureError(f"no picture in the folder '{path}'{deeper}: looked for {', '.join(SUFFIXES)}")
     return sorted(found, key=natural_key)
+
+
+def held_out(files: Sequence[Path], fits: Callable[[Path], bool]) -> list[Path]:
+    """Some of the pictures, spread evenly, to measure on: the first that fits of each of as many parts as are wanted, see `HELD_OUT`."""
+    if len(files) <= HELD_OUT:
+        return []
+    count = min(HELD_OUT, max(len(files) // 10, 1))
+    size = len(files) // count
+    found = (next(filter(fits, files[k * size : (k + 1) * size]), None) for k in range(count))
+    return [f for f in found if f is not None]
 
 
 def output_names(pictures: Iterable[Path], root: Path | None, out: Path, suffix: str | None = None) -> list[Path]:

@@ -38,11 +38,13 @@ def quantise(graph: Graph, inputs: Sequence[Array], *, threads: int | None = Non
     graph: of one input, after the passes (`onnx_export.graph_of` makes such a one of any Program). inputs: what the network is fed, float32 arrays
     (N, C, H, W) of any sizes; some hundred thousand pixels of different pictures are enough. progress: called with (done, total) nodes.
     Convolutions whose weights are not constant, that only pick channels, or that see one pixel (channel attention) stay in floats.
-    Raises ModelError for a graph that is quantised already, has several inputs, or has no convolution that could be quantised.
+    Raises ModelError for a graph that is quantised already, has several inputs, or has no convolution that could be quantised, PictureError for an
+    input that is too small for the network.
     """
     check(graph)
-    if not inputs or any(a.ndim != 4 or not a.size for a in inputs):
-        raise ModelError("calibration needs arrays (N, C, H, W) that the network can be fed")
+    channels = graph.inputs[0].channels
+    if not inputs or any(a.ndim != 4 or a.shape[1] != channels or not a.size for a in inputs):
+        raise ModelError(f"calibration needs arrays (N, C, H, W) that the network can be fed, C being {channels}")
     new = copy.deepcopy(graph)
     _Walk(new, [np.asarray(a, np.float32) for a in inputs], threads, progress).run()
     new.validate()
@@ -113,11 +115,17 @@ def exact_scale(feed: Feed) -> np.float32 | None:
 # ---- the network, node by node -----------------------------------------------------------------------------------------------------------------
 
 
-def _is_quantisable(graph: Graph, node: Node) -> bool:
+def _has_constants(graph: Graph, node: Node) -> bool:
+    """Whether a node is a convolution of a picture with constant weights and bias."""
     w = graph.const(node.inputs[1]) if node.op == "Conv" else None
     bias = node.inputs[2] if len(node.inputs) > 2 else ""
-    if w is None or w.ndim != 4 or node.inputs[0] in graph.constants or (bias and bias not in graph.constants):
+    return w is not None and w.ndim == 4 and node.inputs[0] not in graph.constants and (not bias or bias in graph.constants)
+
+
+def _is_quantisable(graph: Graph, node: Node) -> bool:
+    if not _has_constants(graph, node):
         return False
+    w = graph.constants[node.inputs[1]]
     picks = w.shape[2:] == (1, 1) and np.all(np.count_nonzero(w, axis=(1, 2, 3)) == 1) and np.all(w[w != 0] == 1)
     return not picks
 
@@ -187,7 +195,7 @@ class _Walk:
                 found.append(ops.run_node(node, arrays))
             return [list(r) for r in zip(*found, strict=True)]
 
-        if node.op == "Conv" and node.inputs[1] in self.graph.constants:
+        if _has_constants(self.graph, node):
             return [self.convolved(node)]
         exact = node.op in _MOVES and all(v.exact for v in given)
         small = node.op in OVER_PICTURE or (bool(given) and all(v.one_pixel for v in given))
@@ -212,10 +220,12 @@ class _Walk:
         source, x_scale, numbers = self.ready[node.inputs[0]]
         w = graph.constants[node.inputs[1]].astype(np.float32)
         bias = graph.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else np.zeros(len(w))
+        was = _convolution(node, w, bias, self.threads)
+        floats = [was(a) for a in x.float]
         whole, scales = round_weights(node, w, numbers, np.abs(bias) / (float(x_scale) * 2**_BIAS_BITS))
         rounded = whole * scales.reshape(-1, 1, 1, 1)
-        was, now = _convolution(node, w, bias, self.threads), _convolution(node, rounded, bias, self.threads)
-        floats, results = [was(a) for a in x.float], [now(a) for a in numbers]
+        now = _convolution(node, rounded, bias, self.threads)
+        results = [now(a) for a in numbers]
         count = sum(a.size // a.shape[1] for a in floats)
         off = [(f - r).sum(axis=(0, 2, 3), dtype=np.float64) for f, r in zip(floats, results, strict=True)]
         shift = (np.sum(off, axis=0) / count).astype(np.float32)

@@ -27,6 +27,9 @@ SAMPLES = 16384
 DAMPING = 1e-3
 """Share of the mean variance that is added to each variance."""
 
+SMALLEST = float(np.finfo(np.float32).tiny) * 1e6
+"""The smallest scale of an activation: numbers closer together than this are taken as 0."""
+
 _BINS = 8192
 _ROUNDS = 3
 _RANGES = np.linspace(0.08, 1.0, 70)
@@ -39,7 +42,7 @@ def activation_range(values: Sequence[Array]) -> tuple[np.float32, int]:
     high = max(0.0, *(float(a.max()) for a in values))
     if not np.isfinite([low, high]).all():
         raise ModelError("the network makes numbers that are not finite of the calibration pictures")
-    if low == high:
+    if high - low < SMALLEST:
         return np.float32(1), 0
     counts = np.zeros(_BINS)
     for a in values:
@@ -57,7 +60,7 @@ def activation_range(values: Sequence[Array]) -> tuple[np.float32, int]:
 
 
 def _grid(low: float, high: float) -> tuple[np.float32, int]:
-    scale = np.float32(max((high - low) / LEVELS, float(np.finfo(np.float32).tiny) * 1e6))
+    scale = np.float32(max((high - low) / LEVELS, SMALLEST))
     return scale, int(np.clip(np.rint(-low / scale), 0, LEVELS))
 
 

@@ -52,3 +52,14 @@ def _best_isa() -> Iterator[None]:
     yield
     if "fastsr._core" in sys.modules:
         sys.modules["fastsr._core"].set_isa("")
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed_torch() -> Iterator[None]:
+    """What a training sets for the whole process is set back."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    yield
+    if torch:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode("default")

@@ -1,4 +1,4 @@
-"""Pictures, memory layouts, feeds and a small network for the tests of colour and depth."""
+"""Pictures for tests; memory layouts, feeds and a small network for those of colour and depth."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def random_picture(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndar
     if dtype == "float32":
         return (rng.random(shape) * 1.2 - 0.1).astype(np.float32)
     return rng.integers(0, int(np.iinfo(dtype).max) + 1, shape).astype(dtype)
+
+
+def drawn(seed: int, h: int = 72, w: int = 80) -> np.ndarray:
+    """A picture (H, W, 3) uint8 of discs and texture."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:h, 0:w]
+    out = np.full((h, w, 3), rng.uniform(0, 255, 3))
+    for _ in range(14):
+        cy, cx, r = rng.uniform(0, h), rng.uniform(0, w), rng.uniform(3, 25)
+        out[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(0, 255, 3)
+    return np.clip(out + rng.normal(0, 4, out.shape), 0, 255).astype(np.uint8)
+
+
+def noise(seed: int, h: int = 64, w: int = 72) -> np.ndarray:
+    """A picture (H, W, 3) uint8 without anything to learn."""
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3)).astype(np.uint8)
 
 
 def strange_layouts(picture: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from commands import fails
 from graphs import Builder
+from pictures import drawn
 
 import fastsr
 from fastsr import calibration, fsr, levels, onnx_export, ops, quantise, rounding
 from fastsr.backends.reference import run_program
 from fastsr.cli import main
-from fastsr.errors import FastsrError, ModelError
+from fastsr.errors import FastsrError, ModelError, PictureError
 from fastsr.files import write_picture
 from fastsr.graph import Feed, Graph, Node
 from fastsr.lower import lower
@@ -23,17 +24,6 @@ from fastsr.model import load_program, save_program
 from fastsr.passes import optimise
 
 SAME = {"pads": [1, 1, 1, 1]}
-
-
-def drawn(seed: int, h: int = 72, w: int = 80) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of discs and texture."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:h, 0:w]
-    out = np.full((h, w, 3), rng.uniform(0, 255, 3))
-    for _ in range(14):
-        cy, cx, r = rng.uniform(0, h), rng.uniform(0, w), rng.uniform(3, 25)
-        out[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(0, 255, 3)
-    return np.clip(out + rng.normal(0, 4, out.shape), 0, 255).astype(np.uint8)
 
 
 def luma(seed: int, h: int = 40, w: int = 48) -> np.ndarray:
@@ -91,6 +81,7 @@ def test_range_clips_outliers_and_keeps_zero() -> None:
     assert 0 < zero < 255
     assert rounding.activation_range([np.abs(a)])[1] == 0
     assert rounding.activation_range([np.zeros(5, np.float32)]) == (1, 0)
+    assert rounding.activation_range([np.array([-1e-42, 3e-41], np.float32)]) == (1, 0)
     with pytest.raises(ModelError, match="not finite"):
         rounding.activation_range([np.array([1, np.inf], np.float32)])
 
@@ -275,6 +266,14 @@ def test_what_stays_in_floats() -> None:
     np.testing.assert_allclose(model.run(luma(1)), naive(new, luma(1)), atol=0.05)
 
 
+def test_convolutions_of_constants_stay_in_floats() -> None:
+    b = Builder(1)
+    graph = b.done(b.op("Add", b.conv("x", 1, 2, 3, **SAME), b.conv(b.const(luma(2)), 1, 2, 3, **SAME)))
+    new = quantise.quantise(graph, [luma(1)], threads=1)
+    want, got = (ops.run_graph(g, {"x": luma(1)})[g.outputs[0]] for g in (graph, new))
+    assert 20 * np.log10(np.std(want) / np.std(got - want)) > 28
+
+
 def test_what_cannot_be_quantised() -> None:
     graph = made(chain())
     with pytest.raises(ModelError, match="quantised already"):
@@ -286,6 +285,11 @@ def test_what_cannot_be_quantised() -> None:
         quantise.quantise(b.done(b.op("Relu", "x")), [luma(1)])
     with pytest.raises(ModelError, match="calibration"):
         quantise.quantise(optimise(chain()), [])
+    with pytest.raises(ModelError, match="C being 3"):
+        quantise.quantise(optimise(plain()), [luma(1)])
+    b = Builder(1)
+    with pytest.raises(PictureError, match="too small"):
+        quantise.quantise(b.done(b.conv("x", 1, 4, 9)), [luma(1), luma(1, 6, 8)])
     b = Builder(1)
     with pytest.raises(ModelError, match="over pictures"):
         quantise.quantise(b.done(b.op("Mul", "x", b.conv(b.op("GlobalAveragePool", "x"), 1, 1, 1))), [luma(1)])
@@ -316,6 +320,33 @@ def test_split() -> None:
     assert calibration.split(files[:3], 32) == (files[:3], files[:3])
     fitting, kept = calibration.split(files[:7], 32)
     assert len(fitting) == 6 and len(kept) == 1
+
+
+def test_pictures_are_kept_aside_that_can_be_measured_on(photos: Path, network: Path) -> None:
+    fits = calibration.measurable(load_program(network))
+    files = sorted(photos.rglob("*.png"))
+    flat, tiny, broken, good = files[:4]
+    write_picture(flat, np.full((40, 40, 3), 90, np.uint8))
+    write_picture(tiny, drawn(1, 5, 60))
+    broken.write_bytes(b"nothing")
+    assert [fits(p) for p in files[:4]] == [False, False, False, True]
+    fitting, kept = calibration.split(files, 32, fits)
+    assert kept == [good]
+    assert fitting == [*files[:3], *files[4:]]
+    assert calibration.split(files[:4], 2, fits) == ([files[0], files[2]], [good])
+    assert calibration.split(files[:3] * 3, 32, fits)[1] == []
+
+
+def test_pictures_that_the_network_cannot_be_fed_are_skipped(photos: Path, tmp_path: Path) -> None:
+    b = Builder(1)
+    graph = b.done(b.op("DepthToSpace", b.conv("x", 1, 4, 9), blocksize=2))
+    graph.feed = Feed("y")
+    program = lower(optimise(graph))
+    write_picture(photos / "0.png", drawn(0, 14, 60))
+    inputs, skipped = calibration.inputs_of(program, sorted(photos.glob("*.png")))
+    assert [p.name for p, _ in skipped] == ["0.png"] and "too small" in skipped[0][1]
+    assert sum(len(a) for a in inputs) == 5
+    assert [one.picture for one in calibration.losses(program, program, sorted(photos.glob("*.png"))[:2], threads=1)] == ["1.png"]
 
 
 def test_inputs(photos: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +388,10 @@ def test_command_of_few_pictures_and_quiet(photos: Path, network: Path, tmp_path
     assert (tmp_path / "net-int8.fsr").exists()
     assert main(["quantise", str(network), "--data", str(photos / "more"), "-j", "1", "-q"]) == 0
     assert capsys.readouterr().out == ""
+    write_picture(tmp_path / "tiny.png", drawn(0, 5, 4))
+    assert main(["quantise", str(network), "--data", "tiny.png", "-j", "1", "-o", "tiny.fsr"]) == 0
+    assert "no picture is there to measure on" in capsys.readouterr().out
+    assert (tmp_path / "tiny.fsr").exists()
 
 
 def test_command_errors(photos: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_quantise import calibration_of, chain, drawn, luma, made, naive
+from pictures import drawn
+from test_quantise import calibration_of, chain, luma, made, naive
 
 import fastsr
 from fastsr import levels, quantise
@@ -28,13 +29,8 @@ from fastsr.train.pictures import Pair, pair  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    """What a training sets for the whole process is set back."""
-    threads = torch.get_num_threads()
+def _one_thread() -> None:
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("default")
 
 
 def pairs(first: int, count: int) -> list[Pair]:
@@ -127,9 +123,9 @@ def test_quantised_on_patches_is_what_quantise_makes(espcn: Path) -> None:
     patches = Patches(pairs(0, 3), 2, 0)
     a, b = (tuned.quantised(network, patches, 1).module.graph for _ in range(2))
     assert a.dump() == b.dump() and all(np.array_equal(a.constants[k], b.constants[k]) for k in a.constants)
-    given = torch.from_numpy(patches.batch(0, tuned.CALIBRATION_PATCHES, 48).small).float().numpy() / np.float32(255)
+    given = measure.given(torch.from_numpy(patches.batch(0, tuned.CALIBRATION_PATCHES, 48).small), network).numpy()
     want = quantise.quantise(network.module.graph, [given], threads=1)
-    assert all(np.array_equal(np.shape(a.constants[k]), np.shape(want.constants[k])) for k in want.constants)
+    assert a.dump() == want.dump() and all(np.array_equal(a.constants[k], want.constants[k]) for k in want.constants)
 
 
 def test_command(espcn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

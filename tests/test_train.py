@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from limits import HANGS
+from pictures import drawn
 
 import fastsr
 from fastsr.cli import main
@@ -24,12 +25,12 @@ from fastsr.files import write_picture
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from torch.nn import functional as F  # noqa: E402, N812
+from trainings import TINY, interrupt_at, job  # noqa: E402
 
 from fastsr.train import export, measure, recipes, run, state, tuned  # noqa: E402
 from fastsr.train.adversarial import Adversary  # noqa: E402
-from fastsr.train.batches import Batch  # noqa: E402
 from fastsr.train.convert import GraphModule  # noqa: E402
-from fastsr.train.loop import Pace, Trainer  # noqa: E402
+from fastsr.train.loop import Pace  # noqa: E402
 from fastsr.train.networks import registry  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -50,26 +51,6 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 
-@pytest.fixture(autouse=True)
-def _undisturbed() -> Any:
-    """What a training sets for the whole process is set back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("default")
-
-
-def drawn(seed: int, h: int = 80, w: int = 96) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of shapes and texture."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:h, 0:w]
-    out = np.zeros((h, w, 3))
-    for _ in range(14):
-        cy, cx, r = rng.uniform(0, h), rng.uniform(0, w), rng.uniform(3, 25)
-        out[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.uniform(0, 255, 3)
-    return np.clip(out + rng.normal(0, 4, out.shape), 0, 255).astype(np.uint8)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
@@ -79,16 +60,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def job(photos: Path, out: Path, **changes: Any) -> run.Job:
-    recipe = recipes.Recipe("plain", options={"width": 4, "layers": 1}, stages=recipes.fixed(8, 2))
-    known: dict[str, Any] = dict(recipe=recipe, scale=2, data=photos, out=out, pace=Pace(3), threads=1, bf16=False, keep_cache=False, quiet=True)
-    return run.Job(**{**known, **changes})
-
-
 # ---- going on ----------------------------------------------------------------------------------------------------------------------------------
-
-
-TINY = "--arch plain --option width=4 --option layers=1 --patch 8 --batch 2 --cache ram -j 1 --bf16 off"
 
 
 def arguments(photos: Path, out: Path, *more: str) -> list[str]:
@@ -104,18 +76,6 @@ def when_there(path: Path, process: subprocess.Popen[bytes]) -> None:
     while not path.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     assert path.exists()
-
-
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C before that step of every training, until `monkeypatch` is undone."""
-    advance = Trainer.advance
-
-    def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
-        if trainer.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return advance(trainer, batch)
-
-    monkeypatch.setattr(Trainer, "advance", interrupted)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -158,7 +118,9 @@ def test_killed_and_interrupted_training_ends_with_the_same_bits(photos: Path, t
     assert (whole / "plain_x2.fsr").read_bytes() == (parts / "plain_x2.fsr").read_bytes()
 
 
-def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_of_other_settings_is_not_gone_on_with(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = run.train(job(photos, tmp_path / "out"))
     assert done.done
     assert done.program is not None
@@ -168,8 +130,15 @@ def test_training_of_other_settings_is_not_gone_on_with(photos: Path, tmp_path: 
         run.train(job(photos, tmp_path / "out", seed=1))
     assert run.train(job(photos, tmp_path / "out", pace=Pace(steps=5), quiet=False)).steps == 5
     assert "going on at step 3 of 5, which were 3 before" in "".join(capsys.readouterr())
-    with pytest.raises(FastsrError, match=r"has done 5 steps: --steps 4 is less"):
-        run.train(job(photos, tmp_path / "out", pace=Pace(steps=4)))
+    with monkeypatch.context() as m:
+        m.setattr(run, "_pictures", lambda job, report: pytest.fail("pictures were prepared before that was told"))
+        with pytest.raises(FastsrError, match=r"other settings \(loss, scale\).*--restart"):
+            run.train(job(photos, tmp_path / "out", scale=3, recipe=replace(job(photos, tmp_path).recipe, loss="mse"), pace=Pace(6)))
+        with pytest.raises(FastsrError, match=r"has done 5 steps: --steps 4 is less"):
+            run.train(job(photos, tmp_path / "out", pace=Pace(steps=4)))
+    write_picture(photos / "3.png", drawn(3))
+    with pytest.raises(FastsrError, match=r"other settings \(pictures\).*--restart"):
+        run.train(job(photos, tmp_path / "out", pace=Pace(5)))
     assert run.train(job(photos, tmp_path / "out", seed=1, restart=True)).done
     (tmp_path / "out" / "checkpoint.pt").write_bytes(b"PK\3\4 nothing")
     with pytest.raises(FastsrError, match="no checkpoint of a training, or damaged"):
@@ -344,7 +313,7 @@ def test_finetune_writes_a_better_model(photos: Path, shared: Path, tmp_path: Pa
     assert outcome.program is not None
     assert outcome.weights is not None
     results = [fastsr.load(p).upscale(drawn(0)) for p in (outcome.program, outcome.weights)]
-    assert results[0].shape == (160, 192, 3)
+    assert results[0].shape == (144, 160, 3)
     assert (results[0] == results[1]).all()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import noise
 
 from fastsr import shipped
 from fastsr.cli import main
@@ -18,25 +19,14 @@ from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
+from trainings import TINY, job  # noqa: E402
+
 from fastsr.train import leakage, loop, measure, pictures, recipes, run, state  # noqa: E402
 from fastsr.train.export import safetensors_bytes  # noqa: E402
 from fastsr.train.loop import Pace, Trainer  # noqa: E402
 from fastsr.train.report import Report  # noqa: E402
 
-TINY = "--arch plain --option width=4 --option layers=1 --patch 8 --batch 2 --cache ram -j 1 --bf16 off --steps 2 --quiet"
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed() -> Any:
-    """What a training sets for the whole process is set back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("default")
-
-
-def noise(seed: int, h: int = 64, w: int = 72) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (h, w, 3)).astype(np.uint8)
+TWO_STEPS = f"{TINY} --steps 2 --quiet"
 
 
 @pytest.fixture
@@ -46,12 +36,6 @@ def photos(tmp_path: Path) -> Path:
     for k in range(3):
         write_picture(folder / f"{k}.png", noise(k))
     return folder
-
-
-def job(photos: Path, out: Path, **changes: Any) -> run.Job:
-    recipe = recipes.Recipe("plain", options={"width": 4, "layers": 1}, stages=recipes.fixed(8, 2))
-    known: dict[str, Any] = dict(recipe=recipe, scale=2, data=photos, out=out, pace=Pace(2), threads=1, bf16=False, keep_cache=False, quiet=True)
-    return run.Job(**{**known, **changes})
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------------------------------------------
@@ -105,7 +89,7 @@ def test_what_a_training_writes_is_not_trained_on(photos: Path, capsys: pytest.C
     first = run.train(job(photos, inside, keep_cache=True))
     write_picture(inside / "curve.png", noise(5))
     second = run.train(job(photos, inside, keep_cache=True, quiet=False))
-    assert first.steps == second.steps == 2
+    assert first.steps == second.steps == 3
     assert "3 pictures" in capsys.readouterr().err
     assert run.train(job(photos, photos.parent, pace=Pace(1))).done  # pictures inside the folder for results
 
@@ -148,7 +132,7 @@ def test_two_trainings_in_one_folder(photos: Path, tmp_path: Path) -> None:
      ("--save-seconds -1", "a number of seconds"), ("--finish 1.5", "a share from 0 to 1"), ("--choice 0", "")],
 )  # fmt: skip
 def test_options_that_cannot_be(photos: Path, tmp_path: Path, words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["train", *TINY.split(), "--data", str(photos), "--out", str(tmp_path / "out"), *words.split()]
+    arguments = ["train", *TWO_STEPS.split(), "--data", str(photos), "--out", str(tmp_path / "out"), *words.split()]
     try:
         code = main(arguments)
     except SystemExit as e:
@@ -160,7 +144,7 @@ def test_options_that_cannot_be(photos: Path, tmp_path: Path, words: str, told: 
 
 
 def test_options_of_several_numbers(photos: Path, tmp_path: Path) -> None:
-    words = f"train --arch espcn --option widths=6,4 --finish 0.0 {TINY.partition('layers=1')[2]}"
+    words = f"train --arch espcn --option widths=6,4 --finish 0.0 {TWO_STEPS.partition('layers=1')[2]}"
     assert main([*words.split(), "--data", str(photos), "--out", str(tmp_path / "out")]) == 0
     weights, facts = run.read_weights(tmp_path / "out" / "espcn_x2.safetensors")
     assert weights["conv1.weight"].shape[0] == 6
@@ -185,7 +169,7 @@ def test_signals_have_their_exit_codes(photos: Path, tmp_path: Path, monkeypatch
             return advance(trainer, batch)
 
         monkeypatch.setattr(Trainer, "advance", interrupted)
-        assert main(["train", *TINY.split(), "--data", str(photos), "--out", str(tmp_path / str(int(number)))]) == 128 + number
+        assert main(["train", *TWO_STEPS.split(), "--data", str(photos), "--out", str(tmp_path / str(int(number)))]) == 128 + number
 
 
 def test_minutes_count_measurements(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

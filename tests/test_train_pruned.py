@@ -20,18 +20,9 @@ from fastsr.lower import lower
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
+from trainings import noisy_patches  # noqa: E402
+
 from fastsr.train import pruned, recipes, tuned  # noqa: E402
-from fastsr.train.batches import Patches  # noqa: E402
-from fastsr.train.pictures import Pair  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed() -> object:
-    """What a training sets for the whole process is set back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("default")
 
 
 @pytest.fixture
@@ -59,21 +50,17 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def patches() -> Patches:
-    rng = np.random.default_rng(0)
-    return Patches([Pair("a", rng.integers(0, 256, (1, 64, 64), np.uint8), rng.integers(0, 256, (1, 32, 32), np.uint8))], 2, 0)
-
-
 def test_judged_is_what_the_values_are(model: Path) -> None:
     network = tuned.load(model)
-    found = pruned.judged(network, patches())
-    again = pruned.judged(network, patches())
+    found = pruned.judged(network, noisy_patches())
+    again = pruned.judged(network, noisy_patches())
     for layer in prune.Channels(network.module.graph).layers:
         assert (found.sensitivity[layer.node.output] > 0).any()
         assert (found.sensitivity[layer.node.output] == again.sensitivity[layer.node.output]).all()
     seen: dict[str, torch.Tensor] = {}
     network.module.watch = lambda name, value: seen.update({name: value.detach()})
-    x = torch.from_numpy(np.concatenate([patches().batch(k, pruned.AT_ONCE, pruned.EDGE).small for k in range(pruned.PATCHES // pruned.AT_ONCE)]))
+    batches = pruned.PATCHES // pruned.AT_ONCE
+    x = torch.from_numpy(np.concatenate([noisy_patches().batch(k, pruned.AT_ONCE, pruned.EDGE).small for k in range(batches)]))
     network(x.float() / 255)
     for name, moments in found.moments.items():
         flat = seen[name].transpose(0, 1).flatten(1).double().numpy()
@@ -84,7 +71,7 @@ def test_judged_is_what_the_values_are(model: Path) -> None:
 
 def test_channels_that_count_little_go_first(model: Path) -> None:
     network = tuned.load(model)
-    channels, gone = prune.removed(network.module.graph, 0.2, pruned.judged(network, patches()))
+    channels, gone = prune.removed(network.module.graph, 0.2, pruned.judged(network, noisy_patches()))
     layer = channels.layers[0]
     assert {k % 2 for k, c in enumerate(layer.makes.tolist()) if c in gone} == {0}
 
@@ -138,7 +125,7 @@ def test_shares_out_of_range_are_told(model: Path, photos: Path, tmp_path: Path,
 def test_a_share_that_cannot_be_is_told(model: Path) -> None:
     network = tuned.load(model)
     with pytest.raises(ModelError, match="can be pruned: ask for less"):
-        prune.prune(network.module.graph, 0.99, pruned.judged(network, patches()))
+        prune.prune(network.module.graph, 0.99, pruned.judged(network, noisy_patches()))
 
 
 def test_recipes(model: Path) -> None:

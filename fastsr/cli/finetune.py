@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .common import UsageError, add_command, check_model_name, positive
-from .train import above_zero, add_machine_options, seed
+from .train import above_zero, add_data_options, add_machine_options, inner_share, job_of, seed
 
 EXAMPLES = """\
   fastsr finetune ESPCN_x2.pb --data scans/ --out espcn-scans
@@ -23,21 +23,16 @@ def add_parser(commands: Any) -> None:
 
     purpose = "train a network of any format further on a folder of pictures (needs PyTorch: pip install fastsr[train])"
     p = add_command(commands, "finetune", run, purpose, EXAMPLES)
-    p.add_argument("model", metavar="WEIGHTS", help="model file of any format that fastsr reads")
-    p.add_argument("--data", required=True, metavar="DIR", help="folder of pictures, with all folders in it")
-    p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
-    p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
-    p.add_argument("-o", "--out", metavar="DIR", help="folder for everything that is written (default: NAME-tuned, NAME-pruned, NAME-int8)")
-    p.add_argument("-s", "--scale", type=positive, metavar="N", help="for networks that are fed enlarged pictures (default: their own)")
-    p.add_argument("--steps", type=positive, metavar="N", help="steps (default 3000; 10000 with --prune)")
-    p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
+    p.add_argument("model", metavar="WEIGHTS", help="model file of any format that fastsr reads, or network that 'fastsr models' lists")
+    what = "of the networks of this name that come with fastsr, or for networks that are fed enlarged pictures (default: their own)"
+    p.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
+    add_data_options(p, "NAME-tuned, NAME-pruned, NAME-int8", "3000; 10000 with --prune")
     p.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate (default 1e-4; with --prune 2e-3 for soap, 5e-4 for adam)")
     p.add_argument("--optimiser", choices=OPTIMISERS, help="(default adam; soap with --prune)")
-    p.add_argument("--prune", type=share, metavar="SHARE", help="first take channels away until this share of the multiply-adds is gone, such as 0.5")
+    p.add_argument("--prune", type=inner_share, metavar="SHARE", help="first take channels away until this share of the multiply-adds is gone: 0.5")
     p.add_argument("--int8", action="store_true", help="quantise the network first, as 'fastsr quantise' does, and train with the rounding in place")
     p.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help="how small pictures are made (default bicubic)")
     p.add_argument("--seed", type=seed, default=0, metavar="N", help="of the patches (default 0)")
-    p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
     add_machine_options(p)
 
 
@@ -50,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     check_model_name(args.model)
     need_torch()
     from ..train import pruned, tuned
-    from ..train.loop import Pace
-    from ..train.run import Job, train
+    from ..train.run import train
 
     path = Path(args.model)
     network = tuned.load(path, args.scale)
@@ -63,21 +57,5 @@ def run(args: argparse.Namespace) -> int:
     if args.rate is not None:
         recipe = replace(recipe, rate=args.rate)
     name = f"{path.stem}-{'int8' if args.int8 else 'tuned' if args.prune is None else 'pruned'}"
-    job = Job(
-        recipe, network.scale, Path(args.data), Path(args.out or name), None if args.val is None else Path(args.val), tuple(map(Path, args.exclude)),
-        path, Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), args.seed, {"on": True, "off": False}.get(args.bf16), args.device,
-        args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, restart=args.restart,
-        quiet=args.quiet, name=name, network=network, prune=args.prune, int8=args.int8,
-    )  # fmt: skip
+    job = job_of(args, recipe, network.scale, name, init=path, name=name, network=network, prune=args.prune, int8=args.int8)
     return train(job).exit_code
-
-
-def share(text: str) -> float:
-    """argparse type: a number between 0 and 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"a share between 0 and 1 is needed, such as 0.5 for half, got '{text}'")
-    return value

@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     program = load_program(args.model, args.scale, dict(args.feed))
     graph = onnx_export.graph_of(program)
     quantise.check(graph)
-    calibration.scale_of(program)
-    fitting, kept = calibration.split(expand_inputs(args.data, recursive=True), args.pictures)
+    fits = calibration.measurable(program)
+    fitting, kept = calibration.split(expand_inputs(args.data, recursive=True), args.pictures, fits)
     inputs, skipped = calibration.inputs_of(program, fitting)
     say = _silent if args.quiet else print
     for _, why in skipped[:5]:
@@ -77,7 +77,7 @@ def _silent(text: str) -> None:
 
 def _tell(losses: list[Any], same: bool) -> None:
     if not losses:
-        print("no picture to measure on could be read")
+        print("no picture is there to measure on")
         return
     where = f"{len(losses)} pictures {'calibrated on: give more than five to measure on others' if same else 'kept aside'}"
     print(f"int8 against float: {np.mean([one.between for one in losses]):.2f} dB on {where}")

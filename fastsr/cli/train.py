@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .common import UsageError, add_command, positive
+
+if TYPE_CHECKING:
+    from ..train.recipes import Recipe
+    from ..train.run import Job
 
 EXAMPLES = """\
   fastsr train --preset fast --scale 2 --data photos/ --minutes 60
@@ -25,20 +29,25 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--arch", choices=list(RECIPES), help="architecture, with the recipe that suits it")
     p.add_argument("--preset", choices=PRESETS, help="fast: as cheap as FSRCNN; balanced: 100 thousand weights; best: EDSR's baseline")
     p.add_argument("-s", "--scale", type=positive, default=2, metavar="N", help="how many times larger pictures become (default 2)")
-    p.add_argument("--data", required=True, metavar="DIR", help="folder of pictures to train on, with all folders in it")
-    p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
-    p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
-    p.add_argument("-o", "--out", metavar="DIR", help="folder for everything that is written (default: NAME-xSCALE)")
-    p.add_argument("--steps", type=positive, metavar="N", help="steps (default: the recipe's); may be another number when a training goes on")
-    p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
+    add_data_options(p, "NAME-xSCALE", "the recipe's")
     what = "begin with these: .safetensors or .fsr of the same architecture, also of another scale, or a name that 'fastsr models' lists"
     p.add_argument("--init", metavar="WEIGHTS", help=what)
     p.add_argument("--adversarial", action="store_true", help="train the network of --init on against a discriminator, as in SRGAN")
     add_recipe_options(p, LOSSES, OPTIMISERS)
     add_machine_options(p)
     p.add_argument("--half", action="store_true", help="also write the weights in 16-bit floats, for shipping")
-    p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
     p.add_argument("--tensorboard", action="store_true", help="also write the curve for TensorBoard")
+
+
+def add_data_options(p: argparse.ArgumentParser, out: str, steps: str) -> None:
+    """The pictures, the folder for results, how long: what `job_of` reads besides the machine's options. out, steps: the defaults in words."""
+    p.add_argument("--data", required=True, metavar="DIR", help="folder of pictures to train on, with all folders in it")
+    p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
+    p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
+    p.add_argument("-o", "--out", metavar="DIR", help=f"folder for everything that is written (default: {out})")
+    p.add_argument("--steps", type=positive, metavar="N", help=f"steps (default: {steps}); may be another number when a training goes on")
+    p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
+    p.add_argument("--restart", action="store_true", help="begin anew where --out holds a training")
 
 
 def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...], optimisers: tuple[str, ...]) -> None:
@@ -72,13 +81,12 @@ def add_machine_options(p: argparse.ArgumentParser) -> None:
 
 def above_zero(text: str) -> float:
     """argparse type: a number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"a number above 0 is needed, got '{text}'")
-    return value
+    return _between(text, 0, 1e9, "a number above 0", ends=False)
+
+
+def inner_share(text: str) -> float:
+    """argparse type: a number between 0 and 1, which is neither."""
+    return _between(text, 0, 1, "a share between 0 and 1", ends=False)
 
 
 def seed(text: str) -> int:
@@ -98,12 +106,13 @@ def _share(text: str) -> float:
     return _between(text, 0, 1, "a share from 0 to 1")
 
 
-def _between(text: str, low: float, high: float, what: str) -> float:
+def _between(text: str, low: float, high: float, what: str, ends: bool = True) -> float:
+    """A number from `low` to `high`; these themselves only with `ends`."""
     try:
         value = float(text)
     except ValueError:
         value = low - 1
-    if not low <= value <= high:
+    if not low <= value <= high or (not ends and value in (low, high)):
         raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
     return value
 
@@ -136,15 +145,22 @@ def run(args: argparse.Namespace) -> int:
         changes["stages"] = fixed(args.patch or recipe.largest, args.batch or recipe.stages[0].batch)
     recipe = replace(recipe, **changes, options={**recipe.options, **dict(args.option)})
     need_torch()
-    from ..train.loop import Pace
-    from ..train.run import Job, train
+    from ..train.run import train
 
     name = args.preset or args.arch
-    job = Job(
-        recipe, args.scale, Path(args.data), Path(args.out or f"{name}-x{args.scale}"), None if args.val is None else Path(args.val),
-        tuple(map(Path, args.exclude)), None if args.init is None else Path(args.init),
-        Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), args.seed, {"on": True, "off": False}.get(args.bf16), args.device,
-        args.threads, None if args.cache in (None, "ram") else Path(args.cache), args.cache != "ram", args.degradation, args.half, args.restart,
-        args.quiet, args.tensorboard, f"{name}_x{args.scale}",
+    more = {"init": None if args.init is None else Path(args.init), "half": args.half, "tensorboard": args.tensorboard}
+    return train(job_of(args, recipe, args.scale, f"{name}-x{args.scale}", name=f"{name}_x{args.scale}", **more)).exit_code
+
+
+def job_of(args: argparse.Namespace, recipe: Recipe, scale: int, out: str, **more: Any) -> Job:
+    """What `add_data_options` and `add_machine_options` were given, as a training. out: the folder for results where none was given."""
+    from ..train.loop import Pace
+    from ..train.run import Job
+
+    return Job(
+        recipe, scale, Path(args.data), Path(args.out or out), valid=None if args.val is None else Path(args.val),
+        exclude=tuple(map(Path, args.exclude)), pace=Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), seed=args.seed,
+        bf16={"on": True, "off": False}.get(args.bf16), device=args.device, threads=args.threads,
+        cache=None if args.cache in (None, "ram") else Path(args.cache), keep_cache=args.cache != "ram", degradation=args.degradation,
+        restart=args.restart, quiet=args.quiet, **more,
     )  # fmt: skip
-    return train(job).exit_code

@@ -1,7 +1,8 @@
 """Any network that fastsr reads as a PyTorch module, for fine-tuning: Graph to module, and back.
 
-Constants of convolutions and PReLUs become parameters; the rest of the graph runs as it is. After the passes nearly every super-resolution network is
-made of the operators here; another one raises ModelError that names it.
+Constants of convolutions and PReLUs become parameters; the rest of the graph runs as it is, also convolutions that only pick channels, which cost
+next to nothing as long as that is all. After the passes nearly every super-resolution network is made of the operators here; another one raises
+ModelError that names it.
 
 Of graphs that `fastsr.quantise` made, the float weights behind QuantizeLinear are the parameters. Each run rounds, and the gradient passes that as
 if it were not there, but for numbers that are cut off (the straight-through estimator, Bengio et al., arXiv:1308.3432).
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from ..errors import ModelError
+from ..errors import ModelError, PictureError
 from ..graph import Feed, Graph, Node
+from ..prune import picks_channels
 from .slopes import prelu
 
 TRAINED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "PRelu": (1,)}
@@ -42,7 +44,7 @@ class GraphModule(nn.Module):
         for node in graph.nodes:
             if node.op not in known:
                 raise ModelError(f"networks with the operator {node.op} cannot be fine-tuned: only {', '.join(sorted(known))}")
-            for k in (0,) if is_weight(node, graph) else TRAINED.get(node.op, ()):
+            for k in learnt(node, graph):
                 name = node.inputs[k] if k < len(node.inputs) else ""
                 if name in graph.constants and name not in self.places:
                     self.places[name] = f"p{len(self.places)}"
@@ -95,6 +97,16 @@ def units(graph: Graph) -> Iterator[tuple[str, tuple[str, str]]]:
         x_scale, w_scale = ([p.inputs[1] for p in pair if p is not None and p.op == "DequantizeLinear"] + ["", ""])[:2]
         if w_scale and len(node.inputs) > 2 and node.inputs[2] in graph.constants:
             yield node.inputs[2], (x_scale, w_scale)
+
+
+def learnt(node: Node, graph: Graph) -> tuple[int, ...]:
+    """Places of the node's inputs that are learnt, where they are constants."""
+    if is_weight(node, graph):
+        return (0,)
+    w, bias = ([graph.const(i) for i in node.inputs[1:3]] + [None, None])[:2]
+    if node.op == "Conv" and w is not None and picks_channels(w, bias):
+        return ()
+    return TRAINED.get(node.op, ())
 
 
 def is_weight(node: Node, graph: Graph) -> bool:
@@ -162,6 +174,8 @@ def _depth_to_space(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
 def _space_to_depth(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
     block = int(node.attrs["blocksize"])
     n, c, h, w = x[0].shape
+    if h % block or w % block:
+        raise PictureError(f"the network needs edges divisible by {block}, but a picture to measure on gives {w}x{h}: choose others with --val")
     deep = x[0].view(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
     return deep.reshape(n, c * block**2, h // block, w // block)
 
@@ -172,7 +186,10 @@ def _pad(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
     if len(p) != 8 or any(p[k] for k in (0, 1, 4, 5)) or mode not in ("constant", "edge", "reflect"):
         raise ModelError(f"a Pad of mode '{mode}' like this cannot be fine-tuned")
     amounts = (p[3], p[7], p[2], p[6])
-    return F.pad(x[0], amounts) if mode == "constant" else F.pad(x[0], amounts, mode="replicate" if mode == "edge" else mode)
+    if mode == "constant":
+        value = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        return F.pad(x[0], amounts, value=0.0 if value is None else float(value.reshape(-1)[0]))
+    return F.pad(x[0], amounts, mode="replicate" if mode == "edge" else mode)
 
 
 def _resize(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
@@ -186,7 +203,7 @@ def _resize(node: Node, x: list[Any], graph: Graph) -> torch.Tensor:
         return x[0].repeat_interleave(int(factor[0]), 2).repeat_interleave(int(factor[1]), 3)
     usual = where in ("half_pixel", "pytorch_half_pixel")
     cubic = mode == "cubic" and abs(_attr(node, "cubic_coeff_a", -0.75) + 0.75) < 1e-6
-    if usual and (cubic or mode == "linear") and not _attr(node, "antialias", 0):
+    if usual and (cubic or mode == "linear") and not _attr(node, "antialias", 0) and not _attr(node, "exclude_outside", 0):
         return F.interpolate(x[0], scale_factor=factor, mode="bicubic" if cubic else "bilinear", align_corners=False)
     raise ModelError(f"a Resize of mode '{mode}', {where}, cannot be fine-tuned")
 

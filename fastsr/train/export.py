@@ -82,9 +82,8 @@ def export(network: Network, weights: Path, half: bool = False, metadata: Mappin
     return path, error, warning
 
 
-def probe_picture(network: Network) -> np.ndarray:
+def probe_picture(network: Network, h: int = 30, w: int = 38) -> np.ndarray:
     """A picture (1, C, H, W) in 0..1 with shades, edges and noise."""
-    h, w = 30, 38
     y, x = np.mgrid[0:h, 0:w]
     planes = [0.5 + 0.3 * np.sin(0.2 * x + k) * np.cos(0.23 * y) + 0.2 * np.sign(np.sin(0.5 * x + 0.3 * y + k)) for k in range(network.channels)]
     noisy = np.stack(planes)[None] + np.random.default_rng(0).normal(0, 0.05, (1, network.channels, h, w))

@@ -145,13 +145,7 @@ class Trainer:
 
     def restore(self, saved: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint; its number of steps may be another one. Raises FastsrError when it is of another training, or further on."""
-        asked = self.settings.get("total")
-        other = [k for k in state.differing(self.settings, saved.get("settings", {})) if k != "total" or asked is None]
-        if other:
-            raise FastsrError(
-                f"'{path}' is of a training with other settings ({', '.join(other)}): run the command that began it, choose another --out, or give "
-                "--restart to begin anew"
-            )
+        state.check_same(self.settings, saved, path)
         try:
             self.network.load_state_dict(saved["network"])
             self.shadow.load_state_dict(saved["shadow"])
@@ -162,9 +156,7 @@ class Trainer:
             self.history = [list(map(float, row)) for row in saved["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
             raise FastsrError(f"'{path}' does not fit this network ({' '.join(str(e).split())[:200]}): give --restart to begin anew") from None
-        if asked is not None and asked < self.step:
-            raise FastsrError(f"'{path}' is of a training that has done {self.step} steps: --steps {asked} is less, give --restart to begin anew")
-        self.total = self.total if asked is None else asked
+        self.total = self.settings.get("total", self.total)
 
     # ---- all steps ---------------------------------------------------------------------------------------------------------------------------
 

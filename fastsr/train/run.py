@@ -20,6 +20,7 @@ import torch
 from .. import shipped
 from ..atomic import explained, write_atomically
 from ..errors import FastsrError, ModelError, PictureError
+from ..files import held_out
 from ..importers import safetensors
 from ..model import load_program
 from ..program import Program
@@ -31,9 +32,6 @@ from .loop import Pace, Trainer
 from .networks import Network, registry
 from .recipes import COLOURS, Recipe
 from .report import Report, duration
-
-HELD_OUT = 5
-"""Training pictures kept aside for measurement where no others are named; at most a tenth of them."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -130,39 +128,34 @@ def _train(job: Job, report: Report) -> Outcome:
     _keep_memory()
     checkpoint = job.out / "checkpoint.pt"
     saved = state.load(checkpoint) if checkpoint.exists() and not job.restart else None
+    earlier = {} if saved is None else saved.get("settings", {})
+    settings = _settings(job, device, earlier)
+    if saved is not None:  # preparing pictures takes minutes, and which they are is known only then: `restore` compares that
+        state.check_same({**settings, "pictures": earlier.get("pictures")}, saved, checkpoint)
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
     if job.init is not None and job.network is None:
         begin(network, job.init, recipe.arch, report)
     if network.enlarged and min(s.patch for s in recipe.stages) <= 4:
         raise FastsrError("patches of a network that is fed enlarged pictures lose two pixels on each side: --patch 5 is the smallest, 16 a good one")
     data, valid = _pictures(job, report)
-    bf16 = job.bf16
-    if bf16 is None:
-        before = saved.get("settings", {}).get("bf16") if saved is not None else None
-        bf16 = _fast_bf16(device) if before is None else bool(before)
-    settings = {**_plain(asdict(recipe)), "scale": job.scale, "seed": job.seed, "bf16": bf16, "degradation": job.degradation, "pictures": data.mark,
-                "init": None if job.init is None else job.init.name}  # fmt: skip
-    settings.pop("steps", None)
-    if job.pace.minutes is None:
-        settings["total"] = job.pace.steps or recipe.steps
+    settings["pictures"] = data.mark
     patches = Patches(list(data), job.scale, job.seed, recipe.choice)
     if job.prune is not None and isinstance(network, tuned.Tuned):
-        settings["prune"] = job.prune
         network = pruned.begin(network, job.prune, patches, job.out / pruned.FILE, saved is not None, valid, report)
     floats = None
     if job.int8 and isinstance(network, tuned.Tuned):
         floats = measure.mean_score(network, valid) if valid else None
         network = tuned.quantised(network, patches, job.threads)
-    trainer = Trainer(network, recipe, patches, device, bf16, settings)
+    trainer = Trainer(network, recipe, patches, device, settings["bf16"], settings)
     count = sum(p.numel() for p in network.shipped().values())
     report.line(f"{recipe.arch} x{job.scale}, {recipe.colour}, {count} weights; {len(data)} pictures, {torch.get_num_threads()} threads, {device}"
-                f"{', bfloat16' if bf16 and recipe.exact < 1 else ''}")  # fmt: skip
+                f"{', bfloat16' if settings['bf16'] and recipe.exact < 1 else ''}")  # fmt: skip
     if saved is not None:
         trainer.restore(saved, checkpoint)
         if saved.get("threads") != torch.get_num_threads() and device == "cpu":
             report.line(f"note: it was begun with {saved.get('threads')} threads, so the result will not be the same to the last bit")
-        before = int(saved["total"])
-        report.line(f"going on at step {trainer.step} of {trainer.total}{f', which were {before} before' if before != trainer.total else ''}")
+        planned = int(saved["total"])
+        report.line(f"going on at step {trainer.step} of {trainer.total}{f', which were {planned} before' if planned != trainer.total else ''}")
     else:
         trainer.plan(job.pace, valid)
         report.line(f"{trainer.total} steps")
@@ -192,7 +185,7 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, f
         report.line(f"note: {warning}")
     if job.half:
         save_weights(shadow, job.out / f"{name}_fp16.safetensors", half=True, metadata=metadata)
-    psnr = trainer.history[-1][4] if trainer.history and math.isfinite(trainer.history[-1][4]) else None
+    psnr = _last(trainer)
     facts = {"settings": trainer.settings, "steps": trainer.step, "seconds": round(trainer.seconds, 1), "psnr": psnr, "bicubic": bicubic,
              "difference to PyTorch": error}  # fmt: skip
     write_atomically(job.out / "training.json", json.dumps(facts, indent=1, allow_nan=False).encode())
@@ -202,11 +195,17 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, f
     return Outcome(True, trainer.step, psnr, bicubic, weights, program)
 
 
+def _last(trainer: Trainer) -> float | None:
+    """The PSNR measured last; None where there was nothing to measure on."""
+    psnr = trainer.history[-1][4] if trainer.history else math.nan
+    return psnr if math.isfinite(psnr) else None
+
+
 def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bicubic: float | None, floats: float | None) -> Outcome:
     program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
-    psnr = trainer.history[-1][4]
+    psnr = _last(trainer)
     before = trainer.history[0][4]
-    if before == before and psnr == psnr:
+    if psnr is not None and math.isfinite(before):
         had = f", the network in floats {floats:.2f}" if floats is not None else ""
         report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}{had}")
     by = f"{20 * np.log10(error):.0f} dB" if network.quantised and error else f"at most {error:.1g}"
@@ -330,6 +329,19 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def _settings(job: Job, device: str, earlier: dict[str, Any]) -> dict[str, Any]:
+    """All that makes a training this one, but for its pictures. earlier: the settings of the training that goes on, if one does."""
+    bf16 = earlier.get("bf16") if job.bf16 is None else job.bf16
+    settings = {**_plain(asdict(job.recipe)), "scale": job.scale, "seed": job.seed, "bf16": _fast_bf16(device) if bf16 is None else bool(bf16),
+                "degradation": job.degradation, "init": None if job.init is None else job.init.name}  # fmt: skip
+    settings.pop("steps", None)
+    if job.pace.minutes is None:
+        settings["total"] = job.pace.steps or job.recipe.steps
+    if job.prune is not None:
+        settings["prune"] = job.prune
+    return settings
+
+
 def _fast_bf16(device: str) -> bool:
     if device != "cpu":
         return True
@@ -341,7 +353,7 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     cache = (job.cache or job.out / "cache") if job.keep_cache else None
     root = job.data.resolve()
     files = pictures.list_pictures(job.data, [p for p in (job.out, cache) if p is not None and root in p.resolve().parents])
-    held = _held_out(files, 8 * job.scale) if job.valid is None and len(files) > HELD_OUT else []
+    held = held_out(files, lambda path: _has_edges(path, 8 * job.scale)) if job.valid is None else []
     files = [f for f in files if f not in held]
     colour, scale = job.recipe.colour, job.scale
     make = whole = None
@@ -365,20 +377,12 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     return data, [p for p in valid if p.large.min() < p.large.max()]  # others have no PSNR
 
 
-def _held_out(files: Sequence[Path], least: int) -> list[Path]:
-    """Some of the pictures, spread evenly, that can be read and have edges of at least so many pixels."""
-    count = min(HELD_OUT, max(len(files) // 10, 1))
-    stride = len(files) // count
-    found = []
-    for k in range(count):
-        for path in files[k * stride : (k + 1) * stride]:
-            try:
-                if min(pictures.read_rgb(path).shape[:2]) >= least:
-                    found.append(path)
-                    break
-            except PictureError:
-                continue
-    return found
+def _has_edges(path: Path, least: int) -> bool:
+    """Whether a picture can be read and has edges of at least so many pixels."""
+    try:
+        return min(pictures.read_rgb(path).shape[:2]) >= least
+    except PictureError:
+        return False
 
 
 def _middle(p: pictures.Pair, scale: int) -> pictures.Pair:

@@ -66,6 +66,21 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
+def check_same(settings: dict[str, Any], saved: dict[str, Any], path: Path) -> None:
+    """Raise FastsrError unless the checkpoint `path`, from which `saved` was read, is of a training with these settings. The number of steps may be
+    another one, but not less than those done.
+    """
+    asked, done = settings.get("total"), saved.get("step")
+    other = [k for k in differing(settings, saved.get("settings", {})) if k != "total" or asked is None]
+    if other:
+        raise FastsrError(
+            f"'{path}' is of a training with other settings ({', '.join(other)}): run the command that began it, choose another --out, or give "
+            "--restart to begin anew"
+        )
+    if asked is not None and isinstance(done, int) and asked < done:
+        raise FastsrError(f"'{path}' is of a training that has done {done} steps: --steps {asked} is less, give --restart to begin anew")
+
+
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Names of the settings that are not equal."""
     return [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .. import fsr, lower, onnx_export, passes, quantise
-from ..errors import FastsrError, ModelError
+from ..errors import FastsrError, ModelError, PictureError
 from ..model import load_program, save_program
 from ..program import Program
 from . import measure
@@ -27,7 +27,10 @@ half-way between two levels go to either one."""
 
 
 def load(path: Path, scale: int | None = None) -> Tuned:
-    """The network in a model file. Raises ModelError for one that cannot be trained, or does not enlarge by a whole number."""
+    """The network in a model file, or that comes with fastsr.
+
+    Raises ModelError for one that cannot be trained, does not enlarge by a whole number, or of which PyTorch's result is another than the engine's.
+    """
     program = load_program(path, scale)
     by = program.scale() * program.feed.pre_scale
     if by.denominator != 1 or by < 2:
@@ -36,12 +39,29 @@ def load(path: Path, scale: int | None = None) -> Tuned:
         raise ModelError(f"'{path}' does not say how pictures are fed to it: convert it with --feed first")
     if any(e.op == "Quantize" for step in program.steps for e in step.epilogue):
         raise ModelError(f"'{path}' is quantised (QuantizeLinear): fine-tune the float network that it was made from, with --int8")
-    if len(program.outputs) > 1:
-        program.outputs = program.outputs[:1]
+    program.outputs = program.outputs[:1]
+    graph = onnx_export.graph_of(program)
+    graph.prune()
     try:
-        return Tuned(GraphModule(onnx_export.graph_of(program)), int(by))
-    except ModelError as e:
+        network = Tuned(GraphModule(graph), int(by))
+        if not network.module.places:
+            raise ModelError("there are no weights in it that could be trained: give a network, a file or a name that 'fastsr models' lists")
+        error = disagreement(network, program)
+    except (ModelError, PictureError) as e:
         raise ModelError(f"'{path}': {e}") from None
+    if error > TOLERANCE:
+        raise ModelError(f"'{path}' cannot be fine-tuned: PyTorch's result differs from the engine's by {error:.2g} (white is 1)")
+    return network
+
+
+def disagreement(network: Tuned, program: Program) -> float:
+    """Largest difference of the program's result to PyTorch's, white being 1; of a quantised network the root of the mean squared one."""
+    x = np.rint(probe_picture(network, 32, 40) * np.float32(255)) / np.float32(255)
+    with torch.no_grad():
+        want = network(torch.from_numpy(x)).numpy()
+    if network.module.feed.colour == "bgr":
+        x, want = x[:, ::-1].copy(), want[:, ::-1]
+    return difference(program, x, want, mean=network.quantised)
 
 
 class Tuned(Network):
@@ -102,13 +122,7 @@ def save(network: Tuned, stem: Path) -> tuple[Path, Path, float]:
     """
     network = network.eval().float().cpu()
     program = network.program()
-    x = np.rint(probe_picture(network) * np.float32(255)) / np.float32(255)
-    with torch.no_grad():
-        given = torch.from_numpy(x)
-        want = network(given).numpy()
-    if network.module.feed.colour == "bgr":
-        x, want = x[:, ::-1].copy(), want[:, ::-1]
-    error = difference(program, x, want, mean=network.quantised)
+    error = disagreement(network, program)
     if error > (LEVELS_TOLERANCE if network.quantised else TOLERANCE):
         raise FastsrError(f"the engine's result differs from PyTorch's by {error:.2g} (white is 1): nothing was written")
     paths = stem.with_name(f"{stem.name}.fsr"), stem.with_name(f"{stem.name}.onnx")
