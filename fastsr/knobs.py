@@ -42,7 +42,7 @@ class Knob:
         return None if text is None else int(text)
 
 
-BACKEND = Knob("FASTSR_BACKEND", "auto", "backend used by load(backend='auto')", ("auto", "cpu", "numba", "cuda", "reference"))
+BACKEND = Knob("FASTSR_BACKEND", "auto", "backend used by load(backend='auto')", ("auto", "cpu", "numba", "cuda", "numba_cuda", "reference"))
 PRECISION = Knob(
     "FASTSR_PRECISION",
     "int8 for quantised models, else f32",

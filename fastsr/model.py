@@ -113,7 +113,7 @@ def load(
 
     path: a model file of any format that fastsr reads (docs/formats.md lists them), recognised by its content; or the name of an interpolation filter
         ("nearest", "bilinear", "bicubic", "lanczos", "area"), or of a network that comes with fastsr ("balanced", "balanced_x2": docs/models.md).
-    backend: "cpu" (the C++ core), "numba", "cuda" (NVIDIA GPUs), "reference", or "auto" for the first of these that is available.
+    backend: "cpu" (the C++ core), "numba", "cuda" and "numba_cuda" (NVIDIA GPUs), "reference", or "auto" for the first of these that is available.
     precision: "f32"; "fast": 3x3 convolutions in 16-bit integers, wherever that keeps the result within 60 dB PSNR of f32's (backend "cpu"), or half
         floats on tensor cores ("cuda"); "int8" (backends "cpu", "reference"; quantised models only): the convolutions of 8-bit integers that the
         model consists of, exactly. In f32 a quantised model is computed in floats, rounded to integers where the file says so, so some are one off.

@@ -1,7 +1,8 @@
 """The backends: each takes the same `Program` and runs it on one kind of machine.
 
 A backend is a module with `NAME`, `PRECISIONS` (the first is what it computes in unless told), `unavailable() -> str | None` (None, or the reason and
-what to install) and `compile(program, *, precision, threads, tile) -> Executable`. Modules are imported only when they are asked for.
+what to install) and `compile(program, *, precision, threads, tile) -> Executable`; where it has `only_named() -> bool` and that says so, "auto" never
+chooses it. Modules are imported only when they are asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from ..errors import BackendError
 from ..program import Program
 
-BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "cuda": "cuda", "reference": "reference"}
+BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "cuda": "cuda", "numba_cuda": "numba_cuda", "reference": "reference"}
 """Public name -> module in this package: the order in which "auto" looks."""
 
 Progress = Callable[[int, int], None]
@@ -110,7 +111,7 @@ def backend_module(name: str) -> ModuleType:
 
 
 def available_backends() -> list[str]:
-    """Names of the backends that work on this machine, fastest first."""
+    """Names of the backends that work on this machine, fastest first; without those that work only when they are named, as on a simulated GPU."""
     return [name for name, _ in _working()]
 
 
@@ -126,6 +127,8 @@ def pick_backend(name: str = "auto") -> ModuleType:
 def _working() -> Iterator[tuple[str, ModuleType]]:
     for name in BACKENDS:
         try:
-            yield name, backend_module(name)
+            module = backend_module(name)
         except BackendError:
             continue
+        if not getattr(module, "only_named", bool)():
+            yield name, module
