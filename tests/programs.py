@@ -117,10 +117,10 @@ def _fits(b: Builder, size: tuple[int, int]) -> list[tuple[int, int]] | None:
 
 
 @st.composite
-def random_programs(draw: st.DrawFn) -> tuple[Program, int, int]:
-    """A valid program of a few random steps with random epilogues, and a picture size (height, width) that it accepts."""
+def random_programs(draw: st.DrawFn, height: int = 40, width: int = 70) -> tuple[Program, int, int]:
+    """A valid program of a few random steps with random epilogues, and a picture size (height, width) that it accepts, at most so large."""
     b = Builder([draw(st.integers(1, 4)) for _ in range(draw(st.integers(1, 2)))], draw(st.integers(0, 2**16)))
-    size = draw(st.integers(1, 40)), draw(st.integers(1, 70))
+    size = draw(st.integers(1, height)), draw(st.integers(1, width))
     sizes = [size] * len(b.inputs)
     for _ in range(draw(st.integers(1, 6))):
         source = draw(st.integers(0, len(b.values) - 1))

@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the list."""
     if args.knobs:
         return _knobs(args.json)
+    from ..backends import available_backends
     from ..threads import get_num_threads
     from .machine import machine
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     rows = [["backend", "state"]]
-    first = next((n for n, reason in states.items() if reason is None), None)
+    first = next(iter(available_backends()), None)
     for name, reason in states.items():
         rows.append([name, f"not available: {reason}" if reason else "available" + (" (chosen by auto)" if name == first else "")])
     info = machine()

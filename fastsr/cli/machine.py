@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 OPENCV = ("opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python", "opencv-python-headless")
-PACKAGES = ("numpy", "protobuf", "numba", *OPENCV, "onnxruntime", "openvino", "pillow")
+PACKAGES = ("numpy", "protobuf", "numba", "numba-cuda", *OPENCV, "onnxruntime", "openvino", "pillow")
 
 
 def machine() -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import sys
@@ -28,7 +29,7 @@ SHARE = 0.9
 """Of the GPU's free memory, what a tile may take."""
 
 # A kernel of a small picture has few blocks; numba would tell everybody.
-warnings.filterwarnings("ignore", message="Grid size .* will likely result in GPU under-utilization")
+warnings.filterwarnings("ignore", message=r".*Grid size \d+ will likely result in GPU under-utilization")
 
 
 class CudaExecutable(Executable):
@@ -100,7 +101,9 @@ class _Job:
         self._arena: Any = None  # the values of a tile
         self._seconds = [0.0] * len(steps) if knobs.debug_level() >= 2 else None
         self._stream = cuda.stream()
-        self._floats = cuda.current_context().get_memory_info().free * SHARE / 4  # how many a tile may take
+        self._floats = math.inf  # how many a tile may take
+        with contextlib.suppress(NotImplementedError):  # memory managers of others do not always tell
+            self._floats = cuda.current_context().get_memory_info().free * SHARE / 4
 
     def run(self, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray], rects: list[Rect]) -> None:
         """One picture (C, H, W) of each input, into one array of each wanted output. A tile that needs too much memory is halved, again and again."""
@@ -213,7 +216,7 @@ def _current_device() -> int:
     return 0 if only_named() else int(cuda.current_context().device.id)
 
 
-class _OutOfMemoryError(Exception):
+class _OutOfMemoryError(BackendError):
     """The GPU's memory is too small."""
 
 
@@ -224,7 +227,7 @@ def _understood() -> Iterator[None]:
         yield
     except Exception as e:
         if isinstance(e, MemoryError) or "OUT_OF_MEMORY" in str(e):
-            raise _OutOfMemoryError(str(e)) from e
+            raise _OutOfMemoryError(f"the GPU has too little free memory ({e}): free some, or use the backend cpu") from e
         if not type(e).__module__.startswith(("numba", "cuda")):
             raise
         text = " ".join(str(e).split())[:500]

@@ -26,7 +26,7 @@ THREADS = 32 if SIMULATED else 256
 """Threads in a block of a kernel whose threads share nothing."""
 
 BLOCK_H, BLOCK_W, ROWS = (2, 4, 2) if SIMULATED else (4, 32, 4)
-"""A block of `tiled_conv` has BLOCK_H x BLOCK_W threads and makes ROWS * BLOCK_H x BLOCK_W pixels. The 32 threads of a warp are neighbours in a row."""
+"""A block of `tiled_conv` has BLOCK_H x BLOCK_W threads and makes ROWS * BLOCK_H x BLOCK_W pixels. A warp, 32 threads in step, is one row of them."""
 
 TOGETHER = 2 if SIMULATED else 4
 """Input channels that `tiled_conv` loads at a time."""
