@@ -1,4 +1,4 @@
-"""What the cases of the numba_cuda backend share that run in numba's CUDA simulator: `test_numba_cuda.py` starts them in processes of their own."""
+"""What the cases of the numba_cuda backend share: `test_numba_cuda.py` starts them in processes of their own, with a simulated GPU or a real one."""
 
 from __future__ import annotations
 

@@ -248,6 +248,7 @@ def test_only_f32() -> None:
         numba_cuda.compile(espcn(), precision="fast")
 
 
+@pytest.mark.skipif(not numba_cuda.only_named(), reason="a real GPU")
 def test_auto_never_chooses_the_simulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert numba_cuda.unavailable() is None and numba_cuda.only_named()
     assert "numba_cuda" not in fastsr.available_backends()

@@ -43,14 +43,28 @@ def can_simulate() -> bool:
     ],
 )
 def test_on_a_simulated_gpu(file: str, chosen: str, least: int) -> None:
-    """A pytest of its own for each part; at least so many cases pass, and none is left out."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"NUMBA_ENABLE_CUDASIM": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(TESTS / file)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANGS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = done.stdout.strip().splitlines()[-1]
+    """At least so many cases pass, and none is left out."""
+    summary = pass_cases(file, chosen, {"NUMBA_ENABLE_CUDASIM": "1"})
     passed = re.search(r"(\d+) passed", summary)
     assert passed and int(passed[1]) >= least and "skipped" not in summary, summary
+
+
+def pass_cases(file: str, chosen: str, variables: dict[str, str]) -> str:
+    """A pytest of its own for cases of that file; returns its last line."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "NUMBA_ENABLE_CUDASIM"))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(TESTS / file)]
+    done = subprocess.run(command, env=inherited | variables, capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["simulated_steps.py", "simulated_runs.py"])
+def test_on_a_real_gpu(file: str) -> None:
+    """The same cases, each kernel compiled."""
+    if (reason := numba_cuda.unavailable()) is not None:
+        pytest.skip(reason)
+    assert "passed" in pass_cases(file, "test", {})
 
 
 # ---- without a GPU, and without the simulator --------------------------------------------------------------------------------------------------
