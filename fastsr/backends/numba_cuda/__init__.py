@@ -42,6 +42,7 @@ def only_named() -> bool:
 
 def compile(program: Program, *, precision: str = "f32", threads: int | None = None, tile: int | None = None) -> Executable:
     """See `fastsr.backends`. `threads` has no effect here; `tile` None means the whole picture, or as much of it as the GPU's memory holds.
+    The first run in a process compiles the kernels, some seconds each; steps with the same operations share one.
 
     Raises BackendError for a precision other than "f32", or when weights do not fit into the GPU's memory.
     """
