@@ -22,7 +22,7 @@ struct Layer {
   using Ops = Operations;
 };
 
-constexpr int larger(int a, int b) { return a > b ? a : b; }
+constexpr FASTSR_DEVICE int larger(int a, int b) { return a > b ? a : b; }
 
 // Halfs of shared memory: of both buffers, of the weights. The layers' regions follow from the last one's.
 template <int Rows, int Columns, class... Layers>
