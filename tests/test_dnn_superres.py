@@ -432,7 +432,7 @@ def test_cuda_does_the_work_where_it_can(cv2: Any, shared: Path, tmp_path: Path,
         made.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
         gpu.launches.clear()
         assert np.abs(made.upsample(COLOUR).astype(int) - expected).max() <= 1
-        assert f"pack<{kind}>" in gpu.launches
+        assert f"read_picture<{kind}>" in gpu.launches
         made.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
         gpu.launches.clear()
         np.testing.assert_array_equal(made.upsample(COLOUR), expected)
