@@ -171,6 +171,16 @@ def test_kernels_of_small_gpus(folder: Path) -> None:
     assert_like_reference(executable.run(inputs, range(len(program.outputs))), program, inputs, "fast")
 
 
+def test_weights_that_are_no_halfs(any_gpu: device.Device) -> None:
+    b = Builder(8)
+    b.conv(0, 8)
+    b.steps[0].weight[3, 2] = 1e5
+    program = b.program()
+    inputs = inputs_for(program, 5, 6)
+    inputs[0] *= np.float32(0.01)
+    assert_like_reference(CudaExecutable(program, any_gpu, "fast").run(inputs, [0]), program, inputs, "fast")
+
+
 def test_halfs_are_rounded_like_numpys(any_gpu: device.Device) -> None:
     b = Builder(1)
     b.step("Pointwise", [0], 1)

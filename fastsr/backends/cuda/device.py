@@ -164,7 +164,7 @@ class CupyDevice:
 
     def take(self, size: int) -> Memory:
         """See `Device.take`."""
-        with self._understood(f"{size >> 20} MiB"):
+        with self._understood(f"{size >> 20} MiB of memory"):
             return _CupyMemory(self._cupy.cuda.alloc(max(size, 1)))
 
     def upload(self, address: int, array: np.ndarray) -> None:
@@ -184,16 +184,16 @@ class CupyDevice:
             return int(self._cupy.cuda.runtime.memGetInfo()[0]) + int(self._cupy.get_default_memory_pool().free_bytes())
 
     @contextlib.contextmanager
-    def _understood(self, size: str = "enough") -> Iterator[None]:
+    def _understood(self, size: str = "enough memory") -> Iterator[None]:
         """What CuPy and CUDA raise, as OutOfMemoryError or BackendError."""
         cuda = self._cupy.cuda
         try:
             yield
         except cuda.memory.OutOfMemoryError:
-            raise OutOfMemoryError(f"{self.name} has not {size} of memory left") from None
+            raise OutOfMemoryError(f"{self.name} has not {size} left") from None
         except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as e:
             if any(name in str(e) for name in ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")):
-                raise OutOfMemoryError(f"{self.name} has not {size} of memory left") from None
+                raise OutOfMemoryError(f"{self.name} has not {size} left") from None
             raise BackendError(f"{self.name} fails: {_line(e, 400)}; start anew, or use the backend cpu") from e
 
 

@@ -66,8 +66,7 @@ def mma_weights(weight: np.ndarray, channels: int, outputs: int) -> np.ndarray:
     cout, cin, kh, kw = weight.shape
     blocks, chunks = -(-cout // outputs), -(-cin // channels)
     found = np.zeros((blocks * outputs, chunks * channels, kh * kw), np.float16)
-    with np.errstate(over="ignore"):
-        found[:cout, :cin] = weight.reshape(cout, cin, kh * kw)
+    found[:cout, :cin] = weight.reshape(cout, cin, kh * kw)
     return np.ascontiguousarray(found.reshape(blocks, outputs, chunks, channels, kh * kw).transpose(0, 2, 4, 1, 3))
 
 

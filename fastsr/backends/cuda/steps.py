@@ -133,7 +133,7 @@ def _convolution(program: Program, step: Step, precision: str, shared_limit: int
     assert step.weight is not None
     cout, cin, kh, kw = step.weight.shape
     plain = step["group"] == 1 and all(step[p] == 1 for p in ("sh", "sw", "dh", "dw"))
-    if precision == "fast" and plain and cin >= 8:
+    if precision == "fast" and plain and cin >= 8 and np.abs(step.weight).max() <= np.finfo(np.float16).max:
         whole = _block(pitch_of(cin), 1)
         choices = [(whole, True, rows) for rows in (16, 8)] if whole <= 64 else []
         choices += [(32, False, rows) for rows in (16, 8) if pitch_of(cin) > 32]
