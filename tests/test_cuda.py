@@ -12,7 +12,7 @@ from cuda_emulator import GRID, Emulator, compiler
 from programs import BINARY, UNARY, Builder, inputs_for, pads, shuffle
 
 import fastsr
-from fastsr import image
+from fastsr import dnn_superres, fsr, image
 from fastsr.backends import cuda, reference
 from fastsr.backends.cuda import device
 from fastsr.backends.cuda.executable import AT_ONCE, CudaExecutable
@@ -405,6 +405,28 @@ def test_networks_with_means_run_in_pieces(any_gpu: device.Device) -> None:
     inputs = inputs_for(program, 9, 14)
     executable = staged(program, "cuda", "fast", lambda piece, p: CudaExecutable(piece, any_gpu, p))
     assert_like_reference(executable.run(inputs, [0]), program, inputs, "f32")
+
+
+def test_the_drop_in_tells_a_gpu_that_fails(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Emulator(folder)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(device, "CupyDevice", lambda: gpu)
+    b = Builder(1)
+    b.conv(0, 4, epilogue=[shuffle(2)])
+    fsr.save(b.program(feed=Feed("y")), tmp_path / "m.fsr")
+    made = dnn_superres.DnnSuperResImpl_create()
+    made.readModel(str(tmp_path / "m.fsr"))
+    made.setModel("espcn", 2)
+    made.setPreferableBackend(5)  # cv2.dnn.DNN_BACKEND_CUDA
+    made.setPreferableTarget(6)  # cv2.dnn.DNN_TARGET_CUDA
+    picture = np.zeros((9, 8), np.uint8)
+    for memory, words in ((100, "does not hold the network's weights"), (1 << 30, ""), (0, "not enough for the picture and its result")):
+        gpu.memory = memory
+        if not words:
+            assert made.upsample(picture[1:]).shape == (16, 16)
+            continue
+        with pytest.raises(dnn_superres.error_type(), match=rf"{words}.*in function 'upsample'"):
+            made.upsample(picture)
 
 
 # ---- without a GPU -----------------------------------------------------------------------------------------------------------------------------

@@ -114,14 +114,15 @@ class Gpu:
 def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made = Gpu()
     monkeypatch.setitem(sys.modules, "cupy", made)
+    monkeypatch.setattr(device, "_IDLE", {})
     yield made
     assert not Stream.current
 
 
 def test_streams_are_used_again_each_by_one_at_a_time(cupy: Any) -> None:
     gpu = CupyDevice()
-    for _ in range(3):
-        with gpu.working():
+    for one in (gpu, gpu, CupyDevice()):
+        with one.working():
             pass
     with gpu.working(), gpu.working():
         assert Stream.current[0] is not Stream.current[1]

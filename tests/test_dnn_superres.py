@@ -439,25 +439,6 @@ def test_cuda_does_the_work_where_it_can(cv2: Any, shared: Path, tmp_path: Path,
         assert not gpu.launches
 
 
-def test_a_gpu_that_fails_is_an_error_of_opencvs_kind(cv2: Any, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if compiler() is None:
-        pytest.skip("needs a C++ compiler")
-    gpu = Emulator(tmp_path)
-    monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    monkeypatch.setattr(cuda.device, "CupyDevice", lambda: gpu)
-    made = ready(dnn_superres, shared)
-    made.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
-    made.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
-    gpu.memory = 100
-    with pytest.raises(cv2.error, match=r"does not hold the network's weights.*in function 'upsample'"):
-        made.upsample(COLOUR)
-    gpu.memory = 1 << 30
-    assert made.upsample(COLOUR).shape == (16, 16, 3)
-    gpu.memory = 0
-    with pytest.raises(cv2.error, match=r"use the backend cpu.*in function 'upsample'"):
-        made.upsample(COLOUR[1:])
-
-
 def test_half_floats_on_the_cpu_are_fast(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fastsr._core", reason="the C++ extension is not built")
     half, cpu, opencl = 10, 0, 1  # cv2.dnn.DNN_TARGET_*

@@ -24,6 +24,10 @@ CUPY_OPTIONS = ("--device-as-default-execution-space", "-ftz=true")
 """What CuPy compiles all kernels with, unasked: floats under 1e-38 become zero."""
 
 
+_IDLE: dict[int, list[Any]] = {}
+"""GPU -> streams that nothing works in. All networks use them in turn: CuPy's pool gives freed memory only to the stream that had it."""
+
+
 class OutOfMemoryError(MemoryError):
     """The device has not as much memory left."""
 
@@ -100,7 +104,7 @@ def unavailable(number: int = 0) -> str | None:
 
 
 class CupyDevice:
-    """GPU number `number`. Streams are used again: CuPy's pool gives memory that was freed only to the stream that had it."""
+    """GPU number `number`."""
 
     def __init__(self, number: int = 0) -> None:
         import cupy
@@ -112,7 +116,7 @@ class CupyDevice:
         self.name = properties["name"].decode()
         self.shared_limit = int(properties["sharedMemPerBlockOptin"])
         self._processors = int(properties["multiProcessorCount"])
-        self._idle: list[Any] = []
+        self._idle = _IDLE.setdefault(number, [])
         self._here = threading.local()  # arrays: those that the thread's stream may still read
 
     def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[Function]:
