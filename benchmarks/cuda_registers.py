@@ -94,7 +94,9 @@ def usages(log: str) -> list[tuple[str, int, int]]:
 
 def kernels_for(programs: Iterable[Program], shared_limit: int) -> list[Kernel]:
     """All kernels that these need in both precisions."""
-    found = {k.name: k for p in programs for precision in ("fast", "f32") for k in kernels_of(prepare(p, precision, shared_limit)[1], precision)}
+    found = {
+        k.name: k for p in programs for precision in ("fast", "f32") for k in kernels_of(prepare(p, precision, shared_limit)[1], precision) if k.name
+    }
     return list(found.values())
 
 
@@ -119,7 +121,7 @@ def main() -> int:
             return 2
         for u in sorted(found, key=lambda u: u.kernel.name):
             print(f"| {architecture} | `{u.kernel.name}` | {u.registers} | {u.spilled} | {u.kernel.shared / 1024:.0f} |")
-        spilling += sum(u.spilled > 0 and u.kernel.family == "conv_mma" for u in found)
+        spilling += sum(u.spilled > 0 and u.kernel.family in ("conv_mma", "fused") for u in found)
     if spilling:
         print(f"{spilling} kernels on tensor cores spill registers", file=sys.stderr)
     return 1 if spilling else 0

@@ -12,6 +12,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# One thread for NumPy's and PyTorch's arithmetic, here and in worker and child processes: arrays of tests are small, and threads that wait for each
+# other on cores which all workers share take several times the processor time. Set before NumPy is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import fastsr
 
 # The same examples in every run; `pytest --hypothesis-profile=search` draws others each time.

@@ -65,6 +65,9 @@ class Emulator:
         for name in names:
             if name.startswith("conv_mma"):
                 code += f"static_assert(MmaLayout<{name[name.index('<') + 1 : name.index(', Chain')]}>::BYTES == {sizes[name]});\n"
+            if name.startswith("fused"):
+                tile, layers = ", ".join(name.split("<")[1].split(", ")[:2]), name[name.index("Layer<") :]
+                code += f"static_assert(FusedLayout<{tile}, {layers}::BYTES == {sizes[name]});\n"
         stem = hashlib.sha256(code.encode()).hexdigest()[:16]
         source, library = self.folder / f"{stem}.cpp", self.folder / f"{stem}.so"
         source.write_text(code)

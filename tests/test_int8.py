@@ -130,6 +130,7 @@ def runtime(graph: Graph, x: np.ndarray, optimised: bool) -> list[np.ndarray]:
     """What ONNX Runtime computes; not optimised: operator by operator."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(to_onnx(graph), options, providers=["CPUExecutionProvider"])

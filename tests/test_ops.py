@@ -31,6 +31,7 @@ def onnx_run(node: Node, arrays: list[np.ndarray | None], outputs: int = 1) -> l
     model = h.make_model(h.make_graph([n], "g", infos, outs), opset_imports=[h.make_opsetid("", 20)], ir_version=10)
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, given)
 
 

@@ -29,6 +29,7 @@ def onnx_run(node: Node, arrays: list[np.ndarray | None], dtype: type) -> np.nda
     model = h.make_model(h.make_graph([n], "g", [info], [out], constants), opset_imports=[h.make_opsetid("", 21)], ir_version=10)
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"i0": x})[0]
 
 

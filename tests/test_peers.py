@@ -48,7 +48,9 @@ def everything() -> Graph:
 
 def check_with_onnxruntime(graph: Graph, x: np.ndarray) -> None:
     ort = pytest.importorskip("onnxruntime", reason="runs the ONNX bytes: pip install fastsr[bench]")
-    session = ort.InferenceSession(onnx_bytes(graph), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(onnx_bytes(graph), options, providers=["CPUExecutionProvider"])
     theirs = session.run(graph.outputs, {graph.inputs[0].name: x})
     ours = ops.run_graph(graph, {graph.inputs[0].name: x})
     for name, y in zip(graph.outputs, theirs, strict=True):

@@ -76,7 +76,9 @@ def test_network(peers: Any, name: str) -> None:
     if "cpu" in available_backends():
         near(pick_backend("cpu").compile(program, threads=1).run([x], [0])[0], expected)
     ort = pytest.importorskip("onnxruntime", reason="runs the ONNX bytes: pip install fastsr[bench]")
-    session = ort.InferenceSession(onnx_bytes(graph, x.shape), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(onnx_bytes(graph, x.shape), options, providers=["CPUExecutionProvider"])
     assert tuple(session.get_inputs()[0].shape) == x.shape
     near(session.run(graph.outputs, {graph.inputs[0].name: x})[0], expected)
 

@@ -16,6 +16,7 @@ import fastsr
 from fastsr import calibration, fsr, levels, onnx_export, ops, quantise, rounding
 from fastsr.backends.reference import run_program
 from fastsr.cli import main
+from fastsr.cli.quantise import default_name
 from fastsr.errors import FastsrError, ModelError, PictureError
 from fastsr.files import write_picture
 from fastsr.graph import Feed, Graph, Node
@@ -405,6 +406,17 @@ def test_command_errors(photos: Path, network: Path, tmp_path: Path, capsys: pyt
     fails(capsys, ["quantise", network, "--data", photos, "--feed", "colour=raw", "-o", out], "--feed")
     fails(capsys, ["quantise", "nearest", "--data", photos, "-o", out], "no convolution")
     assert not out.exists()
+    before = network.read_bytes()
+    fails(capsys, ["quantise", network, "--data", photos, "-o", network], "is the network itself", 2)
+    assert network.read_bytes() == before
+
+
+def test_names_of_named_networks_have_their_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [default_name("fast", s) for s in (None, 3)] == ["fast_x2-int8.fsr", "fast_x3-int8.fsr"]
+    assert default_name("fast_x4", None) == "fast_x4-int8.fsr"
+    (tmp_path / "fast").write_bytes(b"")
+    assert default_name("fast", 3) == default_name("models/fast.onnx", None) == "fast-int8.fsr"
 
 
 @pytest.mark.parametrize(("name", "most"), [("ESPCN_x2", 0.15), ("FSRCNN_x2", 0.25)])

@@ -28,7 +28,9 @@ def runtime(scale: float, sizes: list[int]) -> list[int]:
     node = h.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     result = h.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
     model = h.make_model(h.make_graph([node], "g", [picture], [result], [scales]), opset_imports=[h.make_opsetid("", 19)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return [session.run(None, {"x": np.zeros((1, 1, 1, n), np.float32)})[0].shape[3] for n in sizes]
 
 

@@ -32,6 +32,7 @@ from fastsr.train.adversarial import Adversary  # noqa: E402
 from fastsr.train.convert import GraphModule  # noqa: E402
 from fastsr.train.loop import Pace  # noqa: E402
 from fastsr.train.networks import registry  # noqa: E402
+from fastsr.train.revive import revive  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
     "srcnn": {"widths": (8, 4)},
@@ -48,7 +49,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "srvgg": {"layers": 2, "width": 8},
     "rrdb": {"blocks": 1, "width": 8, "growth": 4},
 }
-
 
 
 @pytest.fixture
@@ -232,15 +232,25 @@ def test_shipped_weights_are_taken_back_and_load_alone(arch: str, colour: str, t
         other.adopt({"conv.weight": torch.zeros(1)})
 
 
-def test_leak_ends_at_half_of_the_steps() -> None:
-    recipe = replace(recipes.RECIPES["espcn"], leak=0.5)
-    assert recipe.leak_at(0, 100) == pytest.approx(0.49) and recipe.leak_at(24, 100) == 0.25
-    assert recipe.leak_at(49, 100) == recipe.leak_at(99, 100) == recipe.leak_at(0, 1) == 0
-    network = registry()["espcn"](2, "y")
-    x = torch.rand(1, 1, 5, 6) - 0.5
-    network.leak = 0.3
-    h = F.leaky_relu(network.conv2(F.leaky_relu(network.conv1(x), 0.3)), 0.3)
-    assert torch.equal(network(x), F.pixel_shuffle(network.conv3(h), 2))
+def test_channels_that_are_zero_are_drawn_anew() -> None:
+    torch.manual_seed(0)
+    network, shadow = registry()["espcn"](2, "y"), registry()["espcn"](2, "y")
+    for one in (network, shadow):
+        with torch.no_grad():
+            one.conv1.bias[3], one.conv2.bias[7] = -100.0, -100.0
+    x = torch.randn(2, 1, 9, 10)
+    before = network(x), shadow(x)
+    assert revive(network, shadow, x, 5) == 2
+    for now, was in zip((network(x), shadow(x)), before, strict=True):
+        torch.testing.assert_close(now, was)
+    assert F.relu(network.conv1(x))[:, 3].max() > 0
+    assert torch.equal(network.conv1.weight[3], shadow.conv1.weight[3])
+    assert revive(network, shadow, x, 6) == 0
+    network(x).square().mean().backward()
+    assert network.conv2.weight.grad[:, 3].abs().max() > 0
+    recipe = replace(recipes.RECIPES["espcn"], revive=10)
+    assert [s for s in range(60) if recipe.revives_at(s, 60)] == [0, 10, 20, 30, 40]
+    assert not recipes.RECIPES["plain"].revives_at(0, 60)
 
 
 def test_branches_collapse_exactly() -> None:

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     p = add_command(commands, "quantise", run, purpose, EXAMPLES)
     p.add_argument("model", metavar="MODEL", help=MODEL)
     p.add_argument("--data", required=True, metavar="DIR", help="folder of photographs, with all folders in it; some are measured on")
-    p.add_argument("-o", "--out", metavar="OUT", help="file to write: .fsr or .onnx (default: NAME-int8.fsr)")
+    p.add_argument("-o", "--out", metavar="OUT", help="file to write: .fsr or .onnx (default: NAME-int8.fsr, NAME_x2-int8.fsr for named ones)")
     p.add_argument("-n", "--pictures", type=positive, default=PICTURES, metavar="N", help=f"pictures to calibrate on (default {PICTURES})")
     add_feed_options(p)
     p.add_argument("-j", "--threads", type=positive, metavar="N", help="threads (default: all cores)")
@@ -40,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from ..files import check_place, expand_inputs
     from ..model import load_program
 
-    out = Path(args.out or f"{Path(args.model).stem}-int8.fsr")
+    out = Path(args.out or default_name(args.model, args.scale))
     if out.suffix.lower() not in (".fsr", ".onnx"):
         raise UsageError(f"the output's name must end in .fsr or .onnx, got '{args.out}'")
     check_model_name(args.model)
     check_place(out)
+    if out.exists() and Path(args.model).exists() and out.samefile(args.model):
+        raise UsageError(f"'{out}' is the network itself: choose another name with -o")
     program = load_program(args.model, args.scale, dict(args.feed))
     graph = onnx_export.graph_of(program)
     quantise.check(graph)
@@ -69,6 +71,16 @@ def run(args: argparse.Namespace) -> int:
     quantise.save(made, out)
     say(f"wrote {out}  {binary(out.stat().st_size)}")
     return 0
+
+
+def default_name(model: str, scale: int | None) -> str:
+    """Of the file that is written; a network known by name has its scale there."""
+    from .. import shipped
+
+    name = model
+    if not Path(model).exists() and shipped.is_shipped(model):
+        name = shipped.find(model, scale).name
+    return f"{Path(name).stem}-int8.fsr"
 
 
 def _silent(text: str) -> None:

@@ -23,6 +23,7 @@ from .networks import Network
 from .pictures import Pair
 from .recipes import Recipe
 from .report import Report, duration
+from .revive import revive
 from .soap import SOAP
 
 EPSILON = 1e-3
@@ -105,7 +106,8 @@ class Trainer:
         rate = self.recipe.rate_at(self.step, self.total)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.network.leak = self.shadow.leak = self.recipe.leak_at(self.step, self.total)
+        if self.recipe.revives_at(self.step, self.total):
+            revive(self.network, self.shadow, self.tensors(batch)[0], self.step)
         self.optimiser.zero_grad(set_to_none=True)
         y, target = self.pictures(batch)
         kind = "mse" if self.step >= round(self.total * (1 - self.recipe.finish)) else self.recipe.loss

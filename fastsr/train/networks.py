@@ -26,11 +26,10 @@ COLOURS = {"y": 1, "rgb": 3}
 
 
 class Network(nn.Module):
-    """What all networks here have. factor: of pixels in the shipped file, 1 or 255. leak: slope of ReLUs below zero while training, see `Recipe`."""
+    """What all networks here have. factor: of pixels in the shipped file, 1 or 255."""
 
     enlarged = False
     factor = 1.0
-    leak = 0.0
 
     def __init__(self, scale: int, colour: str) -> None:
         super().__init__()
@@ -48,8 +47,9 @@ class Network(nn.Module):
         check_names(weights, {k: tuple(v.shape) for k, v in mine.items()})
         self.load_state_dict({k: self._times(k, weights[k].float(), 1 / self.factor) for k in mine}, strict=False)
 
-    def _rectified(self, x: torch.Tensor) -> torch.Tensor:
-        return F.leaky_relu_(x, self.leak) if self.leak else F.relu_(x)
+    def rectified(self) -> list[nn.Conv2d]:
+        """The convolutions, first to last, of a chain with nothing but ReLU between them; empty for other networks."""
+        return []
 
     @staticmethod
     def _times(name: str, tensor: torch.Tensor, factor: float) -> torch.Tensor:
@@ -87,7 +87,11 @@ class SRCNN(Network):
         self.conv1, self.conv2, self.conv3 = conv(self.channels, d, a), conv(d, e, b), conv(e, self.channels, c, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv3(self._rectified(self.conv2(self._rectified(self.conv1(x)))))
+        return self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x)))))
+
+    def rectified(self) -> list[nn.Conv2d]:
+        """See `Network.rectified`."""
+        return [self.conv1, self.conv2, self.conv3]
 
 
 class VDSR(Network):
@@ -116,7 +120,11 @@ class ESPCN(Network):
         self.conv1, self.conv2, self.conv3 = conv(c, a, 5), conv(a, b), conv(b, c * scale**2, 3, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(self.conv3(self._rectified(self.conv2(self._rectified(self.conv1(x))))), self.scale)
+        return F.pixel_shuffle(self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x))))), self.scale)
+
+    def rectified(self) -> list[nn.Conv2d]:
+        """See `Network.rectified`."""
+        return [self.conv1, self.conv2, self.conv3]
 
 
 class FSRCNN(Network):

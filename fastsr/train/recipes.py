@@ -29,8 +29,8 @@ class Recipe:
     """arch, options: of `networks.registry`. finish: share of the steps at the end with the mean squared error, which PSNR is made of, as the loss.
     optimiser: "soap" or "adam". warmup: steps in which the learning rate rises to `rate`; it then falls along a cosine to `floor` times that. clip:
     largest norm of the gradient. ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not
-    computed in bfloat16. leak: slope of ReLUs below zero in the first step, which falls to 0 in half of the steps, so that large rates do not leave
-    channels that are zero everywhere; srcnn and espcn heed it. adversarial, features: weights of these losses, see `adversarial`, beside 1 for the
+    computed in bfloat16. revive: steps, in the first two thirds of all, from which on to the next a channel that is zero everywhere is
+    drawn anew, 0 for never; srcnn and espcn heed it. adversarial, features: weights of these losses, see `adversarial`, beside 1 for the
     pixels; 0 for a training without a discriminator. judge: its learning rate. choice: the most detailed of so many patches is taken."""
 
     arch: str
@@ -45,7 +45,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.999
     exact: float = 0.2
-    leak: float = 0.0
+    revive: int = 0
     steps: int = 200_000
     adversarial: float = 0.0
     features: float = 0.0
@@ -70,9 +70,9 @@ class Recipe:
         part = (step - warm) / max(total - warm, 1)
         return self.rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
 
-    def leak_at(self, step: int, total: int) -> float:
-        """Slope of ReLUs below zero in a step."""
-        return self.leak * max(1 - 2 * (step + 1) / total, 0.0) if self.leak else 0.0
+    def revives_at(self, step: int, total: int) -> bool:
+        """Whether channels that are zero everywhere are drawn anew before a step."""
+        return self.revive > 0 and step % self.revive == 0 and step <= total * 2 // 3
 
     @property
     def largest(self) -> int:
@@ -91,7 +91,7 @@ _DEEP = (Stage(0.6, 24, 16), Stage(0.4, 48, 16))
 RECIPES: dict[str, Recipe] = {
     "srcnn": Recipe("srcnn", rate=5e-4),
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
-    "espcn": Recipe("espcn", rate=6e-3, leak=0.2, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
+    "espcn": Recipe("espcn", rate=6e-3, revive=250, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
     **{k: Recipe(k, rate=6e-3, steps=30_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
     "plain": Recipe("plain", rate=4e-3, steps=35_000, stages=_SMALL),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),

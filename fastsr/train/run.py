@@ -115,7 +115,7 @@ def train(job: Job) -> Outcome:
 
 
 def _train(job: Job, report: Report) -> Outcome:
-    recipe = job.recipe if job.init is None else replace(job.recipe, leak=0.0)
+    recipe = job.recipe
     if job.degradation not in DEGRADATIONS:
         raise FastsrError(f"degradation '{job.degradation}': choose {' or '.join(DEGRADATIONS)}")
     if recipe.colour not in COLOURS:

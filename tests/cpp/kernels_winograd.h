@@ -52,7 +52,8 @@ struct WinogradProblem {
   std::vector<const float*> lines;
   std::vector<std::unique_ptr<Guarded>> extra;
   std::vector<const float*> residual;
-  std::vector<double> sum, scale;  // [row][k][x] without bias: the result, and what its error is relative to
+  std::vector<double> weight_points;  // of scales2d: [k][c][p]
+  std::vector<double> sum, scale;     // [row][k][x] without bias: the result, and what its error is relative to
 
   // `aligned` as in ConvProblem.
   WinogradProblem(int cin_, int cout_, int width_, bool aligned, int tile_ = 0, int groups = 1, int size_ = 3)
@@ -74,10 +75,9 @@ struct WinogradProblem {
     }
     sum.resize(static_cast<size_t>(n_rows) * cout * width);
     scale.resize(sum.size());
-    for (int k = 0; k < cout; k++) {
+    for (int k = 0; k < cout; k++)
       for (int i = 0; i < n_rows; i++) direct(i, k, &sum[(static_cast<size_t>(i) * cout + k) * width]);
-      for (int i = 0; i < n_rows; i += group) tile ? scales2d(i, k) : scales(i, k);
-    }
+    for (int i = 0; i < n_rows; i += group) tile ? scales2d(i) : scales(i);
   }
 
   // Roundings of a result in the order of the algorithm: one for each term, one of the weight, as many for each transform of the input as its longest
@@ -93,50 +93,68 @@ struct WinogradProblem {
   }
 
   // Adds up the absolute values of what the algorithm adds up.
-  void scales(int row, int k) {
+  void scales(int row) {
     const WinogradMatrices& f = size == 3 ? kF43 : kF45;
-    std::vector<double> magnitude(columns), point(f.points * static_cast<size_t>(width));
+    std::vector<double> magnitude(static_cast<size_t>(cin) * f.points * columns), point(f.points * static_cast<size_t>(width));  // of the input: [c][p][x]
     for (int c = 0; c < cin; c++)
-      for (int p = 0; p < f.points; p++) {
-        for (int x = 0; x < columns; x++) {
-          magnitude[x] = 0;
-          for (int i = 0; i < f.points; i++) magnitude[x] += std::fabs(f.bt[p][i] * lines[row + i][c * stride + x]);
-        }
-        for (int kx = 0; kx < size; kx++) {
-          double u = 0;
-          for (int ky = 0; ky < size; ky++) u += std::fabs(f.g[p][ky] * filter(k, c)[ky * size + kx]);
-          for (int x = 0; x < width; x++) point[p * width + x] += u * magnitude[x + kx];
-        }
-      }
-    for (int i = 0; i < kGroup; i++)
       for (int p = 0; p < f.points; p++)
-        for (int x = 0; x < width; x++) scale[(static_cast<size_t>(row + i) * cout + k) * width + x] += std::fabs(f.at[i][p]) * point[p * width + x];
+        for (int x = 0; x < columns; x++)
+          for (int i = 0; i < f.points; i++)
+            magnitude[(static_cast<size_t>(c) * f.points + p) * columns + x] += std::fabs(f.bt[p][i] * lines[row + i][c * stride + x]);
+    for (int k = 0; k < cout; k++) {
+      std::fill(point.begin(), point.end(), 0.0);
+      for (int c = 0; c < cin; c++)
+        for (int p = 0; p < f.points; p++)
+          for (int kx = 0; kx < size; kx++) {
+            const double* const m = &magnitude[(static_cast<size_t>(c) * f.points + p) * columns + kx];
+            double u = 0;
+            for (int ky = 0; ky < size; ky++) u += std::fabs(f.g[p][ky] * filter(k, c)[ky * size + kx]);
+            for (int x = 0; x < width; x++) point[p * width + x] += u * m[x];
+          }
+      for (int i = 0; i < kGroup; i++)
+        for (int p = 0; p < f.points; p++)
+          for (int x = 0; x < width; x++) scale[(static_cast<size_t>(row + i) * cout + k) * width + x] += std::fabs(f.at[i][p]) * point[p * width + x];
+    }
   }
 
-  void scales2d(int row, int k) {
+  // Both transforms of absolute values, which do not depend on each other, are made once: of the weights for all rows, of the input for all filters.
+  void scales2d(int row) {
     const WinogradMatrices& f = tile == 4 ? kF43 : kF63;
-    const int n = f.points;
+    const int n = f.points, all = n * n;
+    if (weight_points.empty()) {
+      weight_points.resize(static_cast<size_t>(cout) * cin * all);
+      for (int kc = 0; kc < cout * cin; kc++) {
+        double g[8][3] = {};
+        for (int p = 0; p < n; p++)
+          for (int t = 0; t < 9; t++) g[p][t % 3] += std::fabs(f.g[p][t / 3] * w[static_cast<size_t>(kc) * 9 + t]);
+        for (int p = 0; p < n; p++)
+          for (int q = 0; q < n; q++)
+            for (int j = 0; j < 3; j++) weight_points[static_cast<size_t>(kc) * all + p * n + q] += std::fabs(f.g[q][j]) * g[p][j];
+      }
+    }
+    std::vector<double> input(static_cast<size_t>(cin) * all);
     for (int x = 0; x < width; x += tile) {
-      double points[8][8] = {};
+      std::fill(input.begin(), input.end(), 0.0);
       for (int c = 0; c < cin; c++) {
-        double d[8][8] = {}, g[8][3] = {};
-        for (int p = 0; p < n; p++) {
+        double d[8][8] = {};
+        for (int p = 0; p < n; p++)
           for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++) d[p][j] += std::fabs(f.bt[p][i] * lines[row + i][c * stride + x + j]);
-          for (int t = 0; t < 9; t++) g[p][t % 3] += std::fabs(f.g[p][t / 3] * filter(k, c)[t]);
-        }
         for (int p = 0; p < n; p++)
-          for (int q = 0; q < n; q++) {
-            double input = 0, weight = 0;
-            for (int j = 0; j < n; j++) input += std::fabs(f.bt[q][j]) * d[p][j];
-            for (int j = 0; j < 3; j++) weight += std::fabs(f.g[q][j]) * g[p][j];
-            points[p][q] += input * weight;
-          }
+          for (int q = 0; q < n; q++)
+            for (int j = 0; j < n; j++) input[static_cast<size_t>(c) * all + p * n + q] += std::fabs(f.bt[q][j]) * d[p][j];
       }
-      for (int i = 0; i < tile; i++)
-        for (int j = 0; j < tile && x + j < width; j++)
-          for (int p = 0; p < n * n; p++)
-            scale[(static_cast<size_t>(row + i) * cout + k) * width + x + j] += std::fabs(f.at[i][p / n] * f.at[j][p % n]) * points[p / n][p % n];
+      for (int k = 0; k < cout; k++) {
+        double points[64] = {};
+        for (int c = 0; c < cin; c++) {
+          const double* const g = &weight_points[(static_cast<size_t>(k) * cin + c) * all];
+          for (int p = 0; p < all; p++) points[p] += input[static_cast<size_t>(c) * all + p] * g[p];
+        }
+        for (int i = 0; i < tile; i++)
+          for (int j = 0; j < tile && x + j < width; j++)
+            for (int p = 0; p < all; p++)
+              scale[(static_cast<size_t>(row + i) * cout + k) * width + x + j] += std::fabs(f.at[i][p / n] * f.at[j][p % n]) * points[p];
+      }
     }
   }
 

@@ -10,11 +10,6 @@ Block current_block;
 std::vector<unsigned char*> stacks;
 ucontext_t starting;
 
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "emulator: %s\n", what);
-  std::abort();
-}
-
 void leave() {
   Block& b = state();
   if (_setjmp(self().at) == 0) _longjmp(b.back, 1);
@@ -91,6 +86,11 @@ void run_block() {
 }
 
 }  // namespace
+
+void fail(const char* what) {
+  std::fprintf(stderr, "emulator: %s\n", what);
+  std::abort();
+}
 
 Block& state() { return current_block; }
 

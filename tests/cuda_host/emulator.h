@@ -21,6 +21,7 @@
 #define FASTSR_DEVICE inline
 #define FASTSR_KERNEL void
 #define FASTSR_BOUNDS(threads, blocks)
+#define FASTSR_CHECK(condition) ((condition) ? void() : emulator::fail("not so: " #condition))
 #define FASTSR_SHARED(name) unsigned char* name = emulator::shared_memory()
 #define __host__
 
@@ -62,6 +63,7 @@ struct Block {
   Dimensions thread, block, block_size, grid;
 };
 
+[[noreturn]] void fail(const char* what);
 Block& state();
 unsigned char* shared_memory();
 void wait_block();

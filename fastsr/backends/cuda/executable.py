@@ -77,8 +77,9 @@ class CudaExecutable(Executable):
         self.program, self.backend = program, "cuda"
         self._device, self._precision, self._tile = device, precision, tile
         self._steps, self._prepared = prepare(program, precision, device.shared_limit)
-        kernels = kernels_of(self._prepared, precision)
-        self._functions = device.functions([k.name for k in kernels], [k.threads for k in kernels], [k.shared for k in kernels])
+        kernels = {k: kernel for k, kernel in enumerate(kernels_of(self._prepared, precision)) if kernel.name}
+        made = device.functions(*([getattr(k, n) for k in kernels.values()] for n in ("name", "threads", "shared")))
+        self._functions = dict(zip(kernels, made, strict=True))
         self._lock = threading.Lock()
         self._kept: dict[tuple[object, ...], list[_Ready | _Frame]] = {}
         with device.working():
@@ -193,7 +194,7 @@ class CudaExecutable(Executable):
 
     def _upscale_tile(self, frame: _Frame, sizes: Sequence[Size], wanted: int, rect: Rect, whole: bool) -> None:
         feed, value = self.program.feed, self.program.inputs[0]
-        arena = lay_out(self._steps, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
+        arena = lay_out(self._steps, self._prepared, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
         memory = self._take(arena.size)
         planner = self._planner(frame.tables, sizes, arena, memory.address, 1)
         start = frame.memory.address
@@ -216,7 +217,7 @@ class CudaExecutable(Executable):
         return self._device.take(size)
 
     def _planner(self, tables: _Tables, sizes: Sequence[Size], arena: Arena, base: int, batch: int) -> Planner:
-        blocks = [f.blocks for f in self._functions]
+        blocks = {k: f.blocks for k, f in self._functions.items()}
         return Planner(self._steps, self._prepared, self._constants, self._precision, blocks, tables.address, sizes, arena, base, batch)
 
     def _run_tile(self, inputs: Sequence[np.ndarray], wanted: Sequence[int], results: Sequence[np.ndarray], sizes: Sequence[Size],
@@ -246,7 +247,7 @@ class CudaExecutable(Executable):
 
     def _made_ready(self, tables: _Tables, sizes: Sequence[Size], parts: dict[int, Rect], batch: int) -> _Ready:
         """Raises OutOfMemoryError."""
-        arena = lay_out(self._steps, sizes, parts, batch, TYPES[self._precision][1])
+        arena = lay_out(self._steps, self._prepared, sizes, parts, batch, TYPES[self._precision][1])
         end = arena.size
         planes: list[dict[int, tuple[int, Rect]]] = [{}, {}]
         for found, values in zip(planes, ([v for v in self.program.inputs if arena.offsets[v] >= 0], parts), strict=True):

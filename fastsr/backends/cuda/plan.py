@@ -10,7 +10,7 @@ import numpy as np
 from ...program import Program, Step, conv_pads
 from ...tiles import Rect, Size, before_shuffle, is_empty, pad_table, plan_tile, resize_table
 from .layout import ARGS, TYPES, area, pitch_of, set_view
-from .steps import ELEMENT_THREADS, TILE_WIDTH, Kernel, Prepared
+from .steps import ELEMENT_THREADS, Kernel, Prepared
 
 OTHERS = ("pack", "unpack", "clear", "read_picture", "write_picture")
 """Kernels that every program has besides those of its steps."""
@@ -33,14 +33,14 @@ class Arena:
     size: int
 
 
-def lay_out(program: Program, sizes: Sequence[Size], out_rects: Mapping[int, Rect], batch: int, element: int) -> Arena:
-    """Places for the parts of all values that the parts `out_rects` of some need. element: bytes of one element."""
+def lay_out(program: Program, prepared: Sequence[Prepared], sizes: Sequence[Size], out_rects: Mapping[int, Rect], batch: int, element: int) -> Arena:
+    """Places for the parts of all values that the parts `out_rects` of some need, but of those inside a chain. element: bytes of one element."""
     rects = plan_tile(program, sizes, out_rects)
     last = dict.fromkeys(program.inputs, -1)
-    for k, step in enumerate(program.steps):
-        if not is_empty(rects[step.output]):
-            last[step.output] = k
-            last.update((v, k) for v in step.reads())
+    for k, p in enumerate(prepared):
+        if not is_empty(rects[p.step.output]) and p.kernel is not None:
+            last[p.step.output] = k
+            last.update((v, k) for v in (*p.step.reads(), p.source) if p.step.kind != "Conv" or v not in p.step.inputs or v == p.source)
     last.update((v, len(program.steps)) for v in out_rects if not is_empty(rects[v]))
     offsets, held, size = [-1] * len(program.values), dict[int, int](), 0
 
@@ -57,10 +57,10 @@ def lay_out(program: Program, sizes: Sequence[Size], out_rects: Mapping[int, Rec
     for v in program.inputs:
         if last[v] >= 0:
             place(v)
-    for k, step in enumerate(program.steps):
-        if is_empty(rects[step.output]):
+    for k, p in enumerate(prepared):
+        if is_empty(rects[p.step.output]) or p.kernel is None:
             continue
-        place(step.output)
+        place(p.step.output)
         for v in [v for v in held if last[v] <= k]:
             del held[v]
     return Arena(rects, offsets, size)
@@ -85,16 +85,16 @@ class Constants:
 
 
 def kernels_of(prepared: Sequence[Prepared], precision: str) -> list[Kernel]:
-    """All kernels of a program: those of its steps, then `OTHERS`."""
+    """All kernels of a program: those of its steps, without a name for steps that have none, then `OTHERS`."""
     kind = TYPES[precision][0]
-    return [*(p.kernel for p in prepared), *(Kernel(f"{n}<{kind}>", ELEMENT_THREADS) for n in OTHERS)]
+    return [*(p.kernel or Kernel("", 0) for p in prepared), *(Kernel(f"{n}<{kind}>", ELEMENT_THREADS) for n in OTHERS)]
 
 
 class Planner:
     """Writes launches for an arena at address `base`. blocks: of each kernel, how many blocks of it run at once. table: gives a table's address on
     the device."""
 
-    def __init__(self, program: Program, prepared: Sequence[Prepared], constants: Sequence[Constants], precision: str, blocks: Sequence[int],
+    def __init__(self, program: Program, prepared: Sequence[Prepared], constants: Sequence[Constants], precision: str, blocks: Mapping[int, int],
                  table: Callable[[np.ndarray], int], sizes: Sequence[Size], arena: Arena, base: int, batch: int) -> None:  # fmt: skip
         self._program, self._prepared, self._constants = program, prepared, constants
         self._element, self._blocks, self._table = TYPES[precision][1], blocks, table
@@ -102,7 +102,8 @@ class Planner:
 
     def steps(self) -> list[Launch]:
         """All steps that make something."""
-        return [one for k, p in enumerate(self._prepared) if not is_empty(self._arena.rects[p.step.output]) for one in self._step(k, p)]
+        made = [(k, p) for k, p in enumerate(self._prepared) if p.kernel is not None and not is_empty(self._arena.rects[p.step.output])]
+        return [one for k, p in made for one in self._step(k, p, p.kernel)]
 
     def pack(self, value: int, address: int) -> Launch:
         """An input from float planes of its rectangle."""
@@ -135,7 +136,8 @@ class Planner:
         count = area(rect) * (channels if kernel == "unpack" else pitch_of(channels))
         return Launch(self._other(kernel), (_parts(count, ELEMENT_THREADS), 1, self._batch), args)
 
-    def _step(self, k: int, p: Prepared) -> list[Launch]:
+    def _step(self, k: int, p: Prepared, kernel: Kernel | None) -> list[Launch]:
+        assert kernel is not None
         step, args = p.step, np.zeros(1, ARGS)
         a, constants = args[0], self._constants[k]
         out = self._arena.rects[step.output]
@@ -150,16 +152,16 @@ class Planner:
         for i, v in p.values:
             self._view(a["slots"][i]["value"], v)
         if step.kind == "Conv":
-            self._view(a["in"], step.inputs[0])
-            found = [self._convolution(k, p, args, rect)]
+            self._view(a["in"], p.source)
+            found = [self._convolution(k, p, kernel, args, rect)]
         else:
             found = self._elements(k, p, args, rect)
-        writes_all = p.kernel.family != "conv_direct" and step.block == 1
+        writes_all = kernel.family != "conv_direct" and step.block == 1
         if pitch_of(value.channels) > value.channels and not writes_all:
             found.insert(0, self._clear(step.output))
         return found
 
-    def _convolution(self, k: int, p: Prepared, args: np.ndarray, rect: Rect) -> Launch:
+    def _convolution(self, k: int, p: Prepared, kernel: Kernel, args: np.ndarray, rect: Rect) -> Launch:
         step, a, constants = p.step, args[0], self._constants[k]
         assert step.weight is not None
         a["weight"], a["bias"] = constants.weight, constants.bias
@@ -168,12 +170,12 @@ class Planner:
             a[name] = step[name]
         a["pt"], a["pl"], _, _ = conv_pads(step, self._sizes[step.inputs[0]])
         cout, height, width = step.weight.shape[0], rect[2] - rect[0], rect[3] - rect[1]
-        if p.kernel.family == "conv_direct":
-            blocks = step["group"] * _parts(cout // step["group"], p.kernel.outputs)
-            return Launch(k, (_parts(height * width, p.kernel.threads), blocks, self._batch), args)
-        a["chunks"], a["tiles_x"] = p.kernel.chunks, _parts(width, TILE_WIDTH)
-        a["tiles"] = int(a["tiles_x"]) * _parts(height, p.kernel.rows)
-        blocks = _parts(cout, p.kernel.outputs)
+        if kernel.family == "conv_direct":
+            blocks = step["group"] * _parts(cout // step["group"], kernel.outputs)
+            return Launch(k, (_parts(height * width, kernel.threads), blocks, self._batch), args)
+        a["chunks"], a["tiles_x"] = kernel.chunks, _parts(width, kernel.columns)
+        a["tiles"] = int(a["tiles_x"]) * _parts(height, kernel.rows)
+        blocks = _parts(cout, kernel.outputs)
         at_once = max(self._blocks[k] // (blocks * self._batch), 1)
         return Launch(k, (min(int(a["tiles"]), at_once), blocks, self._batch), args)
 

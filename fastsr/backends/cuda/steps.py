@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...program import BINARY, Epilogue, Program, Step, Value
-from .layout import SLOTS, TYPES, direct_weights, mma_bytes, mma_weights, pitch_of
+from .fuse import Chain, chains_of, fused_weights
+from .layout import SLOTS, TYPES, are_halfs, direct_weights, mma_bytes, mma_weights, pitch_of
 
 DIRECT_THREADS, ELEMENT_THREADS, MMA_THREADS = 128, 256, 256
 
@@ -20,8 +21,8 @@ TILE_WIDTH = 16
 
 @dataclass(frozen=True)
 class Kernel:
-    """name: the instance, as C++ writes it. shared: bytes of shared memory a block. outputs, rows, chunks: of conv_mma and conv_direct: channels of
-    a block or thread, rows of a tile, blocks of input channels."""
+    """name: the instance, as C++ writes it. shared: bytes of shared memory a block. outputs, rows, columns, chunks: of convolutions: channels of a
+    block or thread, pixels of a tile, blocks of input channels."""
 
     name: str
     threads: int
@@ -29,6 +30,7 @@ class Kernel:
     outputs: int = 1
     rows: int = 0
     chunks: int = 1
+    columns: int = TILE_WIDTH
 
     @property
     def family(self) -> str:
@@ -38,21 +40,30 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step, its kernel, its weights and bias as the kernel reads them, and of each slot the tensor (float32, one for each channel) and numbers."""
+    """A step, its kernel, its weights and bias as the kernel reads them, and of each slot the tensor (float32, one for each channel) and numbers.
+
+    A chain of convolutions is one kernel, that of its last step; the steps before have none, and their values are nowhere in memory.
+    """
 
     step: Step
-    kernel: Kernel
-    weight: np.ndarray | None
-    bias: np.ndarray | None
-    slots: tuple[tuple[np.ndarray | None, float, float], ...]
-    values: tuple[tuple[int, int], ...]
+    kernel: Kernel | None
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    slots: tuple[tuple[np.ndarray | None, float, float], ...] = ()
+    values: tuple[tuple[int, int], ...] = ()
     """(slot, value) of operands that are values."""
+    source: int = 0
+    """The value that the kernel of a convolution reads."""
 
 
 def prepare(program: Program, precision: str, shared_limit: int) -> tuple[Program, list[Prepared]]:
     """The program with long epilogues cut, and its steps. shared_limit: bytes of shared memory that a block can have."""
     program = shortened(program)
-    return program, [_prepared(program, step, precision, shared_limit) for step in program.steps]
+    found = {k: _prepared(program, step, precision, shared_limit) for k, step in enumerate(program.steps)}
+    for chain in chains_of(program, shared_limit) if precision == "fast" else []:
+        found |= {k: Prepared(program.steps[k], None) for k in range(chain.first, chain.last)}
+        found[chain.last] = _fused(program, chain)
+    return program, [found[k] for k in range(len(program.steps))]
 
 
 def shortened(program: Program) -> Program:
@@ -78,43 +89,63 @@ def _channels(program: Program, step: Step) -> int:
     return program.values[step.output].channels * shuffled
 
 
-def _prepared(program: Program, step: Step, precision: str, shared_limit: int) -> Prepared:
-    kernel_type = TYPES[precision][0]
-    cut = next((k for k, e in enumerate(step.epilogue) if e.op == "DepthToSpace"), len(step.epilogue))
-    before, after = list(step.epilogue[:cut]), list(step.epilogue[cut + 1 :])
-    channels = _channels(program, step)
-    order = None
-    make = _convolution(program, step, precision, shared_limit) if step.kind == "Conv" else None
-    crd = step.block > 1 and step.epilogue[cut].b == 1
-    if make is not None and make.family == "conv_mma" and crd and all(e.value is None for e in before):
-        order, crd = np.arange(channels).reshape(-1, step.block**2).T.reshape(-1), False  # so that channels which stay together are neighbours
+class _Slots:
+    """The slots of a kernel, filled while the types of its epilogues are named."""
 
-    slots: list[tuple[np.ndarray | None, float, float]] = []
-    values: list[tuple[int, int]] = []
+    def __init__(self, kernel_type: str) -> None:
+        self._type = kernel_type
+        self.slots: list[tuple[np.ndarray | None, float, float]] = []
+        self.values: list[tuple[int, int]] = []
 
-    def chain(epilogue: Sequence[Epilogue], count: int, moved: np.ndarray | None) -> str:
+    def chain(self, epilogue: Sequence[Epilogue], channels: int, order: np.ndarray | None = None) -> str:
+        """The type of some operations on so many channels, which lie in that order."""
         names = []
         for e in epilogue:
             tensor = None
             if e.tensor is not None:
-                tensor = np.ascontiguousarray(np.broadcast_to(e.tensor.reshape(-1).astype(np.float32), (count,)))
-                tensor = tensor if moved is None else tensor[moved]
+                tensor = np.ascontiguousarray(np.broadcast_to(e.tensor.reshape(-1).astype(np.float32), (channels,)))
+                tensor = tensor if order is None else tensor[order]
             if e.value is not None:
-                values.append((len(slots), e.value))
-            names.append(_operation(e, len(slots), kernel_type))
-            slots.append((tensor, e.a, e.b))
+                self.values.append((len(self.slots), e.value))
+            names.append(_operation(e, len(self.slots), self._type))
+            self.slots.append((tensor, e.a, e.b))
         return f"Chain<{', '.join(names)}>"
 
-    ends = f"{chain(before, channels, order)}, Shuffle<{step.block}, {_bool(crd)}>, {chain(after, channels // step.block**2, None)}"
+    def ends(self, step: Step, channels: int, reorder: bool) -> tuple[str, str, str, np.ndarray | None]:
+        """Types of what is before the shuffle, of the shuffle and of what is behind it. reorder: output channels may lie in another order, which is
+        the last result, so that those which stay together in mode CRD are neighbours."""
+        cut = next((k for k, e in enumerate(step.epilogue) if e.op == "DepthToSpace"), len(step.epilogue))
+        before, after, count = step.epilogue[:cut], step.epilogue[cut + 1 :], step.block**2
+        crd, order = step.block > 1 and step.epilogue[cut].b == 1, None
+        if reorder and crd and all(e.value is None for e in before):
+            order, crd = np.arange(channels).reshape(-1, count).T.reshape(-1), False
+        return self.chain(before, channels, order), f"Shuffle<{step.block}, {_bool(crd)}>", self.chain(after, channels // count), order
+
+
+def _prepared(program: Program, step: Step, precision: str, shared_limit: int) -> Prepared:
+    found = _Slots(TYPES[precision][0])
+    make = _convolution(step, precision, shared_limit) if step.kind == "Conv" else None
+    before, shuffle, after, order = found.ends(step, _channels(program, step), make is not None and make.family == "conv_mma")
     if make is None:
-        kernel = Kernel(f"elements<{kernel_type}, {_source(step)}, {ends}>", ELEMENT_THREADS)
-        return Prepared(step, kernel, None, None, tuple(slots), tuple(values))
+        kernel = Kernel(f"elements<{TYPES[precision][0]}, {_source(step)}, {before}, {shuffle}, {after}>", ELEMENT_THREADS)
+        return Prepared(step, kernel, None, None, tuple(found.slots), tuple(found.values))
     assert step.weight is not None
     weight, bias = step.weight.astype(np.float32), None if step.bias is None else step.bias.astype(np.float32)
     if order is not None:
         weight, bias = weight[order], None if bias is None else bias[order]
-    kernel = replace(make, name=f"{make.name}, {ends}>")
-    return Prepared(step, kernel, _packed(weight, step["group"], kernel), bias, tuple(slots), tuple(values))
+    kernel = replace(make, name=f"{make.name}, {before}, {shuffle}, {after}>")
+    return Prepared(step, kernel, _packed(weight, step["group"], kernel), bias, tuple(found.slots), tuple(found.values), step.inputs[0])
+
+
+def _fused(program: Program, chain: Chain) -> Prepared:
+    found = _Slots(TYPES["fast"][0])
+    steps = program.steps[chain.first : chain.last + 1]
+    names = [found.chain(step.epilogue, program.values[step.output].channels) for step in steps[:-1]]
+    before, shuffle, after, order = found.ends(steps[-1], _channels(program, steps[-1]), True)
+    types = [f"Layer<{n.edge}, {n.inputs}, {n.outputs}, {n.real}, {n.wide}, {ops}>" for n, ops in zip(chain.layers, [*names, before], strict=True)]
+    kernel = Kernel(f"fused<{chain.rows}, {chain.columns}, {shuffle}, {after}, {', '.join(types)}>", MMA_THREADS, chain.shared,
+                    chain.layers[-1].outputs, chain.rows, columns=chain.columns)  # fmt: skip
+    return Prepared(steps[-1], kernel, *fused_weights(steps, chain.layers, order), tuple(found.slots), tuple(found.values), steps[0].inputs[0])
 
 
 def _packed(weight: np.ndarray, group: int, kernel: Kernel) -> np.ndarray:
@@ -128,12 +159,12 @@ def _block(pitch: int, chunks: int) -> int:
     return 32 if chunks > 1 else -(-pitch // 16) * 16
 
 
-def _convolution(program: Program, step: Step, precision: str, shared_limit: int) -> Kernel:
+def _convolution(step: Step, precision: str, shared_limit: int) -> Kernel:
     """The kernel without its epilogue."""
     assert step.weight is not None
     cout, cin, kh, kw = step.weight.shape
     plain = step["group"] == 1 and all(step[p] == 1 for p in ("sh", "sw", "dh", "dw"))
-    if precision == "fast" and plain and cin >= 8 and np.abs(step.weight).max() <= np.finfo(np.float16).max:
+    if precision == "fast" and plain and cin >= 8 and are_halfs(step.weight):
         whole = _block(pitch_of(cin), 1)
         choices = [(whole, True, rows) for rows in (16, 8)] if whole <= 64 else []
         choices += [(32, False, rows) for rows in (16, 8) if pitch_of(cin) > 32]

@@ -4,6 +4,7 @@
 #include "conv_direct.cuh"
 #include "conv_mma.cuh"
 #include "elements.cuh"
+#include "fused.cuh"
 #include "picture.cuh"
 
 using namespace fastsr;

@@ -9,11 +9,10 @@
 // Grid: (blocks that fit at once, output blocks, batch). Sum in the order channel block, tap, channel; then the bias.
 #pragma once
 
-#include "epilogue.cuh"
+#include "store_tile.cuh"
 
 namespace fastsr {
 
-constexpr int MMA_THREADS = 256;
 constexpr int TILE_WIDTH = 16;
 
 template <int Kh, int Kw, int Channels, int Outputs, int Rows, bool Resident>
@@ -126,24 +125,7 @@ FASTSR_KERNEL FASTSR_BOUNDS(MMA_THREADS, 1) conv_mma(const Args args) {
         }
       }
       __syncthreads();
-      const View& out = args.out;
-      // Eight channels at a time where they stay together, else one.
-      const bool whole = Moved::BLOCK == 1 ? out.pitch % 8 == 0 : !Moved::CRD && args.cout / (Moved::BLOCK * Moved::BLOCK) % 8 == 0;
-      const int width = whole ? 8 : 1, parts = Outputs / width;
-      for (int i = thread; i < Rows * TILE_WIDTH * parts; i += MMA_THREADS) {
-        const int pixel = i / parts, k = i % parts * width;
-        const Where w0{n, first + k, y0 + pixel / TILE_WIDTH, x0 + pixel % TILE_WIDTH};
-        if (w0.y >= args.y1 || w0.x >= args.x1 || w0.c >= (whole && Moved::BLOCK == 1 ? out.pitch : args.cout)) continue;
-        const Where to = Moved::BLOCK > 1 ? Moved::moved(w0, args.cout) : w0;
-        if (Moved::BLOCK > 1 && (to.y < out.y0 || to.y >= out.y1 || to.x < out.x0 || to.x >= out.x1)) continue;
-        const half* from = input + pixel * (Outputs + 8) + k;
-        half* target = at<half>(out, n, to.y, to.x) + to.c;
-        if (whole && After::EMPTY)
-          *reinterpret_cast<Vector*>(target) = *reinterpret_cast<const Vector*>(from);
-        else
-          for (int j = 0; j < width; ++j)
-            if (w0.c + j < args.cout) target[j] = from_float<half>(After::apply(to_float(from[j]), args, {n, to.c + j, to.y, to.x}));
-      }
+      store_tile<Rows, TILE_WIDTH, Outputs, Outputs + 8, Moved, After>(input, args, n, first, y0, x0);
       __syncthreads();  // the result has left before the next piece is copied here
     }
   }
