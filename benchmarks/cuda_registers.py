@@ -17,7 +17,7 @@ from pathlib import Path
 
 from networks import NETWORKS
 
-from fastsr.backends.cuda.device import KERNELS, OPTIONS
+from fastsr.backends.cuda.device import CUPY_OPTIONS, KERNELS, OPTIONS
 from fastsr.backends.cuda.plan import kernels_of
 from fastsr.backends.cuda.steps import Kernel, prepare
 from fastsr.lower import lower
@@ -59,7 +59,7 @@ def compiled(kernels: Sequence[Kernel], architecture: str) -> list[Usage]:
     try:
         for name in names:
             nvrtc.nvrtcAddNameExpression(program, name.encode())
-        options = [*OPTIONS, f"-I{KERNELS}", f"-arch={architecture}", "--ptxas-options=-v", "-Werror=all-warnings"]
+        options = [*OPTIONS, *CUPY_OPTIONS, f"-I{KERNELS}", f"-arch={architecture}", "--ptxas-options=-v", "-Werror=all-warnings"]
         result = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
         size = ctypes.c_size_t()
         nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))

@@ -135,6 +135,8 @@ class DnnSuperResImpl:
             out = model.upscale_to_u8(picture)
         except PictureError as e:
             _fail(_STS_BAD_ARG, str(e), "upsample", e)
+        except BackendError as e:
+            _fail(_STS_ERROR, str(e), "upsample", e)
         if as_umat:
             return _to_umat(out, result)
         if isinstance(result, np.ndarray) and result.dtype == out.dtype and result.shape == out.shape:
@@ -177,6 +179,8 @@ class DnnSuperResImpl:
             pictures = [image.from_network(outputs[name], rest) for name in names]
         except PictureError as e:
             _fail(_STS_BAD_ARG, str(e), func, e)
+        except BackendError as e:
+            _fail(_STS_ERROR, str(e), func, e)
         if isinstance(imgs_new, list):
             imgs_new.extend(pictures)
             return imgs_new
@@ -241,12 +245,15 @@ class DnnSuperResImpl:
         if model.feed == feed and backend in ("auto", model.backend) and precision in (None, model.precision):
             return model
         program = replace(model.program, feed=feed)
-        with self._lock:
-            if self._model is not model:
-                return Model(program, backend, precision)
-            if (feed, backend, precision) not in self._fed:
-                self._fed[feed, backend, precision] = Model(program, backend, precision)
-            return self._fed[feed, backend, precision]
+        try:
+            with self._lock:
+                if self._model is not model:
+                    return Model(program, backend, precision)
+                if (feed, backend, precision) not in self._fed:
+                    self._fed[feed, backend, precision] = Model(program, backend, precision)
+                return self._fed[feed, backend, precision]
+        except BackendError as e:
+            _fail(_STS_ERROR, str(e), func, e)
 
 
 def DnnSuperResImpl_create() -> DnnSuperResImpl:
@@ -335,4 +342,3 @@ def _to_umat(out: np.ndarray, result: Any) -> Any:
         importlib.import_module("cv2").copyTo(umat, None, result)
         return result
     return umat
-

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from fastsr.backends.cuda.device import KERNELS, OutOfMemoryError
 from fastsr.backends.cuda.layout import ARGS
 
 HERE = Path(__file__).parent / "cuda_host"
+
+GRID = (1 << 31) - 1, 65535, 65535
+"""Blocks along each axis at most."""
 
 SOURCE = """#include "all.cuh"
 namespace emulator { void launch(const std::function<void()>&, Dimensions, Dimensions, std::size_t, bool); }
@@ -36,7 +40,8 @@ def compiler() -> str | None:
 
 
 class Emulator:
-    """See `fastsr.backends.cuda.device.Device`. memory: bytes that can be taken in all. Freed memory and fresh memory hold NaN."""
+    """See `fastsr.backends.cuda.device.Device`. memory: bytes that can be taken in all. Freed memory and fresh memory hold NaN. What is uploaded is
+    read as late as it may be."""
 
     name = "emulator"
 
@@ -47,6 +52,8 @@ class Emulator:
         self.blocks = 2
         self.launches: list[str] = []
         self._found: dict[str, ctypes._CFuncPtr] = {}
+        self._lock = threading.Lock()
+        self._here = threading.local()  # uploads: those that are yet to be done, of this thread
 
     def prepare(self, names: Sequence[str], shared: Sequence[int]) -> None:
         """Compile these kernels, those that are not there yet, and check the bytes of shared memory that they are said to need."""
@@ -80,7 +87,15 @@ class Emulator:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
+        self._here.uploads = []
         yield
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Do the thread's uploads."""
+        for address, array in self._here.uploads:
+            ctypes.memmove(address, array.ctypes.data, array.nbytes)
+        self._here.uploads = []
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return work
@@ -92,10 +107,11 @@ class Emulator:
 
     def upload(self, address: int, array: np.ndarray) -> None:
         assert array.flags.c_contiguous
-        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+        self._here.uploads.append((address, array))
 
     def download(self, array: np.ndarray, address: int) -> None:
         assert array.flags.c_contiguous
+        self.catch_up()
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
     def free_bytes(self) -> int:
@@ -105,7 +121,7 @@ class Emulator:
 class _Memory:
     def __init__(self, device: Emulator, size: int) -> None:
         self._device, self._size = device, size
-        self._array = np.full(size + 256, 0x7F, np.uint8)  # NaN as halfs, and 3.4e38 as floats
+        self._array = np.full(-(-size // 4) * 4 + 256, 0x7F, np.uint8)  # NaN as halfs, and 3.4e38 as floats
         self._array.view(np.uint32)[: size // 4] = 0x7FFFFFFF
         self.address = -(-self._array.ctypes.data // 256) * 256
         device.taken += size
@@ -122,7 +138,11 @@ class _Function:
     def launch(self, grid: tuple[int, int, int], args: np.ndarray) -> None:
         assert args.dtype == ARGS
         assert args.shape == (1,)
-        self._device.launches.append(self._name)
-        self._device._found[self._name](
-            args.ctypes.data_as(ctypes.c_void_p), (ctypes.c_int * 3)(*grid), self._threads, ctypes.c_long(self._shared), int(self._device.backwards)
-        )
+        assert all(1 <= n <= most for n, most in zip(grid, GRID, strict=True)), grid
+        assert self._threads <= 1024
+        assert self._shared <= self._device.shared_limit
+        self._device.catch_up()
+        blocks, shared, backwards = (ctypes.c_int * 3)(*grid), ctypes.c_long(self._shared), int(self._device.backwards)
+        with self._device._lock:  # the emulator has one state
+            self._device.launches.append(self._name)
+            self._device._found[self._name](args.ctypes.data_as(ctypes.c_void_p), blocks, self._threads, shared, backwards)

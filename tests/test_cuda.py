@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_emulator import Emulator, compiler
+from cuda_emulator import GRID, Emulator, compiler
 from programs import BINARY, UNARY, Builder, inputs_for, pads, shuffle
 
 import fastsr
-from fastsr import image
+from fastsr import dnn_superres, fsr, image
 from fastsr.backends import cuda, reference
 from fastsr.backends.cuda import device
-from fastsr.backends.cuda.executable import CudaExecutable
+from fastsr.backends.cuda.executable import AT_ONCE, CudaExecutable
 from fastsr.backends.cuda.fuse import chains_of
-from fastsr.backends.cuda.plan import kernels_of, lay_out
+from fastsr.backends.cuda.plan import kernels_of, lay_out, rounded
 from fastsr.backends.cuda.steps import prepare, shortened
+from fastsr.backends.gpu import SHARE
 from fastsr.backends.staged import staged
 from fastsr.errors import BackendError
 from fastsr.files import read_picture
@@ -182,13 +184,25 @@ def test_kernels_of_small_gpus(folder: Path) -> None:
     assert_like_reference(executable.run(inputs, range(len(program.outputs))), program, inputs, "fast")
 
 
-def test_halfs_are_rounded_like_numpys(folder: Path) -> None:
+def test_weights_that_are_no_halfs(any_gpu: device.Device) -> None:
+    b = Builder(8)
+    b.conv(0, 8)
+    b.conv(b.last, 8)
+    b.steps[0].weight[3, 2] = 1e5
+    b.steps[1].weight[:, 3] *= 1e-5
+    program = b.program()
+    inputs = inputs_for(program, 5, 6)
+    inputs[0] *= np.float32(0.01)
+    assert_like_reference(CudaExecutable(program, any_gpu, "fast").run(inputs, [0]), program, inputs, "fast")
+
+
+def test_halfs_are_rounded_like_numpys(any_gpu: device.Device) -> None:
     b = Builder(1)
     b.step("Pointwise", [0], 1)
     program = b.program()
     x = np.concatenate([np.random.default_rng(0).standard_normal(4000) * 10.0**k for k in range(-8, 6)]).astype(np.float32)
     x = np.concatenate([x, np.float32([0.0, -0.0, 65504.0, 65519.9, 65520.0, np.inf, -np.inf, 2.0**-24, 2.0**-25, 3 * 2.0**-25])])
-    got = CudaExecutable(program, Emulator(folder), "fast").run([x.reshape(1, 1, 1, -1)], [0])[0].reshape(-1)
+    got = CudaExecutable(program, any_gpu, "fast").run([x.reshape(1, 1, 1, -1)], [0])[0].reshape(-1)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(got, x.astype(np.float16).astype(np.float32))
 
@@ -228,6 +242,96 @@ def test_short_memory_halves_tiles(gpu: Emulator) -> None:
         gpu.memory = 1 << 30
     del executable
     assert gpu.taken < held
+
+
+def wanted_memory(program: Program, height: int, width: int, batch: int = 1) -> int:
+    """Bytes that a run in f32 takes for its first output."""
+    value = program.outputs[0][1]
+    sizes = program.value_sizes(height, width)
+    arena = lay_out(program, prepare(program, "f32", 0)[1], sizes, {value: (0, 0, *sizes[value])}, batch, 4)
+    return arena.size + sum(rounded(4 * batch * program.values[v].channels * height * width) for v in (*program.inputs, value))
+
+
+def halves() -> Program:
+    """A network whose one input and output have as many channels."""
+    b = Builder(3)
+    b.step("Pointwise", [0], 3, epilogue=[Epilogue("Mul", a=0.5)])
+    return b.program()
+
+
+def test_what_is_kept_goes_before_pictures_are_cut(folder: Path) -> None:
+    program = halves()
+    gpu = Emulator(folder)
+    executable = CudaExecutable(program, gpu, "f32")
+    gpu.memory = gpu.taken + int(wanted_memory(program, 30, 20) / SHARE) + 1024
+    sizes = ((30, 20), (20, 30), (30, 20))
+    told: list[tuple[int, int]] = []
+    for size in sizes:
+        inputs = inputs_for(program, *size)
+        assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
+    assert told == [(0, 1), (1, 1)] * len(sizes)
+
+
+def test_pictures_take_the_place_of_what_is_kept(folder: Path) -> None:
+    b = Builder(3)
+    b.step("Pointwise", [0], 3)
+    gpu = Emulator(folder)
+    executable = CudaExecutable(b.program(feed=Feed("bgr", range=255.0, out_range=255.0)), gpu, "f32")
+    before = gpu.taken
+    told: list[tuple[int, int]] = []
+    for height, width in ((40, 50), (50, 40), (41, 50)):
+        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        for _ in range(2):
+            np.testing.assert_array_equal(executable.upscale(picture, lambda *t: told.append(t)), picture)
+        gpu.memory = gpu.taken + 8000
+    assert told == [(0, 1), (1, 1)] * 6
+    executable._forget()
+    assert gpu.taken == before
+    gpu.memory = before + 1000
+    with pytest.raises(BackendError, match="not enough for the picture and its result"):
+        executable.upscale(picture)
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_batches_are_cut(most: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert GRID[2] >= AT_ONCE
+    program = halves()
+    inputs = inputs_for(program, 5, 6, batch=5)
+    told: list[tuple[int, int]] = []
+    gpu = Emulator(folder)
+    executable = CudaExecutable(program, gpu, "f32")
+    with monkeypatch.context() as m:
+        m.setattr("fastsr.backends.cuda.executable.AT_ONCE", most)
+        assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
+    assert told[-1] == (-(-5 // most), -(-5 // most))
+    executable._forget()
+    gpu.memory = gpu.taken + int(wanted_memory(program, 5, 6, most) / SHARE) + 1
+    assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
+    assert told[-1] == (-(-5 // most), -(-5 // most))
+
+
+def test_tables_go_with_the_sizes_that_need_them(folder: Path) -> None:
+    b = Builder(3)
+    b.step("Resize", [0], 3, {"mode": 1, "coord": 0, "scale_h": 2.0, "scale_w": 1.5})
+    program = b.program()
+    gpu = Emulator(folder)
+    executable = CudaExecutable(program, gpu, "f32")
+    before = gpu.taken
+    for width in (10, 12, 14):
+        executable.run(inputs_for(program, 50, width), [0])
+    executable._forget()
+    assert gpu.taken == before
+
+
+def test_several_threads_at_once(folder: Path) -> None:
+    b = Builder(3)
+    b.step("Resize", [0], 3, {"mode": 1, "coord": 0, "scale_h": 2.0, "scale_w": 2.0})
+    program = b.program()
+    executable = CudaExecutable(program, Emulator(folder), "f32")
+    inputs = [inputs_for(program, 9, 8 + k % 2, seed=k) for k in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        for x, made in zip(inputs, pool.map(lambda x: executable.run(x, [0]), inputs), strict=True):
+            assert_like_reference(made, program, x, "f32")
 
 
 def test_memory_is_used_again(gpu: Emulator) -> None:
@@ -340,6 +444,28 @@ def test_networks_with_means_run_in_pieces(any_gpu: device.Device) -> None:
     inputs = inputs_for(program, 9, 14)
     executable = staged(program, "cuda", "fast", lambda piece, p: CudaExecutable(piece, any_gpu, p))
     assert_like_reference(executable.run(inputs, [0]), program, inputs, "f32")
+
+
+def test_the_drop_in_tells_a_gpu_that_fails(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Emulator(folder)
+    monkeypatch.setattr(cuda, "unavailable", lambda: None)
+    monkeypatch.setattr(device, "CupyDevice", lambda: gpu)
+    b = Builder(1)
+    b.conv(0, 4, epilogue=[shuffle(2)])
+    fsr.save(b.program(feed=Feed("y")), tmp_path / "m.fsr")
+    made = dnn_superres.DnnSuperResImpl_create()
+    made.readModel(str(tmp_path / "m.fsr"))
+    made.setModel("espcn", 2)
+    made.setPreferableBackend(5)  # cv2.dnn.DNN_BACKEND_CUDA
+    made.setPreferableTarget(6)  # cv2.dnn.DNN_TARGET_CUDA
+    picture = np.zeros((9, 8), np.uint8)
+    for memory, words in ((100, "does not hold the network's weights"), (1 << 30, ""), (0, "not enough for the picture and its result")):
+        gpu.memory = memory
+        if not words:
+            assert made.upsample(picture[1:]).shape == (16, 16)
+            continue
+        with pytest.raises(dnn_superres.error_type(), match=rf"{words}.*in function 'upsample'"):
+            made.upsample(picture)
 
 
 # ---- without a GPU -----------------------------------------------------------------------------------------------------------------------------

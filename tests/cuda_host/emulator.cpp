@@ -10,11 +10,6 @@ Block current_block;
 std::vector<unsigned char*> stacks;
 ucontext_t starting;
 
-[[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "emulator: %s\n", what);
-  std::abort();
-}
-
 void leave() {
   Block& b = state();
   if (_setjmp(self().at) == 0) _longjmp(b.back, 1);
@@ -63,16 +58,23 @@ void run_block() {
       most = f.barriers > most ? f.barriers : most;
     }
     if (done == n) return;
-    // Fibres at the same barrier of the block may go on together; others come first. Within a warp the barriers of the warp decide.
-    for (std::size_t begin = 0; begin < n; begin += 32) {
-      long first = -1;
-      for (std::size_t k = begin; k < begin + 32 && k < n; ++k)
-        if (!b.fibres[k].done && b.fibres[k].barriers == least && (first < 0 || b.fibres[k].warp_barriers < first)) first = b.fibres[k].warp_barriers;
-      for (std::size_t k = begin; k < begin + 32 && k < n; ++k) {
-        Fibre& f = b.fibres[k];
-        if (f.done || f.barriers != least || f.warp_barriers != first) continue;
-        resume(static_cast<int>(k));
-        ++held;
+    // Fibres at the same barrier of the block may go on together; others come first. A warp goes on to the block's next barrier before another one
+    // begins: no two may be further apart. Within a warp the barriers of the warp decide.
+    for (std::size_t i = 0; i < n; i += 32) {
+      const std::size_t begin = b.backwards ? (n - 1) / 32 * 32 - i : i;
+      while (true) {
+        long first = -1;
+        for (std::size_t k = begin; k < begin + 32 && k < n; ++k)
+          if (!b.fibres[k].done && b.fibres[k].barriers == least && (first < 0 || b.fibres[k].warp_barriers < first)) first = b.fibres[k].warp_barriers;
+        if (first < 0) break;
+        for (std::size_t j = 0; j < 32; ++j) {
+          const std::size_t k = b.backwards ? begin + 31 - j : begin + j;
+          if (k >= n) continue;
+          Fibre& f = b.fibres[k];
+          if (f.done || f.barriers != least || f.warp_barriers != first) continue;
+          resume(static_cast<int>(k));
+          ++held;
+        }
       }
     }
     if (!held) fail("no thread can go on");
@@ -84,6 +86,11 @@ void run_block() {
 }
 
 }  // namespace
+
+void fail(const char* what) {
+  std::fprintf(stderr, "emulator: %s\n", what);
+  std::abort();
+}
 
 Block& state() { return current_block; }
 
@@ -106,13 +113,14 @@ void wait_warp() {
   leave();
 }
 
-// Runs a kernel, its blocks from the last to the first with `backwards`.
+// Runs a kernel.
 void launch(const std::function<void()>& body, Dimensions grid, Dimensions size, std::size_t shared, bool backwards) {
   Block& b = state();
   const std::size_t n = static_cast<std::size_t>(size.x) * static_cast<std::size_t>(size.y) * static_cast<std::size_t>(size.z);
   b.fibres.resize(n);
   b.shared.assign(shared + 128, 0);
   b.body = body;
+  b.backwards = backwards;
   b.grid = grid;
   b.block_size = size;
   while (stacks.size() < n) {

@@ -1,8 +1,9 @@
 // CUDA on a processor, for tests of kernels where there is no GPU: what `device.cuh` promises, lane by lane.
 //
 // The threads of a block are fibres on one thread of the machine. A fibre runs until it comes to a barrier, of the block or of its warp, and the next
-// one goes on; so a missing barrier shows as a wrong result, and one that some threads do not reach as an error. Blocks run one after another, in an
-// order that the caller chooses. Asynchronous copies are made as late as they may be: when they are waited for.
+// one goes on; so a missing barrier shows as a wrong result, and one that some threads do not reach as an error. Blocks run one after another, and
+// threads, from the first to the last, and asynchronous copies are made as late as they may be: when they are waited for. Or, backwards, from the last
+// to the first, and copies are made at once: so what is still read when they are begun shows as well.
 #pragma once
 
 #include <csetjmp>
@@ -20,6 +21,7 @@
 #define FASTSR_DEVICE inline
 #define FASTSR_KERNEL void
 #define FASTSR_BOUNDS(threads, blocks)
+#define FASTSR_CHECK(condition) ((condition) ? void() : emulator::fail("not so: " #condition))
 #define FASTSR_SHARED(name) unsigned char* name = emulator::shared_memory()
 #define __host__
 
@@ -33,6 +35,13 @@ struct Copy {
   void* to;
   const void* from;
   bool real;
+
+  void make() const {
+    if (real)
+      std::memcpy(to, from, 16);
+    else
+      std::memset(to, 0, 16);
+  }
 };
 
 struct Fibre {
@@ -49,11 +58,12 @@ struct Block {
   std::vector<unsigned char> shared;
   std::function<void()> body;
   int current = 0;
-  ucontext_t scheduler;
+  bool backwards = false;
   jmp_buf back;
   Dimensions thread, block, block_size, grid;
 };
 
+[[noreturn]] void fail(const char* what);
 Block& state();
 unsigned char* shared_memory();
 void wait_block();
@@ -131,6 +141,7 @@ inline void copy_async(void* shared, const void* global, bool real) {
   auto& groups = emulator::self().groups;
   if (groups.empty()) groups.emplace_back();
   groups.back().push_back({shared, global, real});
+  if (emulator::state().backwards) groups.back().back().make();
 }
 
 inline void copies_commit() {
@@ -144,12 +155,8 @@ inline void copies_wait() {
   auto& groups = emulator::self().groups;
   const std::size_t closed = groups.empty() ? 0 : groups.size() - 1;
   for (std::size_t k = 0; k + Left < closed; ++k) {
-    for (const auto& copy : groups[k]) {
-      if (copy.real)
-        std::memcpy(copy.to, copy.from, 16);
-      else
-        std::memset(copy.to, 0, 16);
-    }
+    if (!emulator::state().backwards)
+      for (const auto& copy : groups[k]) copy.make();
     groups[k].clear();
   }
   if (closed > Left) groups.erase(groups.begin(), groups.begin() + static_cast<long>(closed - Left));

@@ -24,6 +24,7 @@ def unavailable() -> str | None:
 
 def compile(program: Program, *, precision: str = "fast", threads: int | None = None, tile: int | None = None) -> Executable:
     """See `fastsr.backends`. "fast": halfs on tensor cores, sums in float32; "f32": float32 throughout. Threads have no effect.
+    Halfs end at 65504: larger values between the steps of a network become infinite in "fast".
 
     Raises BackendError for another precision.
     """

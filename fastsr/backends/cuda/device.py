@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from ...errors import BackendError
+from .. import gpu
+
 KERNELS = Path(__file__).parent / "kernels"
 
 OPTIONS = ("-std=c++17", "--fmad=false")
-"""Of the compiler: a multiplication and an addition are one operation only where the sources say so, for equal bits everywhere."""
+"""Of the compiler: a multiplication and an addition are one operation only where the sources say so, for equal bits everywhere. CuPy adds
+`CUPY_OPTIONS` and the architecture."""
+
+CUPY_OPTIONS = ("--device-as-default-execution-space", "-ftz=true")
+"""What CuPy compiles all kernels with, unasked: floats under 1e-38 become zero."""
+
+
+_IDLE: dict[int, list[Any]] = {}
+"""GPU -> streams that nothing works in. All networks use them in turn: CuPy's pool gives freed memory only to the stream that had it."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -46,16 +59,18 @@ class Device(Protocol):
         """Compile the instances of kernels with these names, threads a block and bytes of shared memory. Raises BackendError when that fails."""
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """What is begun inside is done in order, apart from what other threads begin; at the end all of it is done."""
+        """What is begun inside is done in order, apart from what other threads begin; at the end all of it is done. Raises BackendError when the
+        device fails."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What launches, in the stream of `working`, all that `work` launches, at less cost each time. `work` must do nothing else."""
+        """What launches, in the stream of `working`, all that `work` launches, at less cost each time. `work` must do nothing else. Raises
+        OutOfMemoryError."""
 
     def take(self, size: int) -> Memory:
         """So many bytes. Raises OutOfMemoryError."""
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        """Copy a C-contiguous array to the device."""
+        """Copy a C-contiguous array to the device. It must not change before `working` ends; the device keeps it alive so long."""
 
     def download(self, array: np.ndarray, address: int) -> None:
         """Fill a C-contiguous array from the device, when all that was begun before is done."""
@@ -73,11 +88,18 @@ def unavailable(number: int = 0) -> str | None:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as e:
-        return f"CuPy finds no CUDA driver ({' '.join(str(e).split())[:200]}): install NVIDIA's driver, or use the backend cpu"
+        return f"CuPy finds no CUDA driver ({_line(e, 200)}): install NVIDIA's driver, or use the backend cpu"
     if number >= count:
         return f"there is no GPU number {number}, CuPy finds {count}"
-    if int(cupy.cuda.Device(number).compute_capability) < 80:
-        return f"GPU number {number} is older than the Ampere generation (compute capability 8.0): use the backend numba_cuda or cpu"
+    try:
+        if int(cupy.cuda.Device(number).compute_capability) < 80:
+            return f"GPU number {number} is older than the Ampere generation (compute capability 8.0): use the backend numba_cuda or cpu"
+    except Exception as e:
+        return f"GPU number {number} does not answer ({_line(e, 200)}): use the backend cpu"
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as e:  # CuPy comes without the compiler, and looks for it when it is first needed
+        return f"CuPy finds no compiler, NVRTC ({_line(e, 200)}); install it with: pip install fastsr[cuda] (CUDA 12: fastsr[cuda12])"
     return None
 
 
@@ -87,54 +109,71 @@ class CupyDevice:
     def __init__(self, number: int = 0) -> None:
         import cupy
 
-        self._cupy, self._number = cupy, number
-        properties = cupy.cuda.runtime.getDeviceProperties(number)
+        self._cupy, self._number, self._process = cupy, number, os.getpid()
+        self.name = f"GPU number {number}"
+        with self._understood():
+            properties = cupy.cuda.runtime.getDeviceProperties(number)
         self.name = properties["name"].decode()
         self.shared_limit = int(properties["sharedMemPerBlockOptin"])
         self._processors = int(properties["multiProcessorCount"])
+        self._idle = _IDLE.setdefault(number, [])
+        self._here = threading.local()  # arrays: those that the thread's stream may still read
 
     def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[Function]:
         """See `Device.functions`. CuPy keeps what it has compiled on disk."""
-        from ...errors import BackendError
-
-        with self._cupy.cuda.Device(self._number):
-            module = self._cupy.RawModule(code='#include "all.cuh"\n', options=(*OPTIONS, f"-I{KERNELS}", f"-DFASTSR_SOURCE={_mark()}"),
-                                          name_expressions=tuple(dict.fromkeys(names)))  # fmt: skip
-            try:
+        gpu.check_process(self._process)
+        try:
+            with self._cupy.cuda.Device(self._number):
+                module = self._cupy.RawModule(code='#include "all.cuh"\n', options=(*OPTIONS, f"-I{KERNELS}", f"-DFASTSR_SOURCE={_mark()}"),
+                                              name_expressions=tuple(dict.fromkeys(names)))  # fmt: skip
                 return [
                     _CupyFunction(self._cupy, module.get_function(n), t, s, self._processors) for n, t, s in zip(names, threads, shared, strict=True)
                 ]
-            except self._cupy.cuda.compiler.CompileException as e:
-                raise BackendError(f"the kernels cannot be compiled for {self.name}: {' '.join(str(e).split())[:400]}") from None
+        except Exception as e:  # of the compiler, of the driver that loads what it made, or of CuPy, which does not find the compiler
+            raise BackendError(f"the kernels cannot be compiled for {self.name} ({type(e).__name__}): {_line(e, 400)}") from e
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """See `Device.working`."""
-        with self._cupy.cuda.Device(self._number), self._cupy.cuda.Stream(non_blocking=True) as stream:
+        gpu.check_process(self._process)
+        with self._understood(), self._cupy.cuda.Device(self._number):
             try:
-                yield
+                stream = self._idle.pop()
+            except IndexError:
+                stream = self._cupy.cuda.Stream(non_blocking=True)
+            arrays, self._here.arrays = getattr(self._here, "arrays", None), []
+            try:
+                with stream:
+                    try:
+                        yield
+                    finally:
+                        stream.synchronize()
+                        self._idle.append(stream)
             finally:
-                stream.synchronize()
+                self._here.arrays = arrays
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """See `Device.record`: a CUDA graph."""
-        stream = self._cupy.cuda.get_current_stream()
-        stream.begin_capture()
-        try:
-            work()
-        finally:
+        with self._understood():
+            stream = self._cupy.cuda.get_current_stream()
+            stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(Exception):  # what was captured so far may be no graph
+                    stream.end_capture()
+                raise
             graph = stream.end_capture()
         return lambda: graph.launch(self._cupy.cuda.get_current_stream())
 
     def take(self, size: int) -> Memory:
         """See `Device.take`."""
-        try:
+        with self._understood(f"{size >> 20} MiB of memory"):
             return _CupyMemory(self._cupy.cuda.alloc(max(size, 1)))
-        except self._cupy.cuda.memory.OutOfMemoryError:
-            raise OutOfMemoryError(f"{self.name} has not {size} bytes of memory left") from None
 
     def upload(self, address: int, array: np.ndarray) -> None:
         """See `Device.upload`."""
+        self._here.arrays.append(array)  # where GPUs read pageable memory themselves, the copy may come after the call
         self._cupy.cuda.runtime.memcpyAsync(address, array.ctypes.data, array.nbytes, 1, self._cupy.cuda.get_current_stream().ptr)
 
     def download(self, array: np.ndarray, address: int) -> None:
@@ -145,8 +184,21 @@ class CupyDevice:
 
     def free_bytes(self) -> int:
         """See `Device.free_bytes`."""
-        with self._cupy.cuda.Device(self._number):
+        with self._understood(), self._cupy.cuda.Device(self._number):
             return int(self._cupy.cuda.runtime.memGetInfo()[0]) + int(self._cupy.get_default_memory_pool().free_bytes())
+
+    @contextlib.contextmanager
+    def _understood(self, size: str = "enough memory") -> Iterator[None]:
+        """What CuPy and CUDA raise, as OutOfMemoryError or BackendError."""
+        cuda = self._cupy.cuda
+        try:
+            yield
+        except cuda.memory.OutOfMemoryError:
+            raise OutOfMemoryError(f"{self.name} has not {size} left") from None
+        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as e:
+            if any(name in str(e) for name in ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")):
+                raise OutOfMemoryError(f"{self.name} has not {size} left") from None
+            raise BackendError(f"{self.name} fails: {_line(e, 400)}; start anew, or use the backend cpu") from e
 
 
 class _CupyMemory:
@@ -165,6 +217,10 @@ class _CupyFunction:
 
     def launch(self, grid: tuple[int, int, int], args: np.ndarray) -> None:
         self._kernel(grid, (self._threads, 1, 1), (args,), shared_mem=self._shared)
+
+
+def _line(e: Exception, most: int) -> str:
+    return " ".join(str(e).split())[:most]
 
 
 def _mark() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import BackendError
 from ...program import Program
 from ...tiles import Rect, Size, is_empty, tile_rects
-from .. import Executable, Progress
+from .. import Executable, Progress, gpu
 from . import pictures
 from .device import Device, Memory, OutOfMemoryError
 from .layout import TYPES, area
@@ -21,11 +21,28 @@ from .steps import Prepared, prepare
 SMALLEST_TILE = 16
 """Edge in input pixels below which tiles are not halved."""
 
-SHARE = 0.9
-"""Of the free memory, what a picture may take."""
+AT_ONCE = 65535
+"""Pictures of a batch that a launch can make: a grid's depth at most."""
 
 KEPT = 4
 """Picture sizes whose memory and launches are kept for the next picture."""
+
+
+class _Tables:
+    """Tables of Resize and the like on the device: each array once, for as long as this object lives."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._held: dict[bytes, Memory] = {}
+
+    def address(self, array: np.ndarray) -> int:
+        """Where the table is, when all that was begun before is done. Raises OutOfMemoryError."""
+        key = array.dtype.str.encode() + array.tobytes()
+        if key not in self._held:
+            memory = self._device.take(array.nbytes)
+            self._device.upload(memory.address, np.ascontiguousarray(array))
+            self._held[key] = memory
+        return self._held[key].address
 
 
 @dataclass
@@ -33,6 +50,7 @@ class _Ready:
     """Memory for one tile or picture, and what launches its kernels. inputs, outputs: value -> (offset of its planes, rectangle)."""
 
     memory: Memory
+    tables: _Tables
     launch: Callable[[], None]
     inputs: dict[int, tuple[int, Rect]]
     outputs: dict[int, tuple[int, Rect]]
@@ -45,6 +63,7 @@ class _Frame:
     shape: tuple[int, ...]
     size: Size
     memory: Memory
+    tables: _Tables
     target: int
     """Where the result is, from the memory's begin."""
     launch: Callable[[], None] | None = None
@@ -62,7 +81,6 @@ class CudaExecutable(Executable):
         made = device.functions(*([getattr(k, n) for k in kernels.values()] for n in ("name", "threads", "shared")))
         self._functions = dict(zip(kernels, made, strict=True))
         self._lock = threading.Lock()
-        self._tables: dict[bytes, tuple[Memory, int]] = {}
         self._kept: dict[tuple[object, ...], list[_Ready | _Frame]] = {}
         with device.working():
             self._weights, self._constants = self._upload_constants(self._prepared)
@@ -77,9 +95,12 @@ class CudaExecutable(Executable):
         sizes = self._steps.value_sizes(height, width)
         wanted = [self.program.outputs[i][1] for i in outputs]
         results = [np.empty((batch, self.program.values[v].channels, *sizes[v]), np.float32) for v in wanted]
-        self._by_tiles(
-            (height, width), [sizes[v] for v in wanted], progress, lambda r, whole: self._run_tile(inputs, wanted, results, sizes, r, whole)
-        )
+        tables = _Tables(self._device)
+
+        def work(rects: Sequence[Rect], part: slice, whole: bool) -> None:
+            self._run_tile([x[part] for x in inputs], wanted, [r[part] for r in results], sizes, rects, tables, whole)
+
+        self._by_tiles(batch, (height, width), [sizes[v] for v in wanted], progress, work)
         return results
 
     def upscale(self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False) -> np.ndarray | None:
@@ -96,10 +117,17 @@ class CudaExecutable(Executable):
             frame = self._taken(key) or self._made_frame(picture, result)
             assert isinstance(frame, _Frame)
             self._device.upload(frame.memory.address, np.ascontiguousarray(picture))
-            if frame.launch is not None:
-                frame.launch()
+            launch = frame.launch
+            if launch is not None:
+                if progress:
+                    progress(0, 1)
+                launch()
+                if progress:
+                    progress(1, 1)
             else:
-                self._by_tiles((height, width), [sizes[wanted]], progress, lambda r, whole: self._upscale_tile(frame, sizes, wanted, r[0], whole))
+                self._by_tiles(
+                    1, (height, width), [sizes[wanted]], progress, lambda r, _, whole: self._upscale_tile(frame, sizes, wanted, r[0], whole)
+                )
             self._device.download(result, frame.memory.address + frame.target)
         if frame.launch is not None:
             self._keep(key, frame)
@@ -111,7 +139,7 @@ class CudaExecutable(Executable):
         sizes = self._steps.value_sizes(height, width)
         value = self.program.outputs[0][1]
         with self._device.working():
-            ready = self._made_ready(sizes, {value: (0, 0, *sizes[value])}, 1)
+            ready = self._made_ready(_Tables(self._device), sizes, {value: (0, 0, *sizes[value])}, 1)
 
         def again() -> None:
             ready.launch()
@@ -120,44 +148,59 @@ class CudaExecutable(Executable):
 
     # ---- parts -----------------------------------------------------------------------------------------------------------------------------------
 
-    def _by_tiles(self, size: Size, out_sizes: Sequence[Size], progress: Progress | None, work: Callable[[Sequence[Rect], bool], None]) -> None:
-        """Have all tiles of a picture made: `work` is given a tile's rectangles and whether it is the whole picture. Where memory is short, tiles are
-        halved, and those that are done are done again."""
+    def _by_tiles(self, batch: int, size: Size, out_sizes: Sequence[Size], progress: Progress | None,
+                  work: Callable[[Sequence[Rect], slice, bool], None]) -> None:  # fmt: skip
+        """Have all tiles of a batch made: `work` is given a tile's rectangles, of which pictures, and whether these are whole. Where memory is short,
+        what was kept goes, then fewer are made at once, then tiles are halved; what is done is done again."""
         tile = (min(self._tile or size[0], size[0]), min(self._tile or size[1], size[1]))
+        at_once = min(batch, AT_ONCE)
         while True:
             rects = tile_rects(size, out_sizes, tile)
+            jobs = [(slice(i, min(i + at_once, batch)), one) for i in range(0, batch, at_once) for one in rects]
             try:
-                for k, one in enumerate(rects):
+                for k, (part, one) in enumerate(jobs):
                     if progress:
-                        progress(k, len(rects))
-                    work(one, len(rects) == 1)
+                        progress(k, len(jobs))
+                    try:
+                        work(one, part, len(rects) == 1)
+                        continue
+                    except OutOfMemoryError:
+                        if not self._forget():
+                            raise
+                    work(one, part, len(rects) == 1)
                 break
             except OutOfMemoryError as e:
-                self._forget()
+                if at_once > 1:
+                    at_once = -(-at_once // 2)
+                    continue
                 longer = int(tile[1] >= tile[0])
                 if tile[longer] <= SMALLEST_TILE:
                     raise BackendError(f"{e}, not enough even for a tile of {tile[1]}x{tile[0]} pixels: close other programs that use it, "
                                        "or use the backend cpu") from None  # fmt: skip
                 tile = (tile[0], -(-tile[1] // 2)) if longer else (-(-tile[0] // 2), tile[1])
         if progress:
-            progress(len(rects), len(rects))
+            progress(len(jobs), len(jobs))
 
     def _made_frame(self, picture: np.ndarray, result: np.ndarray) -> _Frame:
         source = rounded(picture.nbytes)
-        try:
-            return _Frame(picture.shape, (result.shape[0], result.shape[1]), self._device.take(source + result.nbytes), source)
-        except OutOfMemoryError as e:
-            raise BackendError(f"{e}, not enough for the picture and its result: close other programs, or use the backend cpu") from None
+        for kept in (True, False):
+            try:
+                memory = self._device.take(source + result.nbytes)
+                break
+            except OutOfMemoryError as e:
+                if not (kept and self._forget()):
+                    raise BackendError(f"{e}, not enough for the picture and its result: close other programs, or use the backend cpu") from None
+        return _Frame(picture.shape, (result.shape[0], result.shape[1]), memory, _Tables(self._device), source)
 
     def _upscale_tile(self, frame: _Frame, sizes: Sequence[Size], wanted: int, rect: Rect, whole: bool) -> None:
         feed, value = self.program.feed, self.program.inputs[0]
         arena = lay_out(self._steps, self._prepared, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
         memory = self._take(arena.size)
-        planner = self._planner(sizes, arena, memory.address, 1)
+        planner = self._planner(frame.tables, sizes, arena, memory.address, 1)
         start = frame.memory.address
         launches = [planner.picture("read_picture", value, pictures.read_args(feed, frame.shape, start, arena.rects[value]))]
         launches += planner.steps()
-        written = pictures.write_args(feed, frame.shape, start + frame.target, rect, frame.size, start, self._table)
+        written = pictures.write_args(feed, frame.shape, start + frame.target, rect, frame.size, start, frame.tables.address)
         launches.append(planner.picture("write_picture", wanted, written))
         self._launch(launches)
         if whole:
@@ -169,22 +212,22 @@ class CudaExecutable(Executable):
 
     def _take(self, size: int) -> Memory:
         """Raises OutOfMemoryError."""
-        if size > SHARE * self._device.free_bytes():
+        if size > gpu.SHARE * self._device.free_bytes():
             raise OutOfMemoryError(f"{self._device.name} has not {size >> 20} MiB of memory left")
         return self._device.take(size)
 
-    def _planner(self, sizes: Sequence[Size], arena: Arena, base: int, batch: int) -> Planner:
+    def _planner(self, tables: _Tables, sizes: Sequence[Size], arena: Arena, base: int, batch: int) -> Planner:
         blocks = {k: f.blocks for k, f in self._functions.items()}
-        return Planner(self._steps, self._prepared, self._constants, self._precision, blocks, self._table, sizes, arena, base, batch)
+        return Planner(self._steps, self._prepared, self._constants, self._precision, blocks, tables.address, sizes, arena, base, batch)
 
     def _run_tile(self, inputs: Sequence[np.ndarray], wanted: Sequence[int], results: Sequence[np.ndarray], sizes: Sequence[Size],
-                  rects: Sequence[Rect], whole: bool) -> None:  # fmt: skip
+                  rects: Sequence[Rect], tables: _Tables, whole: bool) -> None:  # fmt: skip
         parts = {v: r for v, r in zip(wanted, rects, strict=True) if not is_empty(r)}
         key = (len(inputs[0]), *inputs[0].shape[2:], tuple(sorted(parts)))
         with self._device.working():
             ready = self._taken(key) if whole else None
             if ready is None:
-                ready = self._made_ready(sizes, parts, len(inputs[0]))
+                ready = self._made_ready(tables, sizes, parts, len(inputs[0]))
             assert isinstance(ready, _Ready)
             for value, x in zip(self.program.inputs, inputs, strict=True):
                 if value in ready.inputs:
@@ -202,7 +245,7 @@ class CudaExecutable(Executable):
         if whole:
             self._keep(key, ready)
 
-    def _made_ready(self, sizes: Sequence[Size], parts: dict[int, Rect], batch: int) -> _Ready:
+    def _made_ready(self, tables: _Tables, sizes: Sequence[Size], parts: dict[int, Rect], batch: int) -> _Ready:
         """Raises OutOfMemoryError."""
         arena = lay_out(self._steps, self._prepared, sizes, parts, batch, TYPES[self._precision][1])
         end = arena.size
@@ -212,10 +255,10 @@ class CudaExecutable(Executable):
                 found[v] = end, arena.rects[v]
                 end += rounded(4 * batch * self.program.values[v].channels * area(arena.rects[v]))
         memory = self._take(end)
-        planner = self._planner(sizes, arena, memory.address, batch)
+        planner = self._planner(tables, sizes, arena, memory.address, batch)
         before, after = ([call(v, memory.address + at) for v, (at, _) in p.items()] for call, p in zip((planner.pack, planner.unpack), planes))
         launches = [*before, *planner.steps(), *after]
-        return _Ready(memory, self._device.record(lambda: self._launch(launches)), *planes)
+        return _Ready(memory, tables, self._device.record(lambda: self._launch(launches)), *planes)
 
     def _upload_constants(self, prepared: Sequence[Prepared]) -> tuple[Memory, list[Constants]]:
         """Weights, biases and tensors of all steps in one piece of memory."""
@@ -240,16 +283,6 @@ class CudaExecutable(Executable):
             found.append(Constants(put(p.weight), put(p.bias), [put(t) for t, _, _ in p.slots]))
         return memory, found
 
-    def _table(self, array: np.ndarray) -> int:
-        """Address of a table, which stays on the device."""
-        key = array.dtype.str.encode() + array.tobytes()
-        with self._lock:
-            if key not in self._tables:
-                memory = self._device.take(array.nbytes)
-                self._device.upload(memory.address, np.ascontiguousarray(array))
-                self._tables[key] = memory, memory.address
-            return self._tables[key][1]
-
     def _taken(self, key: tuple[object, ...]) -> _Ready | _Frame | None:
         with self._lock:
             held = self._kept.get(key)
@@ -260,6 +293,8 @@ class CudaExecutable(Executable):
             held = self._kept.pop(key, [])
             self._kept = {**dict(list(self._kept.items())[1 - KEPT :]), key: [*held[:1], ready]}
 
-    def _forget(self) -> None:
+    def _forget(self) -> bool:
+        """Whether there was anything to let go."""
         with self._lock:
-            self._kept = {}
+            kept, self._kept = self._kept, {}
+        return any(kept.values())

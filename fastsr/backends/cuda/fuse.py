@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...program import Program, Step
-from .layout import SLOTS
+from .layout import SLOTS, are_halfs
 
 TILES = ((32, 32), (16, 32), (16, 16), (8, 16))
 """Rows and columns of pixels that a block makes at once, the first that has room being taken."""
@@ -88,7 +88,7 @@ def _suits(step: Step, first: bool) -> bool:
         return False
     cout, cin, kh, kw = step.weight.shape
     same = kh == kw and kh % 2 == 1 and (step["auto_pad"] != 0 or all(step[p] == kh // 2 for p in ("pt", "pl", "pb", "pr")))
-    return same and cout <= MOST_CHANNELS and cin <= MOST_CHANNELS and (first or cin >= 2)
+    return same and cout <= MOST_CHANNELS and cin <= MOST_CHANNELS and (first or cin >= 2) and are_halfs(step.weight)
 
 
 def _up(count: int, size: int = 16) -> int:
@@ -153,8 +153,7 @@ def fused_weights(steps: Sequence[Step], layers: Sequence[Layer], order: np.ndar
         if layer.wide:
             taps = taps.transpose(1, 0, 2).reshape(1, cout, kh * kw * cin)
         held = np.zeros((layer.taps, layer.outputs, layer.inputs), np.float16)
-        with np.errstate(over="ignore"):
-            held[:, :cout, : taps.shape[2]] = taps
+        held[:, :cout, : taps.shape[2]] = taps
         weights.append(held.reshape(-1))
         biases.append(np.pad(b, (0, layer.outputs - cout)))
     return np.concatenate(weights), np.concatenate(biases)

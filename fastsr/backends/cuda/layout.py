@@ -52,6 +52,11 @@ def set_view(view: np.ndarray, address: int, channels: int, pitch: int, rect: Re
     view["y0"], view["x0"], view["y1"], view["x1"] = rect
 
 
+def are_halfs(weight: np.ndarray) -> bool:
+    """Whether none of the weights is beyond the largest half."""
+    return bool(np.abs(weight).max() <= np.finfo(np.float16).max)
+
+
 def direct_weights(weight: np.ndarray, group: int, outputs: int) -> np.ndarray:
     """Weights for conv_direct, float32 (group, kh, kw, cin, couts) of (cout, cin, kh, kw)."""
     cout, cin, kh, kw = weight.shape
@@ -66,8 +71,7 @@ def mma_weights(weight: np.ndarray, channels: int, outputs: int) -> np.ndarray:
     cout, cin, kh, kw = weight.shape
     blocks, chunks = -(-cout // outputs), -(-cin // channels)
     found = np.zeros((blocks * outputs, chunks * channels, kh * kw), np.float16)
-    with np.errstate(over="ignore"):
-        found[:cout, :cin] = weight.reshape(cout, cin, kh * kw)
+    found[:cout, :cin] = weight.reshape(cout, cin, kh * kw)
     return np.ascontiguousarray(found.reshape(blocks, outputs, chunks, channels, kh * kw).transpose(0, 2, 4, 1, 3))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...program import BINARY, Epilogue, Program, Step, Value
 from .fuse import Chain, chains_of, fused_weights
-from .layout import SLOTS, TYPES, direct_weights, mma_bytes, mma_weights, pitch_of
+from .layout import SLOTS, TYPES, are_halfs, direct_weights, mma_bytes, mma_weights, pitch_of
 
 DIRECT_THREADS, ELEMENT_THREADS, MMA_THREADS = 128, 256, 256
 
@@ -164,7 +164,7 @@ def _convolution(step: Step, precision: str, shared_limit: int) -> Kernel:
     assert step.weight is not None
     cout, cin, kh, kw = step.weight.shape
     plain = step["group"] == 1 and all(step[p] == 1 for p in ("sh", "sw", "dh", "dw"))
-    if precision == "fast" and plain and cin >= 8:
+    if precision == "fast" and plain and cin >= 8 and are_halfs(step.weight):
         whole = _block(pitch_of(cin), 1)
         choices = [(whole, True, rows) for rows in (16, 8)] if whole <= 64 else []
         choices += [(32, False, rows) for rows in (16, 8) if pitch_of(cin) > 32]

@@ -20,13 +20,10 @@ from ... import knobs, tiles
 from ...errors import BackendError
 from ...program import Program
 from ...tiles import Rect, Size
-from .. import Executable, Progress
+from .. import Executable, Progress, gpu
 from . import only_named
 from .launches import Part, StepOnGpu
 from .memory import place_values
-
-SHARE = 0.9
-"""Of the GPU's free memory, what a tile may take."""
 
 # A kernel of a small picture has few blocks; numba would tell everybody.
 warnings.filterwarnings("ignore", message=r".*Grid size \d+ will likely result in GPU under-utilization")
@@ -61,8 +58,7 @@ class CudaExecutable(Executable):
         """See `Executable.run`. Inputs may have any strides. Raises BackendError when the GPU fails, lacks the memory for a single pixel and what it
         depends on, is another one than that of the weights, or was used by the process that this one was forked from.
         """
-        if os.getpid() != self._process:
-            raise BackendError("CUDA does not survive fork(): start processes with 'spawn', or load the model in the new process")
+        gpu.check_process(self._process)
         with _understood():
             device = _current_device()
         if device != self._device:
@@ -103,7 +99,7 @@ class _Job:
         self._stream = cuda.stream()
         self._floats = math.inf  # how many a tile may take
         with contextlib.suppress(NotImplementedError):  # memory managers of others do not always tell
-            self._floats = cuda.current_context().get_memory_info().free * SHARE / 4
+            self._floats = cuda.current_context().get_memory_info().free * gpu.SHARE / 4
 
     def run(self, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray], rects: list[Rect]) -> None:
         """One picture (C, H, W) of each input, into one array of each wanted output. A tile that needs too much memory is halved, again and again."""

@@ -58,6 +58,7 @@ struct Where {
 
 template <class T>
 FASTSR_DEVICE T* at(const View& v, int n, int y, int x) {
+  FASTSR_CHECK(y >= v.y0 && y < v.y1 && x >= v.x0 && x < v.x1);
   long long pixel = static_cast<long long>(y - v.y0) * (v.x1 - v.x0) + (x - v.x0);
   return static_cast<T*>(v.data) + n * v.stride + pixel * v.pitch;
 }

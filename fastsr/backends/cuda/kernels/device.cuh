@@ -8,6 +8,7 @@
 
 #define FASTSR_DEVICE __device__ __forceinline__
 #define FASTSR_KERNEL __global__ void
+#define FASTSR_CHECK(condition)  // what holds: for the emulator to see to
 #define FASTSR_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 // Memory of the block, as many bytes as the launch says.
 #define FASTSR_SHARED(name) extern __shared__ __align__(128) unsigned char name[]

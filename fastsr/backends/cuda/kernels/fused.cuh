@@ -47,8 +47,9 @@ struct FusedLayout<Rows, Columns, First, Rest...> {
   static constexpr int BYTES = 2 * (EVEN + ODD + WEIGHTS);
 };
 
-// One layer: Height x Width pixels of its result, whose first is at (y0, x0) of the picture, from `in`, rows of IN_WIDTH pixels, to `out`.
-template <class L, int Height, int Width>
+// One layer: Height x Width pixels of its result, whose first is at (y0, x0) of the picture, from `in`, rows of IN_WIDTH pixels, to `out`. Zero outside
+// the picture, and of the last layer outside what is to be made: no further do its operands lie in memory.
+template <class L, int Height, int Width, bool Last>
 FASTSR_DEVICE void fused_layer(const half* in, half* out, const half* weights, const float* bias, const Args& args, int n, int y0, int x0) {
   constexpr int PIXELS = Height * Width, TILES = (PIXELS + 15) / 16, EACH = 2, WARPS = MMA_THREADS / 32;
   constexpr int IN_WIDTH = L::WIDE ? Width : Width + L::K - 1, STEP = L::IN + 8;
@@ -93,7 +94,7 @@ FASTSR_DEVICE void fused_layer(const half* in, half* out, const half* weights, c
       for (int i = 0; i < 2; ++i) {
         const int m = (tile + r) * 16 + lane / 4 + 8 * i, y = y0 + m / Width, x = x0 + m % Width;
         const bool there = m < PIXELS;
-        const bool inside = y >= 0 && y < args.in.height && x >= 0 && x < args.in.width;
+        const bool inside = y >= 0 && y < (Last ? args.y1 : args.in.height) && x >= 0 && x < (Last ? args.x1 : args.in.width);
         half* to = out + m * (L::OUT + 8) + lane % 4 * 2;
 #pragma unroll
         for (int k = 0; k < L::OUT / 8; ++k) {
@@ -101,7 +102,7 @@ FASTSR_DEVICE void fused_layer(const half* in, half* out, const half* weights, c
           float v[2] = {0.0f, 0.0f};
 #pragma unroll
           for (int j = 0; j < 2; ++j)
-            if (inside && c + j < L::REAL) v[j] = L::Ops::apply(sum[r][k][2 * i + j] + bias[c + j], args, {n, c + j, y, x});
+            if (there && inside && c + j < L::REAL) v[j] = L::Ops::apply(sum[r][k][2 * i + j] + bias[c + j], args, {n, c + j, y, x});
           if (there) *reinterpret_cast<unsigned*>(to + k * 8) = pack_halves(v[0], v[1]);
         }
       }
@@ -130,7 +131,7 @@ template <int Rows, int Columns, class First, class... Rest>
 struct FusedLayers<Rows, Columns, First, Rest...> {
   static FASTSR_DEVICE half* run(half* in, half* out, const half* weights, const float* bias, const Args& args, int n, int y0, int x0) {
     constexpr int AFTER = FusedLayout<Rows, Columns, First, Rest...>::AFTER;
-    fused_layer<First, Rows + AFTER, Columns + AFTER>(in, out, weights, bias, args, n, y0 - AFTER / 2, x0 - AFTER / 2);
+    fused_layer<First, Rows + AFTER, Columns + AFTER, sizeof...(Rest) == 0>(in, out, weights, bias, args, n, y0 - AFTER / 2, x0 - AFTER / 2);
     __syncthreads();
     if constexpr (sizeof...(Rest) > 0)
       return FusedLayers<Rows, Columns, Rest...>::run(out, in, weights + First::WEIGHTS, bias + First::OUT, args, n, y0, x0);
