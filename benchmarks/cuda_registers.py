@@ -47,6 +47,8 @@ def library() -> ctypes.CDLL:
     found = [p for place in (spec.submodule_search_locations or [] if spec else []) for p in Path(place).glob("**/libnvrtc.so.13")]
     if not found:
         raise NvrtcError("NVRTC is not installed: pip install 'nvidia-cuda-nvrtc>=13,<14'")
+    for builtins in sorted(found[0].parent.glob("libnvrtc-builtins.so.13.*")):  # older ones look for it by name, which is found once it is loaded
+        ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
     return ctypes.CDLL(str(found[0]))
 
 
@@ -59,14 +61,14 @@ def compiled(kernels: Sequence[Kernel], architecture: str) -> list[Usage]:
     try:
         for name in names:
             nvrtc.nvrtcAddNameExpression(program, name.encode())
-        options = [*OPTIONS, *CUPY_OPTIONS, f"-I{KERNELS}", f"-arch={architecture}", "--ptxas-options=-v", "-Werror=all-warnings"]
+        options = [*OPTIONS, *CUPY_OPTIONS, f"-I{KERNELS}", f"-arch={architecture}", "--ptxas-options=-v"]
         result = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options)))
         size = ctypes.c_size_t()
         nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
         log = ctypes.create_string_buffer(size.value)
         nvrtc.nvrtcGetProgramLog(program, log)
         text = log.value.decode()
-        if result:
+        if result or "warning" in text:
             raise NvrtcError(f"{architecture}: {text[:4000]}")
         lowered = {}
         for name in names:

@@ -276,8 +276,11 @@ def test_a_network_that_fsr_holds_in_another_form_is_not_begun_with(photos: Path
 @pytest.mark.skipif(not shipped.names(), reason="no network comes with this installation")
 def test_a_network_that_comes_with_fastsr_is_begun_with(tmp_path: Path) -> None:
     for name, scale in list(shipped.files()):
-        arch = shipped.card(shipped.find(name, scale))["settings"]["arch"]
-        recipe = recipes.recipe_of(None, name, scale) if name in recipes.PRESETS else recipes.RECIPES[arch]
+        settings = shipped.card(shipped.find(name, scale))["settings"]
+        arch = settings["arch"]
+        recipe = replace(recipes.RECIPES[arch], colour=settings["colour"], options=settings["options"])
+        if name in recipes.PRESETS:
+            assert recipes.recipe_of(None, name, scale).options == recipe.options
         network = run.make(recipe, scale, 0)
         run.begin(network, Path(name), arch, Report(tmp_path, quiet=True))
         with pytest.raises(FastsrError, match=f"of the architecture {arch}, not of srresnet"):
