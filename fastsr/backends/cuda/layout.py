@@ -21,7 +21,7 @@ ARGS = np.dtype(
         ("in", _VIEW),
         ("out", _VIEW),
         *((n, "u8") for n in ("weight", "bias", "rows", "columns", "row_factors", "column_factors")),
-        *((n, "i4") for n in ("y0", "x0", "y1", "x1", "batch", "cin", "cout", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "group", "first",
+        *((n, "i4") for n in ("y0", "x0", "y1", "x1", "cin", "cout", "kh", "kw", "sh", "sw", "dh", "dw", "pt", "pl", "group", "first",
                               "count", "taps", "block", "tiles", "tiles_x", "chunks")),
         ("constant", "f4"),
         ("vectors", "i8"),

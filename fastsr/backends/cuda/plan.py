@@ -9,6 +9,7 @@ import numpy as np
 
 from ...program import Program, Step, conv_pads
 from ...tiles import Rect, Size, before_shuffle, is_empty, pad_table, plan_tile, resize_table
+from .. import gpu
 from .layout import ARGS, TYPES, area, pitch_of, set_view
 from .steps import ELEMENT_THREADS, Kernel, Prepared
 
@@ -36,34 +37,11 @@ class Arena:
 def lay_out(program: Program, prepared: Sequence[Prepared], sizes: Sequence[Size], out_rects: Mapping[int, Rect], batch: int, element: int) -> Arena:
     """Places for the parts of all values that the parts `out_rects` of some need, but of those inside a chain. element: bytes of one element."""
     rects = plan_tile(program, sizes, out_rects)
-    last = dict.fromkeys(program.inputs, -1)
-    for k, p in enumerate(prepared):
-        if not is_empty(rects[p.step.output]) and p.kernel is not None:
-            last[p.step.output] = k
-            last.update((v, k) for v in (*p.step.reads(), p.source) if p.step.kind != "Conv" or v not in p.step.inputs or v == p.source)
-    last.update((v, len(program.steps)) for v in out_rects if not is_empty(rects[v]))
-    offsets, held, size = [-1] * len(program.values), dict[int, int](), 0
-
-    def place(value: int) -> None:
-        nonlocal size
-        count = rounded(batch * area(rects[value]) * pitch_of(program.values[value].channels) * element)
-        at = 0
-        for other, end in sorted(((offsets[v], offsets[v] + n) for v, n in held.items())):
-            if at + count <= other:
-                break
-            at = max(at, end)
-        offsets[value], held[value], size = at, count, max(size, at + count)
-
-    for v in program.inputs:
-        if last[v] >= 0:
-            place(v)
-    for k, p in enumerate(prepared):
-        if is_empty(rects[p.step.output]) or p.kernel is None:
-            continue
-        place(p.step.output)
-        for v in [v for v in held if last[v] <= k]:
-            del held[v]
-    return Arena(rects, offsets, size)
+    lengths = [rounded(batch * area(r) * pitch_of(v.channels) * element) for v, r in zip(program.values, rects, strict=True)]
+    made = [(p.step.output, p.reads()) for p in prepared if p.kernel is not None and not is_empty(rects[p.step.output])]
+    there, wanted = ([v for v in values if not is_empty(rects[v])] for values in (program.inputs, out_rects))
+    places, size = gpu.places_of(lengths, there, made, wanted)
+    return Arena(rects, [places.get(v, -1) for v in range(len(rects))], size)
 
 
 @dataclass(frozen=True)
@@ -102,8 +80,11 @@ class Planner:
 
     def steps(self) -> list[Launch]:
         """All steps that make something."""
-        made = [(k, p) for k, p in enumerate(self._prepared) if p.kernel is not None and not is_empty(self._arena.rects[p.step.output])]
-        return [one for k, p in made for one in self._step(k, p, p.kernel)]
+        found = []
+        for k, p in enumerate(self._prepared):
+            if p.kernel is not None and not is_empty(self._arena.rects[p.step.output]):
+                found += self._step(k, p, p.kernel)
+        return found
 
     def pack(self, value: int, address: int) -> Launch:
         """An input from float planes of its rectangle."""
@@ -136,8 +117,7 @@ class Planner:
         count = area(rect) * (channels if kernel == "unpack" else pitch_of(channels))
         return Launch(self._other(kernel), (_parts(count, ELEMENT_THREADS), 1, self._batch), args)
 
-    def _step(self, k: int, p: Prepared, kernel: Kernel | None) -> list[Launch]:
-        assert kernel is not None
+    def _step(self, k: int, p: Prepared, kernel: Kernel) -> list[Launch]:
         step, args = p.step, np.zeros(1, ARGS)
         a, constants = args[0], self._constants[k]
         out = self._arena.rects[step.output]
@@ -145,7 +125,7 @@ class Planner:
         self._view(a["out"], step.output)
         _set_rect(args, rect)
         value = self._program.values[step.output]
-        a["batch"], a["cout"] = self._batch, value.channels * step.block**2
+        a["cout"] = value.channels * step.block**2
         for i, ((_, x, y), address) in enumerate(zip(p.slots, constants.tensors, strict=True)):
             slot = a["slots"][i]
             slot["a"], slot["b"], slot["tensor"] = x, y, address

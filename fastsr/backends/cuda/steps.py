@@ -55,15 +55,21 @@ class Prepared:
     source: int = 0
     """The value that the kernel of a convolution reads."""
 
+    def reads(self) -> list[int]:
+        """All values that the kernel reads."""
+        if self.step.kind != "Conv":
+            return self.step.reads()
+        return [self.source, *(v for _, v in self.values)]
+
 
 def prepare(program: Program, precision: str, shared_limit: int) -> tuple[Program, list[Prepared]]:
     """The program with long epilogues cut, and its steps. shared_limit: bytes of shared memory that a block can have."""
     program = shortened(program)
-    found = {k: _prepared(program, step, precision, shared_limit) for k, step in enumerate(program.steps)}
+    found: dict[int, Prepared] = {}
     for chain in chains_of(program, shared_limit) if precision == "fast" else []:
         found |= {k: Prepared(program.steps[k], None) for k in range(chain.first, chain.last)}
         found[chain.last] = _fused(program, chain)
-    return program, [found[k] for k in range(len(program.steps))]
+    return program, [found.get(k) or _prepared(program, step, precision, shared_limit) for k, step in enumerate(program.steps)]
 
 
 def shortened(program: Program) -> Program:

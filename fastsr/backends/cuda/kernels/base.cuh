@@ -35,7 +35,6 @@ struct Args {
   const float* row_factors;
   const float* column_factors;
   int y0, x0, y1, x1;        // what is to be made, in pixels before a shuffle
-  int batch;
   int cin, cout;             // of one group of a convolution; of the step's result before a shuffle
   int kh, kw, sh, sw, dh, dw, pt, pl, group;
   int first, count;          // channels of the result that `elements` makes
