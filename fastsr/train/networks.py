@@ -2,8 +2,8 @@
 
 Every network takes pictures (N, C, H, W) in 0..1, C = 1 for colour "y" and 3 for "rgb", and returns them `scale` times larger. Networks with
 `enlarged` take pictures that the bicubic filter has enlarged before. `shipped()` gives the weights as a file holds them and `adopt()` takes such
-weights back; both are exact. A network whose file stands for pictures in 0..255 (EDSR) is trained in 0..1 all the same: convolutions, ReLU and PReLU
-commute with a positive factor, so only biases are multiplied.
+weights back, both exact up to rounding. A network whose file stands for pictures in 0..255 (EDSR) is trained in 0..1 all the same: convolutions, ReLU
+and PReLU commute with a positive factor, so only biases are multiplied.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
 from .slopes import Slopes
+from .white import EndConv2d
 
 DIV2K = (0.4488, 0.4371, 0.4040)
 
 COLOURS = {"y": 1, "rgb": 3}
+
+UNIT, RESIDUAL = 0.2, 0.05
+"""In which a last convolution is learnt that makes a picture, or what a picture's nearest pixels lack: about their deviation."""
 
 
 class Network(nn.Module):
@@ -39,13 +43,23 @@ class Network(nn.Module):
 
     def shipped(self) -> dict[str, torch.Tensor]:
         """The weights as the exported file has them, float32, contiguous."""
-        return {k: self._times(k, v.detach().float(), self.factor).contiguous() for k, v in self.state_dict().items() if "num_batches" not in k}
+        found = {k: v.detach().float() for k, v in self.state_dict().items() if "num_batches" not in k}
+        for name, m in self._ends():
+            found[f"{name}.weight"], found[f"{name}.bias"] = m.plain()
+        return {k: self._times(k, v, self.factor).contiguous() for k, v in found.items()}
 
     def adopt(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take weights named and scaled as by `shipped`. Raises ModelError when a tensor is missing, left over, or has another shape."""
         mine = {k: v for k, v in self.state_dict().items() if "num_batches" not in k}
         check_names(weights, {k: tuple(v.shape) for k, v in mine.items()})
-        self.load_state_dict({k: self._times(k, weights[k].float(), 1 / self.factor) for k in mine}, strict=False)
+        given = {k: self._times(k, weights[k].float(), 1 / self.factor) for k in mine}
+        self.load_state_dict(given, strict=False)
+        for name, m in self._ends():
+            m.set(given[f"{name}.weight"], given[f"{name}.bias"])
+
+    def _ends(self) -> list[tuple[str, EndConv2d]]:
+        """The convolutions that are learnt in units of their own, and their names."""
+        return [(name, m) for name, m in self.named_modules() if isinstance(m, EndConv2d)]
 
     def rectified(self) -> list[nn.Conv2d]:
         """The convolutions, first to last, of a chain with nothing but ReLU between them; empty for other networks."""
@@ -117,7 +131,7 @@ class ESPCN(Network):
     def __init__(self, scale: int, colour: str = "y", widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__(scale, colour)
         c, (a, b) = self.channels, widths
-        self.conv1, self.conv2, self.conv3 = conv(c, a, 5), conv(a, b), conv(b, c * scale**2, 3, 1.0)
+        self.conv1, self.conv2, self.conv3 = EndConv2d(c, a, 5, True), conv(a, b), EndConv2d(b, c * scale**2, 3, False, UNIT, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x))))), self.scale)
@@ -134,16 +148,16 @@ class FSRCNN(Network):
     def __init__(self, scale: int, colour: str = "y", width: int = 56, narrow: int = 12, maps: int = 4, tail: str = "deconv") -> None:
         super().__init__(scale, colour)
         c = self.channels
-        self.first_part = nn.Sequential(conv(c, width, 5), Slopes(width))
+        self.first_part = nn.Sequential(EndConv2d(c, width, 5, True), Slopes(width))
         middle: list[nn.Module] = [conv(width, narrow, 1), Slopes(narrow)]
         for _ in range(maps):
             middle += [conv(narrow, narrow), Slopes(narrow)]
         self.mid_part = nn.Sequential(*middle, conv(narrow, width, 1), Slopes(width))
         if tail == "shuffle":
-            self.last_part: nn.Module = conv(width, c * scale**2, 1, 1.0)
+            self.last_part: nn.Module = EndConv2d(width, c * scale**2, 1, False, UNIT, 1.0)
         else:
             self.last_part = nn.ConvTranspose2d(width, c, 9, scale, 4, output_padding=scale - 1)
-            nn.init.normal_(self.last_part.weight, std=math.sqrt(1.0 * scale**2 / (width * 81)))
+            nn.init.normal_(self.last_part.weight, std=UNIT * math.sqrt(scale**2 / (width * 81)))
             nn.init.zeros_(self.last_part.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -301,10 +315,10 @@ class SRVGG(Network):
         super().__init__(scale, colour)
         if colour != "rgb":
             raise ModelError("srvgg takes colour pictures only: choose --colour rgb, or --arch plain for Y")
-        inner: list[nn.Module] = [conv(3, width), Slopes(width)]
+        inner: list[nn.Module] = [EndConv2d(3, width, 3, True), Slopes(width)]
         for _ in range(layers):
             inner += [conv(width, width, 3, 1.8), Slopes(width)]
-        self.body = nn.Sequential(*inner, conv(width, 3 * scale**2, 3, 0.01))
+        self.body = nn.Sequential(*inner, EndConv2d(width, 3 * scale**2, 3, False, RESIDUAL, 1.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.body(x), self.scale) + F.interpolate(x, scale_factor=float(self.scale))

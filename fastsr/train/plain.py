@@ -15,23 +15,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from .networks import Network, check_names, conv
+from .networks import RESIDUAL, Network, check_names, conv
 from .slopes import Slopes
+from .white import Whitening
 
 
 class Branches(nn.Module):
-    """A 3x3 convolution as the sum of branches. expand: how many times wider than the convolution the second branch's middle is, 0 for none. small:
-    begins near zero."""
+    """A 3x3 convolution as the sum of branches. expand: how many times wider than the convolution the second branch's middle is, 0 for none. pixels,
+    unit: as in `EndConv2d`."""
 
-    def __init__(self, i: int, o: int, expand: int, identity: bool, small: bool = False) -> None:
+    def __init__(self, i: int, o: int, expand: int, identity: bool, pixels: bool = False, unit: float = 1.0) -> None:
         super().__init__()
-        gain = 0.01 if small else 0.5 if identity else 1.0
+        gain = 0.5 if identity else 1.0
+        self.unit = unit
+        self.white = Whitening(i, 3) if pixels else None
         self.conv3x3 = conv(i, o, 3, gain)
         middle = expand * max(o, i)
         self.expand = expand
         if not expand:
             self.identity = False
-            nn.init.normal_(self.conv3x3.weight, std=math.sqrt((0.01 if small else 1.9) / (9 * i)))
+            nn.init.normal_(self.conv3x3.weight, std=math.sqrt(1.9 / (9 * i)))
             return
         self.k0 = nn.Parameter(torch.randn(middle, i) * math.sqrt(1 / i))
         self.b0 = nn.Parameter(torch.zeros(middle))
@@ -43,7 +46,14 @@ class Branches(nn.Module):
 
     def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The kernel (O, I, 3, 3) and the bias of the one convolution."""
+        kernel, bias = self._learnt()
+        if self.white is not None:
+            kernel, bias = self.white.used(kernel, bias)
+        return (kernel, bias) if self.unit == 1 else (kernel * self.unit, bias * self.unit)
+
+    def _learnt(self) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.expand:
+            assert self.conv3x3.bias is not None
             return self.conv3x3.weight, self.conv3x3.bias
         k1, k0, b0 = self.k1, self.k0, self.b0
         kernel = self.conv3x3.weight + torch.matmul(k0.T, k1).view(self.conv3x3.weight.shape)
@@ -54,6 +64,9 @@ class Branches(nn.Module):
     def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         """Make `merged` return these, the other branches contributing nothing at first."""
         with torch.no_grad():
+            kernel, bias = kernel.double() / self.unit, bias.double() / self.unit
+            if self.white is not None:
+                kernel, bias = self.white.learnt(kernel, bias)
             if self.expand:
                 self.k1.zero_()
                 self.b1.zero_()
@@ -81,7 +94,8 @@ class Plain(Network):
         for k in range(self.layers):
             i = self.channels if k == 0 else width
             o = self.channels * scale**2 if k == self.layers - 1 else width
-            self.add_module(f"block{k}", Branches(i, o, expand, identity=0 < k < self.layers - 1, small=k == self.layers - 1))
+            last = k == self.layers - 1
+            self.add_module(f"block{k}", Branches(i, o, expand, k > 0 and not last, pixels=k == 0, unit=RESIDUAL if last else 1.0))
         self.slopes = nn.ModuleList([Slopes(width) if act == "prelu" else nn.ReLU(True) for _ in range(layers + 1)])
         self.act = act
 

@@ -25,11 +25,11 @@ def revive(network: Network, shadow: Network, x: torch.Tensor, seed: int) -> int
         for c in torch.nonzero(x.amax((0, 2, 3)) <= 0).flatten().tolist():
             fan_in = a.weight[c].numel()
             a.weight[c] = (torch.randn(a.weight[c].shape, generator=generator) * math.sqrt(2 / fan_in)).to(a.weight)
-            if F.conv2d(given, a.weight[c : c + 1], padding=a.padding).amax() <= 0:
-                a.weight[c].neg_()  # not zero again
             for bias in (a.bias, mean_a.bias):
                 assert bias is not None
                 bias[c] = 0
+            if a(given)[:, c].amax() <= 0:
+                a.weight[c].neg_()  # not zero again
             mean_a.weight[c] = a.weight[c]
             b.weight[:, c] = 0
             mean_b.weight[:, c] = 0

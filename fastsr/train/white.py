@@ -1,0 +1,93 @@
+"""The ends of a network, learnt in units in which pixels are white and a network's values are about 1.
+
+Neighbours in a photograph are nearly equal: most of a patch's variance is its mean. So a kernel's result is large and of one sign, detail is small
+beside it, and an optimiser whose steps are equally large for every parameter soon leaves channels that are negative everywhere. Therefore a kernel
+is learnt for whitened pixels without their mean (ZCA, Kessy et al., "Optimal whitening and decorrelation", The American Statistician 2018); the
+kernel that is used and shipped is its product with the whitening matrix.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+GREY = 0.4
+"""Mean of the pixels 0..1."""
+
+VARIANCE = 0.05
+"""Of the pixels."""
+
+NEAR, ALIKE = 0.97, 0.85
+"""Correlation of two pixels at distance d is NEAR^d, that of two colours of a pixel ALIKE, as measured of photographs made half as large."""
+
+
+def whitening(channels: int, size: int) -> torch.Tensor:
+    """The symmetric matrix (n, n), n = channels * size^2, float64, that makes patches of such pixels white."""
+    at = torch.arange(size, dtype=torch.float64)
+    places = torch.stack(torch.meshgrid(at, at, indexing="ij"), 2).view(-1, 2)
+    colours = torch.full((channels, channels), ALIKE, dtype=torch.float64).fill_diagonal_(1.0)
+    values, vectors = torch.linalg.eigh(torch.kron(colours, VARIANCE * NEAR ** torch.cdist(places, places)))
+    return (vectors * values.rsqrt()) @ vectors.T
+
+
+class Whitening(nn.Module):
+    """Changes kernels (O, I, K, K) and biases (O,) for white pixels into those for pixels 0..1, and back."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", whitening(channels, size).float(), persistent=False)
+
+    def used(self, kernel: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """For pixels, of those that are learnt."""
+        kernel = (kernel.flatten(1) @ self.matrix.to(kernel.dtype)).view(kernel.shape)
+        return kernel, bias - GREY * kernel.sum((1, 2, 3))
+
+    def learnt(self, kernel: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `used` makes these of, float64."""
+        kernel, bias = kernel.double(), bias.double()
+        return (kernel.flatten(1) @ torch.linalg.inv(self.matrix.double())).view(kernel.shape), bias + GREY * kernel.sum((1, 2, 3))
+
+
+class EndConv2d(nn.Conv2d):
+    """The first or the last convolution of a network, (O, I, K, K). pixels: it reads pixels, and its parameters are those for white ones. unit: what
+    it computes is learnt in this unit. gain: as in `networks.conv`."""
+
+    def __init__(self, i: int, o: int, k: int, pixels: bool = False, unit: float = 1.0, gain: float = 2.0) -> None:
+        super().__init__(i, o, k, padding=k // 2)
+        self.unit = unit
+        self.white = Whitening(i, k) if pixels else None
+        nn.init.normal_(self.weight, std=math.sqrt(gain / (i * k * k)))
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def used(self, kernel: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What these learnt parameters mean for what the convolution is given."""
+        if self.white is not None:
+            kernel, bias = self.white.used(kernel, bias)
+        return (kernel, bias) if self.unit == 1 else (kernel * self.unit, bias * self.unit)
+
+    def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The kernel and the bias as a file holds them, float32."""
+        assert self.bias is not None
+        with torch.no_grad():
+            kernel, bias = self.used(self.weight.double(), self.bias.double())
+        return kernel.float(), bias.float()
+
+    def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
+        """Make `plain` return these."""
+        assert self.bias is not None
+        with torch.no_grad():
+            kernel, bias = kernel.double() / self.unit, bias.double() / self.unit
+            if self.white is not None:
+                kernel, bias = self.white.learnt(kernel, bias)
+            self.weight.copy_(kernel)
+            self.bias.copy_(bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.bias is not None
+        with torch.autocast(x.device.type, enabled=False):
+            kernel, bias = self.used(self.weight, self.bias)
+        return F.conv2d(x, kernel, bias, padding=self.padding)
