@@ -210,18 +210,24 @@ def tile_of(rect: Rect, in_size: Size, out_size: Size) -> Rect:
     return y0 * out_size[0] // h, x0 * out_size[1] // w, min(y1, h) * out_size[0] // h, min(x1, w) * out_size[1] // w
 
 
-def tile_rects(in_size: Size, out_sizes: Sequence[Size], tile: Size, seed: int | None = None) -> list[list[Rect]]:
-    """Cut the outputs into tiles: one list per tile with one rectangle per output; together they hold each output pixel exactly once.
+def tile_rects(size: Size, edge: int | None = None, seed: int | None = None) -> list[Rect]:
+    """Cut a picture into tiles: with `tile_of` they hold each pixel of an output exactly once.
 
-    in_size: (H, W) of the picture; out_sizes: (H, W) of each output; tile: (height, width) in input pixels, the last ones of a row or column take
-    what is left. A rectangle may be empty where an output is much smaller than the input. `seed` shuffles the order, otherwise they run row by row.
+    size: (H, W) of the picture. edge: height and width of a tile in its pixels, of which the last ones of a row or column take what is left; None for
+    the whole picture. `seed` shuffles the order, otherwise they run row by row.
     """
-    found = []
-    for y in range(0, in_size[0], tile[0]):
-        for x in range(0, in_size[1], tile[1]):
-            rects = [tile_of((y, x, y + tile[0], x + tile[1]), in_size, out_size) for out_size in out_sizes]
-            if not all(is_empty(r) for r in rects):
-                found.append(rects)
+    edge = edge or max(size)
+    found = [tile_of((y, x, y + edge, x + edge), size, size) for y in range(0, size[0], edge) for x in range(0, size[1], edge)]
     if seed is not None:
         random.Random(seed).shuffle(found)
     return found
+
+
+def halves(rect: Rect) -> list[Rect]:
+    """Both halves of a tile of at least two pixels, cut across its longer edge: the second one first, as work is taken from the end of a list."""
+    y0, x0, y1, x1 = rect
+    if y1 - y0 >= x1 - x0:
+        middle = (y0 + y1) // 2
+        return [(middle, x0, y1, x1), (y0, x0, middle, x1)]
+    middle = (x0 + x1) // 2
+    return [(y0, middle, y1, x1), (y0, x0, y1, middle)]

@@ -229,6 +229,23 @@ def test_tiles_give_the_same_bits(name: str, precision: str, any_gpu: device.Dev
             np.testing.assert_array_equal(a, b)
 
 
+def test_the_order_of_tiles_can_be_shuffled(gpu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = convolutions()
+    inputs = inputs_for(program, 10, 14)
+    executable = CudaExecutable(program, gpu, "f32", 5)
+    run_tile, orders, results = executable._run_tile, [], []
+    for seed in ("", "3"):
+        monkeypatch.setenv("FASTSR_TILE_SEED", seed)
+        order: list[object] = []
+        monkeypatch.setattr(executable, "_run_tile", lambda *a, order=order: (order.append(a[4]), run_tile(*a)))
+        results.append(executable.run(inputs, [3, 0])[0])
+        orders.append(order)
+    assert len(orders[0]) == 6
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+    np.testing.assert_array_equal(*results)
+
+
 def test_short_memory_halves_tiles(gpu: Emulator) -> None:
     program = products()
     inputs = inputs_for(program, 20, 33)
@@ -241,7 +258,12 @@ def test_short_memory_halves_tiles(gpu: Emulator) -> None:
         told: list[tuple[int, int]] = []
         for a, b in zip(executable.run(inputs, numbers, lambda *t: told.append(t)), whole, strict=True):
             np.testing.assert_array_equal(a, b)
-        assert told[-1][0] == told[-1][1] > 1
+        done = [d for d, _ in told]
+        assert {total for _, total in told} == {20 * 33}
+        assert done[0] == 0
+        assert done[-1] == 20 * 33
+        assert len(done) > 2
+        assert done == sorted(set(done))
         gpu.memory = gpu.taken + (20 << 10)
         with pytest.raises(BackendError, match=r"not enough even for a tile of .* use the backend cpu"):
             executable.run(inputs, numbers)
@@ -276,7 +298,7 @@ def test_what_is_kept_goes_before_pictures_are_cut(folder: Path) -> None:
     for size in sizes:
         inputs = inputs_for(program, *size)
         assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
-    assert told == [(0, 1), (1, 1)] * len(sizes)
+    assert told == [(0, 600), (600, 600)] * len(sizes)
 
 
 def test_pictures_take_the_place_of_what_is_kept(folder: Path) -> None:
@@ -291,7 +313,7 @@ def test_pictures_take_the_place_of_what_is_kept(folder: Path) -> None:
         for _ in range(2):
             np.testing.assert_array_equal(executable.upscale(picture, lambda *t: told.append(t)), picture)
         gpu.memory = gpu.taken + 8000
-    assert told == [(0, 1), (1, 1)] * 6
+    assert told == [t for n in (2000, 2000, 2050) for t in ((0, n), (n, n), (0, 1), (1, 1))]
     executable._forget()
     assert taken(gpu) == before
     gpu.memory = before + 1000
@@ -310,11 +332,13 @@ def test_batches_are_cut(most: int, folder: Path, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as m:
         m.setattr("fastsr.backends.cuda.executable.AT_ONCE", most)
         assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
-    assert told[-1] == (-(-5 // most), -(-5 // most))
+    done = [0, 60, 120, 150] if most == 2 else [0, 90, 150]
+    assert told == [(d, 150) for d in done]
     executable._forget()
+    told.clear()
     gpu.memory = gpu.taken + int(wanted_memory(program, 5, 6, most) / SHARE) + 1
     assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
-    assert told[-1] == (-(-5 // most), -(-5 // most))
+    assert told == [(d, 150) for d in ([0, 60, 90, 150] if most == 2 else [0, 60, 150])]
 
 
 def test_tables_go_with_the_sizes_that_need_them(folder: Path) -> None:
@@ -372,7 +396,7 @@ def test_an_exception_of_the_progress_cancels(gpu: Emulator) -> None:
     executable = CudaExecutable(program, gpu, "fast", tile=8)
 
     def stop(done: int, total: int) -> None:
-        if done == 2:
+        if done > 64:
             raise KeyboardInterrupt
 
     before = taken(gpu)

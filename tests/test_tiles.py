@@ -128,26 +128,36 @@ def test_resize_tables_are_the_operator(coord: int, mode: int, exclude_outside: 
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.lists(st.tuples(st.integers(1, 130), st.integers(1, 130)), min_size=1, max_size=3),
-    st.tuples(st.integers(1, 45), st.integers(1, 45)),
+    st.one_of(st.none(), st.integers(1, 45)),
     st.one_of(st.none(), st.integers(0, 9)),
+    st.integers(0, 3),
 )
-def test_tiles_hold_each_pixel_once(in_size: tuple[int, int], out_sizes: list[tuple[int, int]], tile: tuple[int, int], seed: int | None) -> None:
-    seen = [np.zeros(s, int) for s in out_sizes]
-    for rects in tiles.tile_rects(in_size, out_sizes, tile, seed):
-        assert len(rects) == len(out_sizes) and not all(tiles.is_empty(r) for r in rects)
-        for s, (y0, x0, y1, x1) in zip(seen, rects, strict=True):
-            s[y0:y1, x0:x1] += 1
-    assert all((s == 1).all() for s in seen)
+def test_tiles_hold_each_pixel_once(
+    in_size: tuple[int, int], out_sizes: list[tuple[int, int]], edge: int | None, seed: int | None, cuts: int
+) -> None:
+    rects = tiles.tile_rects(in_size, edge, seed)
+    for _ in range(cuts):
+        rects = [part for r in rects for part in (tiles.halves(r) if (r[2] - r[0], r[3] - r[1]) != (1, 1) else [r])]
+    for size in (in_size, *out_sizes):
+        seen = np.zeros(size, int)
+        for rect in rects:
+            assert not tiles.is_empty(rect)
+            y0, x0, y1, x1 = tiles.tile_of(rect, in_size, size)
+            seen[y0:y1, x0:x1] += 1
+        assert (seen == 1).all()
 
 
-def test_tiles_of_an_x2_network_are_twice_the_tile() -> None:
-    assert tiles.tile_rects((50, 40), [(100, 80)], (32, 32)) == [[(0, 0, 64, 64)], [(0, 64, 64, 80)], [(64, 0, 100, 64)], [(64, 64, 100, 80)]]
+def test_tiles_and_their_halves() -> None:
+    assert tiles.tile_rects((50, 40), 32) == [(0, 0, 32, 32), (0, 32, 32, 40), (32, 0, 50, 32), (32, 32, 50, 40)]
+    assert tiles.tile_rects((50, 40)) == [(0, 0, 50, 40)]
+    assert tiles.halves((0, 3, 5, 7)) == [(2, 3, 5, 7), (0, 3, 2, 7)]
+    assert tiles.halves((0, 3, 3, 7)) == [(0, 5, 3, 7), (0, 3, 3, 5)]
 
 
 def test_seed_shuffles_the_order_and_nothing_else() -> None:
-    plain, one, same, two = (tiles.tile_rects((64, 64), [(64, 64)], (8, 8), s) for s in (None, 1, 1, 2))
+    plain, one, same, two = (tiles.tile_rects((64, 64), 8, s) for s in (None, 1, 1, 2))
     assert one == same and one != plain and one != two
-    assert sorted(map(tuple, one)) == sorted(map(tuple, plain))
+    assert sorted(one) == sorted(plain)
 
 
 def test_operands_are_needed_where_the_result_is() -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ... import knobs
 from ...errors import BackendError
 from ...program import Program
-from ...tiles import Rect, Size, is_empty, tile_rects
+from ...tiles import Rect, Size, halves, is_empty, tile_of, tile_rects
 from .. import Executable, Progress, gpu
 from . import pictures
 from .device import Device, Memory, OutOfMemoryError
@@ -150,36 +151,25 @@ class CudaExecutable(Executable):
 
     def _by_tiles(self, batch: int, size: Size, out_sizes: Sequence[Size], progress: Progress | None,
                   work: Callable[[Sequence[Rect], slice, bool], None]) -> None:  # fmt: skip
-        """Have all tiles of a batch made: `work` is given a tile's rectangles, of which pictures, and whether these are whole. Where memory is short,
-        what was kept goes, then fewer are made at once, then tiles are halved; what is done is done again."""
-        tile = (min(self._tile or size[0], size[0]), min(self._tile or size[1], size[1]))
-        at_once = min(batch, AT_ONCE)
-        while True:
-            rects = tile_rects(size, out_sizes, tile)
-            jobs = [(slice(i, min(i + at_once, batch)), one) for i in range(0, batch, at_once) for one in rects]
-            try:
-                for k, (part, one) in enumerate(jobs):
-                    if progress:
-                        progress(k, len(jobs))
-                    try:
-                        work(one, part, len(rects) == 1)
-                        continue
-                    except OutOfMemoryError:
-                        if not self._forget():
-                            raise
-                    work(one, part, len(rects) == 1)
-                break
-            except OutOfMemoryError as e:
-                if at_once > 1:
-                    at_once = -(-at_once // 2)
-                    continue
-                longer = int(tile[1] >= tile[0])
-                if tile[longer] <= SMALLEST_TILE:
-                    raise BackendError(f"{e}, not enough even for a tile of {tile[1]}x{tile[0]} pixels: close other programs that use it, "
-                                       "or use the backend cpu") from None  # fmt: skip
-                tile = (tile[0], -(-tile[1] // 2)) if longer else (-(-tile[0] // 2), tile[1])
+        """Have all tiles of a batch made: `work` is given a tile's parts of the outputs, of which pictures, and whether these are whole. Where memory
+        is short, what was kept goes, then fewer pictures are made at once, then the tile is halved."""
+        batches = [slice(i, min(i + AT_ONCE, batch)) for i in range(0, batch, AT_ONCE)]
+        to_do = [(rect, part) for part in batches for rect in tile_rects(size, self._tile, knobs.TILE_SEED.read_int())][::-1]
+        done, total = 0, batch * size[0] * size[1]
         if progress:
-            progress(len(jobs), len(jobs))
+            progress(done, total)
+        while to_do:
+            rect, part = to_do.pop()
+            rects = [tile_of(rect, size, s) for s in out_sizes]
+            try:
+                if not all(is_empty(r) for r in rects):
+                    work(rects, part, rect == (0, 0, *size))
+            except OutOfMemoryError as e:
+                to_do += [(rect, part)] if self._forget() else _smaller(rect, part, e)
+                continue
+            done += area(rect) * (part.stop - part.start)
+            if progress:
+                progress(done, total)
 
     def _made_frame(self, picture: np.ndarray, result: np.ndarray) -> _Frame:
         source = rounded(picture.nbytes)
@@ -298,3 +288,15 @@ class CudaExecutable(Executable):
         with self._lock:
             kept, self._kept = self._kept, {}
         return any(kept.values())
+
+
+def _smaller(rect: Rect, part: slice, e: OutOfMemoryError) -> list[tuple[Rect, slice]]:
+    """Both halves of a tile's pictures, or of the tile of one, the first one last. Raises BackendError for tiles that are small enough."""
+    if part.stop - part.start > 1:
+        middle = (part.start + part.stop) // 2
+        return [(rect, slice(middle, part.stop)), (rect, slice(part.start, middle))]
+    height, width = rect[2] - rect[0], rect[3] - rect[1]
+    if max(height, width) <= SMALLEST_TILE:
+        raise BackendError(f"{e}, not enough even for a tile of {width}x{height} pixels: close other programs that use it, "
+                           "or use the backend cpu") from None  # fmt: skip
+    return [(half, part) for half in halves(rect)]

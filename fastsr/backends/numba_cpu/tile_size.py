@@ -44,7 +44,7 @@ class Cut(NamedTuple):
 
 
 def cut_picture(size: Size, out_sizes: Sequence[Size], cut: Cut, seed: int | None = None) -> list[list[list[Rect]]]:
-    """For each tile, from top to bottom, the part of each output that a band makes. `seed` shuffles the tiles; see `tiles.tile_rects`."""
+    """For each tile, from top to bottom, the part of each output that a band makes. `seed` shuffles the tiles."""
     found = []
     for y0 in range(0, size[0], cut.height):
         y1 = min(y0 + cut.height, size[0])

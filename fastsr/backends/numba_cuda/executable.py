@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import random
 import sys
 import time
 import warnings
@@ -72,18 +71,9 @@ class CudaExecutable(Executable):
         with _understood():
             job = _Job(self.program, self._steps, sizes, wanted, progress, n * height * width)
         for i in range(n):
-            job.run([x[i] for x in inputs], [r[i] for r in results], self._cut((height, width)))
+            job.run([x[i] for x in inputs], [r[i] for r in results], tiles.tile_rects((height, width), self._tile, knobs.TILE_SEED.read_int()))
         job.report()
         return results
-
-    def _cut(self, size: Size) -> list[Rect]:
-        """The tiles to begin with, in pixels of the picture, in running order."""
-        edge = self._tile or max(size)
-        rects = [(y, x, min(y + edge, size[0]), min(x + edge, size[1])) for y in range(0, size[0], edge) for x in range(0, size[1], edge)]
-        seed = knobs.TILE_SEED.read_int()
-        if seed is not None:
-            random.Random(seed).shuffle(rects)
-        return rects
 
 
 class _Job:
@@ -193,18 +183,13 @@ class _Job:
 
 
 def _halves(rect: Rect, floats: int) -> list[Rect]:
-    """Both halves of a tile, the first one last. Raises BackendError for a single pixel."""
-    y0, x0, y1, x1 = rect
-    if y1 - y0 <= 1 and x1 - x0 <= 1:
+    """See `tiles.halves`. Raises BackendError for a single pixel."""
+    if rect[2] - rect[0] <= 1 and rect[3] - rect[1] <= 1:
         raise BackendError(
             f"the GPU's free memory is too small: a single pixel of this network needs {floats * 4 / 2**20:.1f} MiB with all that it depends on; "
             "free memory on the GPU, or use the backend cpu"
         )
-    if y1 - y0 >= x1 - x0:
-        middle = (y0 + y1) // 2
-        return [(middle, x0, y1, x1), (y0, x0, middle, x1)]
-    middle = (x0 + x1) // 2
-    return [(y0, middle, y1, x1), (y0, x0, y1, middle)]
+    return tiles.halves(rect)
 
 
 def _current_device() -> int:
