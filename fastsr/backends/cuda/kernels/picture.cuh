@@ -26,13 +26,19 @@ FASTSR_DEVICE const unsigned char* picture_at(const View& v, int y, int x) {
   return static_cast<const unsigned char*>(v.data) + y * v.stride + static_cast<long long>(x) * v.pitch;
 }
 
+// The thread's pixel of what is to be made; whether there is one.
+FASTSR_DEVICE bool own_pixel(const Args& args, int& y, int& x) {
+  const int width = args.x1 - args.x0;
+  const long long pixel = static_cast<long long>(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
+  y = args.y0 + static_cast<int>(pixel / width), x = args.x0 + static_cast<int>(pixel % width);
+  return y < args.y1;
+}
+
 // A part of a picture (rows `stride` bytes apart, `pitch` channels) to a value: times `constant`, less the mean of each channel, slots[c].a.
 template <class T>
 FASTSR_KERNEL read_picture(const Args args) {
-  const int width = args.x1 - args.x0;
-  const long long pixel = static_cast<long long>(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
-  if (pixel >= static_cast<long long>(args.y1 - args.y0) * width) return;
-  const int y = args.y0 + static_cast<int>(pixel / width), x = args.x0 + static_cast<int>(pixel % width);
+  int y, x;
+  if (!own_pixel(args, y, x)) return;
   const unsigned char* p = picture_at(args.in, y, x);
   T* to = at<T>(args.out, 0, y, x);
   for (int c = 0; c < args.out.channels; ++c) {
@@ -63,10 +69,8 @@ FASTSR_DEVICE Chroma between(Chroma a, Chroma b, float f) { return {fmaf(b.cr - 
 // slots[0].value, enlarged bilinearly: `rows` and `columns` have two pixels for each row and column, the factors the weight of the second.
 template <class T>
 FASTSR_KERNEL write_picture(const Args args) {
-  const int width = args.x1 - args.x0;
-  const long long pixel = static_cast<long long>(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
-  if (pixel >= static_cast<long long>(args.y1 - args.y0) * width) return;
-  const int y = args.y0 + static_cast<int>(pixel / width), x = args.x0 + static_cast<int>(pixel % width);
+  int y, x;
+  if (!own_pixel(args, y, x)) return;
   const T* from = at<T>(args.in, 0, y, x);
   unsigned char* to = const_cast<unsigned char*>(picture_at(args.out, y, x));
   int v[3] = {0, 0, 0};
