@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from programs import Builder, espcn, inputs_for, pads, shuffle
-from simulated import check, picture, run
+from programs import Builder, espcn, inputs_for
+from simulated import check, run
+from step_cases import in_threads, picture, small_network, three_outputs
 
 import fastsr
 from fastsr import backends
@@ -23,17 +23,8 @@ from fastsr.program import Epilogue, Program
 from fastsr.tiles import plan_tile
 
 
-def small_network() -> Program:
-    """Two outputs, a residual, a shuffle and a stride."""
-    b = Builder(1)
-    first = b.conv(0, 3, k=5, epilogue=[b.prelu(3)])
-    second = b.conv(first, 3, epilogue=[Epilogue("Add", value=first), Epilogue("Relu")])
-    third = b.conv(second, 4, k=1, epilogue=[shuffle(2), Epilogue("Tanh")])
-    return b.program(b.conv(third, 2, k=4, sh=2, sw=2, **pads(1, 1, 2, 2)), third)
-
-
 def test_same_bits_for_every_tiling_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     x = picture(program, 5, 7)
     want = run(program, x, (0, 1))
     for tile, seed in ((4, "5"), (3, "")):
@@ -68,7 +59,7 @@ def floats_needed(program: Program, height: int, width: int) -> int:
 
 @pytest.mark.parametrize("tile", [None, 8])
 def test_tiles_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch, tile: int | None) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     x = picture(program, 5, 6)
     want = run(program, x, (0, 1))
     limit = floats_needed(program, 5, 6) * 2 // 3
@@ -82,7 +73,7 @@ def test_tiles_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch, tile: 
 
 
 def test_tiles_fit_the_free_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     x = picture(program, 5, 6)
     want = run(program, x)[0]
     info = namedtuple("info", "free total")(3 * floats_needed(program, 5, 6), 1 << 20)
@@ -93,7 +84,7 @@ def test_tiles_fit_the_free_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_kernels_that_lack_memory_halve_tiles_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     x = picture(program, 6, 8)
     want = run(program, x)[0]
     real = executable.StepOnGpu.run
@@ -108,7 +99,7 @@ def test_kernels_that_lack_memory_halve_tiles_too(monkeypatch: pytest.MonkeyPatc
 
 
 def test_too_little_memory_for_a_pixel_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     made = numba_cuda.compile(program)
     Memory(monkeypatch, 100)
     with pytest.raises(BackendError, match="a single pixel of this network needs "):
@@ -116,7 +107,7 @@ def test_too_little_memory_for_a_pixel_is_said(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_the_gpu_says_becomes_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     made = numba_cuda.compile(program)
     trouble = type("CudaAPIError", (Exception,), {"__module__": "numba.cuda.cudadrv.driver"})
 
@@ -129,9 +120,7 @@ def test_what_the_gpu_says_becomes_a_clear_error(monkeypatch: pytest.MonkeyPatch
 
 
 def test_batches_and_a_subset_of_outputs() -> None:
-    b = Builder(2)
-    first = b.conv(0, 3, k=1)
-    program = b.program(b.conv(first, 4), first, 0)
+    program = three_outputs()
     x = picture(program, 3, 4, n=3)
     check(program, x, (0, 1, 2), tile=2)
     check(program, x, (1,))
@@ -163,7 +152,7 @@ def check_progress(seen: list[tuple[int, int]]) -> None:
 
 
 def test_progress_counts_steps_of_tiles_and_may_cancel() -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     made = numba_cuda.compile(program, tile=4)
     x = picture(program, 4, 7, n=2)
     seen: list[tuple[int, int]] = []
@@ -183,29 +172,20 @@ def test_progress_counts_steps_of_tiles_and_may_cancel() -> None:
 
 
 def test_several_threads_use_one_executable() -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     made = numba_cuda.compile(program, tile=4)
     pictures = [picture(program, 3 + i, 5 - i, seed=i) for i in range(3)]
     want = [made.run([x], [0])[0] for x in pictures]
-    failures: list[object] = []
 
     def work(i: int) -> None:
-        try:
-            np.testing.assert_array_equal(made.run([pictures[i]], [0])[0], want[i])
-            np.testing.assert_array_equal(run(program, pictures[i])[0], want[i])
-        except BaseException as e:
-            failures.append(e)
+        np.testing.assert_array_equal(made.run([pictures[i]], [0])[0], want[i])
+        np.testing.assert_array_equal(run(program, pictures[i])[0], want[i])
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(3)]
-    for w in workers:
-        w.start()
-    for w in workers:
-        w.join()
-    assert not failures
+    in_threads(work, 3)
 
 
 def test_a_forked_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = small_network()
+    program = small_network(3, 2, 1)
     made = numba_cuda.compile(program)
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(BackendError, match=r"fork\(\)"):
@@ -237,7 +217,7 @@ def test_a_network_that_comes_with_fastsr() -> None:
 
 def test_debug_prints_every_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FASTSR_DEBUG", "2")
-    program = small_network()
+    program = small_network(3, 2, 1)
     run(program, picture(program, 2, 2))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(program.steps) and all(" ms  Conv conv" in line for line in lines)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+import step_cases
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits import HANGS
-from programs import BINARY, UNARY, Builder, espcn, inputs_for, pads, random_programs, shuffle
+from programs import BINARY, Builder, espcn, random_programs
+from step_cases import CONVS, OPERANDS, operand, picture
 
 from fastsr import image
 from fastsr.backends import numba_cpu
-from fastsr.backends.reference import run_program
 from fastsr.errors import BackendError, PictureError
 from fastsr.graph import Feed
 from fastsr.program import Epilogue, Program
@@ -34,20 +35,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 5), (17, 31), (20, 33), (5, 100))
 
 
-def picture(program: Program, height: int, width: int, n: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, program.values[0].channels, height, width)).astype(np.float32)
-
-
-def run(program: Program, x: np.ndarray, outputs: tuple[int, ...] = (0,), **options: Any) -> list[np.ndarray]:
+def run(program: Program, x: np.ndarray, outputs: Sequence[int] = (0,), **options: Any) -> list[np.ndarray]:
     return numba_cpu.compile(program, **options).run([x], list(outputs))
 
 
-def check(program: Program, x: np.ndarray, outputs: tuple[int, ...] = (0,), **options: Any) -> None:
-    """Within 1e-5 of the reference in float64, relative to the largest value of the output (and at least 1)."""
-    want = run_program(program, [x], outputs, dtype=np.float64)
-    for w, g in zip(want, run(program, x, outputs, **options), strict=True):
-        assert g.dtype == np.float32 and g.shape == w.shape and g.flags.c_contiguous
-        assert np.abs(g - w).max() <= 1e-5 * max(1.0, float(np.abs(w).max()))
+def check(program: Program, x: np.ndarray, outputs: Sequence[int] = (0,), **options: Any) -> None:
+    step_cases.check_close(run(program, x, outputs, **options), program, x, outputs)
 
 
 def fits(program: Program, height: int, width: int) -> bool:
@@ -62,22 +55,6 @@ def fits(program: Program, height: int, width: int) -> bool:
 def test_espcn(size: tuple[int, int]) -> None:
     program = espcn(3)
     check(program, picture(program, *size))
-
-
-CONVS: dict[str, dict[str, Any]] = {
-    "1x1": dict(k=1),
-    "even": dict(k=(4, 2), **pads(1, 0, 2, 1)),
-    "wide_pads": dict(**pads(4, 5, 3, 2)),
-    "valid": dict(**pads(0, 0, 0, 0)),
-    "stride2": dict(sh=2, sw=2, **pads(1, 1, 1, 1)),
-    "stride3": dict(k=(2, 5), sh=3, sw=3, **pads(0, 2, 1, 2)),
-    "strides": dict(sh=2, sw=3),
-    "dilation": dict(dh=3, dw=3, **pads(3, 3, 3, 3)),
-    "stride_dilation": dict(sh=2, sw=2, dh=3, dw=3, **pads(3, 3, 3, 3)),
-    "same_upper": dict(k=4, sh=2, sw=2, auto_pad=1),
-    "same_lower": dict(k=4, sh=2, sw=2, auto_pad=2),
-    "no_bias": dict(bias=False),
-}
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -107,53 +84,28 @@ def test_every_width_around_the_vectors(width: int) -> None:
     check(program, picture(program, 3, width))
 
 
-def epilogue_program(*epilogue: Epilogue, channels: int = 4, kind: str = "Conv") -> Program:
-    b = Builder(channels)
-    if kind == "Conv":
-        b.conv(0, channels, epilogue=epilogue)
-    else:
-        b.step(kind, [0], channels, {}, epilogue)
-    return b.program()
-
-
 @pytest.mark.parametrize("kind", ["Conv", "Pointwise"])
-@pytest.mark.parametrize("op", [*UNARY, "Gelu_tanh", "PRelu"])
-def test_unary_epilogues(op: str, kind: str) -> None:
-    a, b = {"LeakyRelu": (0.2, 0.0), "Clip": (-0.5, 0.75), "HardSigmoid": (0.2, 0.5), "Gelu_tanh": (1.0, 0.0)}.get(op, (0.0, 0.0))
-    slopes = np.array([0.1, -0.3, 0.5, 2.0], np.float32) if op == "PRelu" else None
-    program = epilogue_program(Epilogue(op.removesuffix("_tanh"), a=a, b=b, tensor=slopes), kind=kind)
+@pytest.mark.parametrize("epilogue", step_cases.unary_epilogues(4), ids=lambda e: f"{e.op}-{e.a:g}")
+def test_unary_epilogues(epilogue: Epilogue, kind: str) -> None:
+    b = Builder(4)
+    program = b.program(b.conv(0, 4, epilogue=[epilogue]) if kind == "Conv" else b.step(kind, [0], 4, {}, [epilogue]))
     check(program, 3 * picture(program, 5, 37))
     check(program, 30 * picture(program, 5, 37))
 
 
 @pytest.mark.parametrize("op", ["Tanh", "Sigmoid", "Silu", "Gelu", "Mish"])
 def test_functions_are_accurate_everywhere(op: str) -> None:
-    program = epilogue_program(Epilogue(op), channels=1, kind="Pointwise")
-    x = np.concatenate([np.linspace(-100, 100, 4001), np.linspace(-1, 1, 4001), np.geomspace(1e-30, 1e30, 200), [0.0, -1e30]])
-    x = x.astype(np.float32).reshape(1, 1, 1, -1)
-    want = run_program(program, [x], dtype=np.float64)[0]
-    got = run(program, x)[0]
-    assert np.isfinite(got).all()
-    # Relative to the value, except in the vanishing tails.
-    assert (np.abs(got - want) <= 2e-6 * np.abs(want) + 1e-7 * np.minimum(1, np.abs(x))).all()
+    step_cases.check_function(op, lambda program, xs, outputs: run(program, xs[0], outputs), 4000)
 
 
 @pytest.mark.parametrize("op", [*BINARY, "Div", "RDiv"])
-@pytest.mark.parametrize("operand", ["value", "one_channel", "tensor", "one_tensor", "scalar"])
-def test_binary_epilogues(op: str, operand: str) -> None:
-    b = Builder(4)
-    one = b.conv(0, 1, k=1, epilogue=[Epilogue("Clip", a=0.5, b=2.0)])
-    many = b.step("Pointwise", [0], 4, {}, [Epilogue("Clip", a=0.5, b=2.0)])
-    e = {
-        "value": Epilogue(op, value=many),
-        "one_channel": Epilogue(op, value=one),
-        "tensor": Epilogue(op, tensor=np.array([0.5, 1.5, -2.0, 3.0], np.float32)),
-        "one_tensor": Epilogue(op, tensor=np.float32(1.5).reshape(())),
-        "scalar": Epilogue(op, a=1.5),
-    }[operand]
+@pytest.mark.parametrize("kind", OPERANDS)
+def test_binary_epilogues(op: str, kind: str) -> None:
+    b = Builder(3)
+    e = Epilogue(op, **operand(b, kind))
     after = Epilogue("Clip", a=0.5, b=4.0) if op == "RDiv" else Epilogue("Relu")
-    first = b.conv(0, 4, epilogue=[after, e] if op == "RDiv" else [e, after])
-    second = b.conv(0, 4, k=1, epilogue=[Epilogue("Clip", a=0.5, b=4.0), e, Epilogue("Abs")])
+    first = b.conv(0, 3, epilogue=[after, e] if op == "RDiv" else [e, after])
+    second = b.conv(0, 3, k=1, epilogue=[Epilogue("Clip", a=0.5, b=4.0), e, Epilogue("Abs")])
     program = b.program(first, second)
     check(program, picture(program, 6, 35), (0, 1))
 
@@ -161,71 +113,45 @@ def test_binary_epilogues(op: str, operand: str) -> None:
 @pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize("block", [2, 3])
 def test_shuffles(block: int, mode: int) -> None:
-    b = Builder(2)
-    skip = b.step("Resize", [0], 2, {"scale_h": float(block), "scale_w": float(block)})
-    b.conv(0, 2 * block * block, epilogue=[b.prelu(2 * block * block), shuffle(block, mode), Epilogue("Add", value=skip), Epilogue("Tanh")])
-    b.step("SpaceToDepth", [b.last], 2 * block * block, {"block": block}, [Epilogue("Relu")])
-    b.step("DepthToSpace", [b.last], 2, {"block": block, "mode": mode}, [Epilogue("Neg")])
-    program = b.program()
+    program = step_cases.shuffles(block, mode, 2)
     for size in ((1, 1), (7, 5), (17, 31)):
-        check(program, picture(program, *size))
-        check(program, picture(program, *size), tile=5)
+        check(program, picture(program, *size), (0, 1))
+        check(program, picture(program, *size), (1,), tile=5)
 
 
 def test_shuffle_of_a_shuffle() -> None:
-    b = Builder(36)
-    b.conv(b.step("DepthToSpace", [0], 4, {"block": 3}, [shuffle(2)]), 1)
-    program = b.program()
+    program = step_cases.shuffle_of_a_shuffle()
     check(program, picture(program, 7, 9), tile=2)
 
 
 @pytest.mark.parametrize("mode", range(3))
 @pytest.mark.parametrize("coord", range(6))
 def test_resize(mode: int, coord: int) -> None:
-    for scale_h, scale_w in ((2.0, 3.0), (0.5, 1.5), (1.0, 4.0)):
-        b = Builder(3)
-        params = {"mode": mode, "coord": coord, "nearest_mode": coord % 4, "exclude_outside": int(mode == 2), "scale_h": scale_h, "scale_w": scale_w}
-        b.step("Resize", [0], 3, params, [Epilogue("Relu")])
-        program = b.program()
+    for scales in ((2.0, 3.0), (0.5, 1.5), (1.0, 4.0)):
+        program = step_cases.resize(mode, coord, *scales, channels=3)
         for size in ((2, 2), (7, 5), (17, 31)):
             check(program, picture(program, *size), tile=4)
 
 
 @pytest.mark.parametrize("mode", range(4))
 def test_pad_and_concat(mode: int) -> None:
-    b = Builder(2)
-    x = b.conv(0, 3)
-    x = b.step("Concat", [0, x, 0], 7, {}, [Epilogue("LeakyRelu", a=0.1)])
-    x = b.step("Pad", [x], 7, {**pads(2, 3, 1, 2), "mode": mode, "value": 0.5}, [Epilogue("Add", a=1.0)])
-    b.conv(x, 2, k=5)
-    program = b.program()
+    program = step_cases.pad_and_concat(mode)
     for size in ((4, 4), (7, 5), (17, 31)):
-        check(program, picture(program, *size))
-        check(program, picture(program, *size), tile=3)
+        check(program, picture(program, *size), (0, 1))
+        check(program, picture(program, *size), (0, 1), tile=3)
 
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(random_programs(), st.integers(1, 40), st.integers(1, 3))
 def test_random_programs(drawn: tuple[Program, int, int], tile: int, threads: int) -> None:
-    program, height, width = drawn
-    xs = inputs_for(program, height, width)
-    outputs = tuple(range(len(program.outputs)))
-    with np.errstate(all="ignore"):
-        want = run_program(program, xs, outputs, dtype=np.float64)
-    assume(all(np.isfinite(w).all() for w in want))
-    whole = numba_cpu.compile(program, threads=1, tile=1000).run(xs, outputs)
-    tiled = numba_cpu.compile(program, threads=threads, tile=tile).run(xs, outputs)
-    for w, a, b in zip(want, whole, tiled, strict=True):
-        np.testing.assert_array_equal(a, b)
-        assert np.abs(a - w).max() <= 1e-4 * max(1.0, float(np.abs(w).max()))
+    def run_in(**options: int) -> step_cases.Run:
+        return lambda program, xs, outputs: numba_cpu.compile(program, **options).run(xs, outputs)
+
+    step_cases.check_tiled(*drawn, run_in(threads=1, tile=1000), run_in(threads=threads, tile=tile))
 
 
 def test_same_bits_for_every_tiling_order_and_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    b = Builder(1)
-    first = b.conv(0, 13, k=5, epilogue=[b.prelu(13)])
-    second = b.conv(first, 13, epilogue=[Epilogue("Add", value=first), Epilogue("Relu")])
-    third = b.conv(second, 9, epilogue=[shuffle(3), Epilogue("Tanh")])
-    program = b.program(b.conv(third, 2, k=4, sh=2, sw=2, **pads(1, 1, 2, 2)), third)
+    program = step_cases.small_network(13, 3, 3)
     x = picture(program, 67, 91)
     want = run(program, x, (0, 1), threads=1, tile=10000)
     for tile in (None, 5, 8, 33, 64, 90):
@@ -237,9 +163,7 @@ def test_same_bits_for_every_tiling_order_and_thread_count(monkeypatch: pytest.M
 
 
 def test_batches_and_a_subset_of_outputs() -> None:
-    b = Builder(2)
-    first = b.conv(0, 3)
-    program = b.program(b.conv(first, 4), first, 0)
+    program = step_cases.three_outputs()
     x = picture(program, 9, 12, n=3)
     check(program, x, (0, 1, 2), tile=4)
     check(program, x, (1,))
@@ -320,21 +244,12 @@ def test_several_threads_use_one_executable() -> None:
     executable = numba_cpu.compile(program, threads=2, tile=16)
     pictures = [picture(program, 20 + i, 50 - i, seed=i) for i in range(6)]
     want = [executable.run([x], [0])[0] for x in pictures]
-    failures: list[object] = []
 
     def work(i: int) -> None:
-        try:
-            for _ in range(5):
-                np.testing.assert_array_equal(executable.run([pictures[i]], [0])[0], want[i])
-        except BaseException as e:
-            failures.append(e)
+        for _ in range(5):
+            np.testing.assert_array_equal(executable.run([pictures[i]], [0])[0], want[i])
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(6)]
-    for w in workers:
-        w.start()
-    for w in workers:
-        w.join()
-    assert not failures
+    step_cases.in_threads(work, 6)
 
 
 def test_progress_counts_tiles_and_may_cancel() -> None:
@@ -396,6 +311,7 @@ def test_the_workqueue_layer_is_guarded() -> None:
     more = """
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(4) as pool:
     assert all((r[0] == y).all() for r in pool.map(lambda i: m.run([x], [0]), range(200)))
