@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,38 @@ def test_too_little_memory_for_a_pixel_is_said(monkeypatch: pytest.MonkeyPatch) 
     Memory(monkeypatch, 100)
     with pytest.raises(BackendError, match="a single pixel of this network needs "):
         made.run([picture(program, 7, 8)], [0])
+
+
+def test_pictures_live_until_they_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy may begin as late as the stream is waited for, also where the run is broken off."""
+    program = small_network(3, 2, 1)
+    x = picture(program, 5, 7)
+    want = run(program, x)[0]
+    waiting: list[tuple[Any, weakref.ref[np.ndarray]]] = []
+    array, stream = type(executable.cuda.device_array(1)), type(executable.cuda.stream())
+    copy, wait = array.copy_to_device, stream.synchronize
+
+    def synchronize(self: Any) -> None:
+        while waiting:
+            to, source = waiting.pop()
+            alive = source()
+            assert alive is not None, "freed before it is copied"
+            copy(to, alive)
+        wait(self)
+
+    made = numba_cuda.compile(program, tile=3)
+    monkeypatch.setattr(array, "copy_to_device", lambda self, source, stream=0: waiting.append((self, weakref.ref(source))))
+    monkeypatch.setattr(stream, "synchronize", synchronize)
+    np.testing.assert_array_equal(made.run([x], [0])[0], want)
+    assert not waiting
+
+    def fails(*_: Any) -> None:
+        assert not waiting
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executable.StepOnGpu, "run", fails)
+    with pytest.raises(KeyboardInterrupt):
+        made.run([x], [0])
 
 
 def test_what_the_gpu_says_becomes_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

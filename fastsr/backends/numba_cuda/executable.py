@@ -130,11 +130,14 @@ class _Job:
         try:
             with _understood():
                 parts = [self._part(v, rect, place) for v, (rect, place) in enumerate(zip(need, places, strict=True))]
+                given = []  # the driver may read them after the calls
                 for v, x in zip(self._program.inputs, inputs, strict=True):
                     part = parts[v]
                     if part is not None:
                         y0, x0, y1, x1 = part.rect
-                        part.array.copy_to_device(np.ascontiguousarray(x[:, y0:y1, x0:x1]), stream=self._stream)
+                        given.append(np.ascontiguousarray(x[:, y0:y1, x0:x1]))
+                        part.array.copy_to_device(given[-1], stream=self._stream)
+                self._stream.synchronize()
             for number, step in enumerate(self._steps):
                 if parts[step.step.output] is not None:
                     self._run_step(number, step, parts)
