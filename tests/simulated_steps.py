@@ -63,12 +63,15 @@ def test_functions_are_accurate_everywhere(op: str) -> None:
 
 def test_what_is_not_a_number() -> None:
     """Quantize makes its lower bound of it, others keep it; ties are rounded to even; there is no -0."""
-    program = one_step_each([Epilogue("Quantize", a=-3.0, b=4.0), Epilogue("Relu"), Epilogue("Sqrt"), Epilogue("Max", a=1.0)], channels=1)
+    nothing = np.array([np.nan], np.float32)
+    epilogues = [Epilogue("Quantize", a=-3.0, b=4.0), Epilogue("Relu"), Epilogue("Sqrt"), Epilogue("Max", a=1.0), Epilogue("Min", a=1.0)]
+    program = one_step_each([*epilogues, Epilogue("Max", tensor=nothing), Epilogue("Min", tensor=nothing)], channels=1)
     x = np.array([np.nan, -0.5, 0.5, 1.5, 2.5, -0.2, 9, -9], np.float32).reshape(1, 1, 2, 4)
-    rounded, positive, root, larger = (a.reshape(-1) for a in numba_cuda.compile(program).run([x], [0, 1, 2, 3]))
+    rounded, positive, root, larger, smaller, *no_numbers = (a.reshape(-1) for a in numba_cuda.compile(program).run([x], range(7)))
     np.testing.assert_array_equal(rounded, [-3, 0, 0, 2, 2, 0, 4, -3])
     assert not np.signbit(rounded[[1, 5]]).any()
-    assert np.isnan([positive[0], larger[0], *root[[0, 1, 5, 7]]]).all()
+    assert np.isnan([positive[0], larger[0], smaller[0], *root[[0, 1, 5, 7]]]).all()
+    assert np.isnan(no_numbers).all()
     np.testing.assert_array_equal(root[[2, 6]], np.sqrt(np.float32([0.5, 9])))
 
 

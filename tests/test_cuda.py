@@ -181,6 +181,23 @@ def test_every_kernel_is_like_the_reference(name: str, precision: str, any_gpu: 
     assert ("fused" in used) == (name == "chains" and precision == "fast")
 
 
+@pytest.mark.parametrize("precision", ["f32", "fast"])
+def test_what_is_not_a_number_stays_so(precision: str, any_gpu: device.Device) -> None:
+    """Quantize makes its lower bound of it, and of nothing -0."""
+    program = operations()
+    inputs = inputs_for(program, 4, 8)
+    inputs[0][:, :, 0] = inputs[1][:, :, :, 0] = inputs[2][:, :, 3, 4:] = np.nan
+    inputs[0][:, :, 1, 1] = -0.01
+    numbers = range(len(program.outputs))
+    got = CudaExecutable(program, any_gpu, precision).run(inputs, numbers)
+    (quantised,) = (a for a, s in zip(got, program.steps, strict=True) if s.epilogue[-1].op == "Quantize")
+    assert not np.signbit(quantised[quantised == 0]).any()
+    with np.errstate(all="ignore"):
+        want = reference.run_program(program, inputs, numbers)
+    for k, (a, b) in enumerate(zip(got, want, strict=True)):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b), err_msg=program.steps[k].epilogue[-1].op)
+
+
 def test_kernels_of_small_gpus(folder: Path) -> None:
     program = products()
     small = Emulator(folder, SMALL)

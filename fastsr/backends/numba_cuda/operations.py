@@ -151,13 +151,13 @@ def divide(x, a, b):
 @cuda.jit(device=True)
 def larger(x, a, b):
     """max(x, a)."""
-    return a if x < a else x
+    return x if x >= a or math.isnan(x) else a
 
 
 @cuda.jit(device=True)
 def smaller(x, a, b):
     """min(x, a)."""
-    return a if x > a else x
+    return x if x <= a or math.isnan(x) else a
 
 
 @cuda.jit(device=True)

@@ -35,25 +35,32 @@ struct Number {
     }                                                                            \
   };
 
+// NaN where either is, unlike fmaxf and fminf.
+FASTSR_DEVICE float max_nan(float v, float o) { return v >= o || v != v ? v : o; }
+
+FASTSR_DEVICE float min_nan(float v, float o) { return v <= o || v != v ? v : o; }
+
+FASTSR_DEVICE float clipped(float v, float low, float high) { return min_nan(max_nan(v, low), high); }
+
 FASTSR_DEVICE float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 
 FASTSR_DEVICE float softplus(float v) { return fmaxf(v, 0.0f) + log1pf(expf(-fabsf(v))); }
 
-FASTSR_UNARY(Relu, fmaxf(v, 0.0f))
+FASTSR_UNARY(Relu, max_nan(v, 0.0f))
 FASTSR_UNARY(LeakyRelu, v >= 0.0f ? v : a * v)
 FASTSR_UNARY(PRelu, v >= 0.0f ? v : args.slots[S].tensor[w.c] * v)
-FASTSR_UNARY(Clip, fminf(fmaxf(v, a), b))
+FASTSR_UNARY(Clip, clipped(v, a, b))
 FASTSR_UNARY(Tanh, tanhf(v))
 FASTSR_UNARY(Sigmoid, sigmoid(v))
-FASTSR_UNARY(HardSigmoid, fmaxf(0.0f, fminf(1.0f, a * v + b)))
-FASTSR_UNARY(HardSwish, v * fmaxf(0.0f, fminf(1.0f, v / 6.0f + 0.5f)))
+FASTSR_UNARY(HardSigmoid, clipped(a * v + b, 0.0f, 1.0f))
+FASTSR_UNARY(HardSwish, v * clipped(v / 6.0f + 0.5f, 0.0f, 1.0f))
 FASTSR_UNARY(Silu, v * sigmoid(v))
 FASTSR_UNARY(Gelu, a != 0.0f ? 0.5f * v * (1.0f + tanhf(0.7978845608f * (v + 0.044715f * v * v * v))) : 0.5f * v * (1.0f + erff(v * 0.7071067812f)))
 FASTSR_UNARY(Mish, v * tanhf(softplus(v)))
 FASTSR_UNARY(Abs, fabsf(v))
 FASTSR_UNARY(Neg, -v)
 FASTSR_UNARY(Sqrt, sqrtf(v))
-FASTSR_UNARY(Quantize, fminf(fmaxf(rintf(v), a), b))
+FASTSR_UNARY(Quantize, fminf(fmaxf(rintf(v), a), b) + 0.0f)  // the sum is never -0
 
 #define FASTSR_BINARY(NAME, EXPRESSION)                                           \
   template <class Operand>                                                       \
@@ -68,8 +75,8 @@ FASTSR_BINARY(Add, v + o)
 FASTSR_BINARY(Sub, v - o)
 FASTSR_BINARY(Mul, v* o)
 FASTSR_BINARY(Div, v / o)
-FASTSR_BINARY(Max, fmaxf(v, o))
-FASTSR_BINARY(Min, fminf(v, o))
+FASTSR_BINARY(Max, max_nan(v, o))
+FASTSR_BINARY(Min, min_nan(v, o))
 FASTSR_BINARY(RSub, o - v)
 FASTSR_BINARY(RDiv, o / v)
 
