@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ...tiles import Rect, Size
@@ -80,12 +78,3 @@ def mma_bytes(kh: int, kw: int, channels: int, outputs: int, rows: int, resident
     step = channels + 8
     held = max((rows + kh - 1) * (16 + kw - 1) * step, rows * 16 * (outputs + 8))
     return 2 * (2 * held + (1 if resident else 2) * kh * kw * outputs * step)
-
-
-def slots_of(uses: Sequence[tuple[np.ndarray | None, float, float]], tensors: Sequence[int]) -> np.ndarray:
-    """The slots of a step's operations with their numbers and the addresses of their tensors; views are set for each picture."""
-    found = np.zeros(SLOTS, _SLOT)
-    for k, ((tensor, a, b), address) in enumerate(zip(uses, tensors, strict=True)):
-        found[k]["a"], found[k]["b"] = a, b
-        found[k]["tensor"] = address if tensor is not None else 0
-    return found
