@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import os
 import shutil
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fastsr.backends import reference
 from fastsr.backends.cuda.device import KERNELS, OutOfMemoryError
 from fastsr.backends.cuda.layout import ARGS
+from fastsr.program import Program
 
 HERE = Path(__file__).parent / "cuda_host"
 
@@ -146,3 +149,22 @@ class _Function:
         with self._device._lock:  # the emulator has one state
             self._device.launches.append(self._name)
             self._device._found[self._name](args.ctypes.data_as(ctypes.c_void_p), blocks, self._threads, shared, backwards)
+
+
+def taken(gpu: Emulator) -> int:
+    """Memory in use, once what earlier tests left behind is gone."""
+    gc.collect()
+    return gpu.taken
+
+
+def tolerance(precision: str) -> float:
+    return 2e-5 if precision == "f32" else 1e-2
+
+
+def assert_like_reference(got: Sequence[np.ndarray], program: Program, inputs: Sequence[np.ndarray], precision: str) -> None:
+    numbers = range(len(program.outputs))
+    want = reference.run_program(program, inputs, list(numbers), dtype=np.float64)
+    for k, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert a.dtype == np.float32
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=tolerance(precision), atol=tolerance(precision) * max(1.0, np.abs(b).max()), err_msg=f"output {k}")
