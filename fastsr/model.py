@@ -108,6 +108,7 @@ def load(
     *,
     scale: float | None = None,
     feed: Mapping[str, Any] | None = None,
+    device: int | None = None,
 ) -> Model:
     """Load a trained network and make it ready to run on this machine.
 
@@ -124,11 +125,13 @@ def load(
         given, where there is one; how many times a network enlarges that keeps the size and is fed pictures enlarged before (SRCNN, VDSR), 1 to 16;
         or which scale of weights for several (CARN, MDSR, LapSRN). Other networks have their own scale, and another number is an error.
     feed: fields of `fastsr.graph.Feed` by name, in place of what is known or guessed about how pictures are fed: {"colour": "bgr", "range": 255}.
+    device: with "cuda" and "numba_cuda" the number of the GPU that the model lies and runs on, whichever GPU is current in the threads that use it;
+        None for the one that is current now. Other backends have no devices, and a number is an error.
     Raises FileNotFoundError, IsADirectoryError, ModelError (unreadable or unsupported model), BackendError.
     """
     _check_number("threads", threads)
     _check_number("tile", tile)
-    return Model(load_program(path, scale, feed), backend, precision, threads, tile)
+    return Model(load_program(path, scale, feed), backend, precision, threads, tile, device)
 
 
 def save_program(program: Program, path: str | os.PathLike[str]) -> None:
@@ -157,19 +160,26 @@ class Model:
     """
 
     def __init__(
-        self, program: Program, backend: str = "auto", precision: str | None = None, threads: int | None = None, tile: int | None = None
+        self,
+        program: Program,
+        backend: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+        tile: int | None = None,
+        device: int | None = None,
     ) -> None:
         knobs.check()
-        self._arguments = backend, precision, threads, tile
+        self._arguments = backend, precision, threads, tile, device
         if backend == "auto":
             backend = knobs.BACKEND.read() or "auto"
         if precision is None:
             precision = knobs.PRECISION.read()
-        module = pick_backend(backend)
+        module = pick_backend(backend, device)
         if precision is None:
             precision = "int8" if "int8" in module.PRECISIONS and is_quantised(program) else module.PRECISIONS[0]
         self.program = program
-        self._executable = module.compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int())
+        where = {} if device is None else {"device": int(device)}
+        self._executable = module.compile(program, precision=precision, threads=threads, tile=tile or knobs.TILE.read_int(), **where)
         self.precision = precision
         if knobs.debug_level() >= 1:
             import sys

@@ -96,9 +96,12 @@ class Emulator:
 
     def catch_up(self) -> None:
         """Do the thread's uploads."""
-        for address, array in self._here.uploads:
+        for address, array in getattr(self._here, "uploads", ()):
             ctypes.memmove(address, array.ctypes.data, array.nbytes)
         self._here.uploads = []
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return work

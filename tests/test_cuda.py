@@ -382,7 +382,7 @@ def test_networks_with_means_run_in_pieces(any_gpu: device.Device) -> None:
 def test_the_drop_in_tells_a_gpu_that_fails(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Emulator(folder)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    monkeypatch.setattr(device, "CupyDevice", lambda: gpu)
+    monkeypatch.setattr(device, "CupyDevice", lambda number: gpu)
     b = Builder(1)
     b.conv(0, 4, epilogue=[shuffle(2)])
     fsr.save(b.program(feed=Feed("y")), tmp_path / "m.fsr")

@@ -48,6 +48,9 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         assert self.current.pop() is self
 
+    def use(self) -> None:
+        assert self.current[-1:] == [self]
+
     def synchronize(self) -> None:
         self.waits += 1
         if self.capturing:
@@ -75,7 +78,7 @@ class Gpu:
         self.cuda = SimpleNamespace(
             Stream=Stream,
             Device=self.device,
-            get_current_stream=lambda: Stream.current[-1],
+            get_current_stream=lambda: Stream.current[-1] if Stream.current else SimpleNamespace(use=lambda: None),
             alloc=lambda size: SimpleNamespace(ptr=512, size=size),
             memory=SimpleNamespace(OutOfMemoryError=PoolError),
             driver=SimpleNamespace(CUDADriverError=CudaDriverError),
@@ -83,6 +86,7 @@ class Gpu:
             runtime=SimpleNamespace(
                 CUDARuntimeError=CudaRuntimeError,
                 getDeviceCount=lambda: 1,
+                getDevice=lambda: 0,
                 getDeviceProperties=lambda _: {"name": b"GPU", "sharedMemPerBlockOptin": 232448, "multiProcessorCount": 132},
                 memcpyAsync=lambda *_: None,
                 memGetInfo=lambda: (7, 9),
@@ -198,7 +202,7 @@ def test_forked_processes_are_told(cupy: Any, monkeypatch: pytest.MonkeyPatch) -
 
 def test_why_there_is_no_gpu(cupy: Any) -> None:
     assert device.unavailable() is None
-    assert device.unavailable(1) == "there is no GPU number 1, CuPy finds 1"
+    assert device.unavailable(1) == "there is no GPU number 1, CuPy finds 1: number 0"
     cupy.cuda.nvrtc.getVersion = cupy.fails_with(RuntimeError('Failure finding "libnvrtc.so.13"'))
     assert "finds no compiler, NVRTC (Failure finding" in (device.unavailable() or "")
     cupy.capability = "75"

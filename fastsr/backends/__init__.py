@@ -2,7 +2,8 @@
 
 A backend is a module with `NAME`, `PRECISIONS` (the first is what it computes in unless told), `unavailable() -> str | None` (None, or the reason and
 what to install) and `compile(program, *, precision, threads, tile) -> Executable`; where it has `only_named() -> bool` and that says so, "auto" never
-chooses it. Modules are imported only when they are asked for.
+chooses it. One that works on GPUs has `DEVICES = True`: `unavailable` takes the number of one, None for the one that is current in the thread, and so
+does `compile`, as `device`. Modules are imported only when they are asked for.
 """
 
 from __future__ import annotations
@@ -99,12 +100,16 @@ class Executable(ABC):
         return self.backend
 
 
-def backend_module(name: str) -> ModuleType:
-    """The module of backend `name`. Raises BackendError for an unknown name or a backend that cannot work here."""
+def backend_module(name: str, device: int | None = None) -> ModuleType:
+    """The module of backend `name`. Raises BackendError for an unknown name or a backend that cannot work here, or not on the GPU of that number."""
     if name not in BACKENDS:
         raise BackendError(f"unknown backend '{name}': choose one of {', '.join(['auto', *BACKENDS])}")
     module = importlib.import_module(f"{__name__}.{BACKENDS[name]}")
-    reason = module.unavailable()
+    if device is None:
+        reason = module.unavailable()
+    else:
+        _check_device(name, module, device)
+        reason = module.unavailable(device)
     if reason:
         raise BackendError(f"backend '{name}' is not available: {reason}")
     return module
@@ -115,13 +120,20 @@ def available_backends() -> list[str]:
     return [name for name, _ in _working()]
 
 
-def pick_backend(name: str = "auto") -> ModuleType:
-    """The backend module for `name`, or the fastest available one for "auto"."""
+def pick_backend(name: str = "auto", device: int | None = None) -> ModuleType:
+    """The backend module for `name`, or the fastest available one for "auto". device: as in `backend_module`."""
     if name != "auto":
-        return backend_module(name)
-    for _, module in _working():
-        return module
+        return backend_module(name, device)
+    for found, module in _working():
+        return module if device is None else backend_module(found, device)
     raise BackendError("no backend works on this machine")
+
+
+def _check_device(name: str, module: ModuleType, device: object) -> None:
+    if not getattr(module, "DEVICES", False):
+        raise BackendError(f"device={device!r}: the backend {name} has no devices to choose from: leave it out, or name the backend cuda")
+    if isinstance(device, bool) or not isinstance(device, (int, np.integer)) or device < 0:
+        raise BackendError(f"device={device!r}: the number of a GPU is needed, such as 0, or None for the current one")
 
 
 def _working() -> Iterator[tuple[str, ModuleType]]:

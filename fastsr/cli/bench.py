@@ -42,6 +42,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("-j", "--threads", type=positive, metavar="N", help="threads for everyone (default: all cores)")
     p.add_argument("-t", "--tile", type=natural, metavar="N", help="tile edge of our backends (default or 0: automatic)")
     p.add_argument("--backend", action="append", metavar="NAME", help="only this backend of ours; may be repeated (default: all but reference)")
+    p.add_argument("--device", type=natural, metavar="N", help="number of the GPU for our backends that work on one (default: the current one)")
     p.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="OpenCV, ONNX Runtime, OpenVINO, if installed")
     p.add_argument("--precision", choices=("f32", "fast"), default="f32", help="fast: the cpu backend in that precision too")
     p.add_argument("--kernels", action="store_true", help="instead: each convolution by every algorithm, and which one the engine picks")
@@ -128,7 +129,11 @@ def _models(args: argparse.Namespace, threads: int) -> tuple[dict[str, Model], d
     """Our contenders by backend name, and name -> reason for those that do not work here."""
     import fastsr
 
+    from ..backends import backend_module
     from .backends import backend_states
+
+    def device(name: str) -> int | None:
+        return args.device if getattr(backend_module(name), "DEVICES", False) else None
 
     states = backend_states()
     wanted = args.backend or [name for name in states if name != "reference"]
@@ -140,7 +145,7 @@ def _models(args: argparse.Namespace, threads: int) -> tuple[dict[str, Model], d
     if not usable:
         raise FastsrError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
     given: dict[str, Any] = {"threads": threads, "tile": args.tile or None, "scale": args.scale, "feed": dict(args.feed)}
-    models = {name: fastsr.load(args.model, name, "f32", **given) for name in usable}
+    models = {name: fastsr.load(args.model, name, "f32", device=device(name), **given) for name in usable}
     if args.precision == "fast" and "cpu" in models:
         models[FAST] = fastsr.load(args.model, "cpu", "fast", **given)
     return models, absent

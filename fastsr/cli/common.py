@@ -74,10 +74,11 @@ PRECISIONS = "f32; fast: 16-bit integers where they keep 60 dB to f32; int8: qua
 def add_engine_options(
     parser: argparse.ArgumentParser, threads: Callable[[str], Any] | None = None, metavar: str = "N", meaning: str = "threads (default: all cores)"
 ) -> None:
-    """--backend, --precision, --threads, --tile. threads: the type of --threads, for a command that takes more than a number."""
+    """--backend, --device, --precision, --threads, --tile. threads: the type of --threads, for a command that takes more than a number."""
     group = parser.add_argument_group("engine")
     what = "what computes; 'fastsr backends' lists them (default: the fastest here)"
     group.add_argument("--backend", choices=knobs.BACKEND.choices, default="auto", help=what)
+    group.add_argument("--device", type=natural, metavar="N", help="number of the GPU for the backends cuda and numba_cuda (default: the current)")
     group.add_argument("--precision", choices=knobs.PRECISION.choices, help=PRECISIONS)
     group.add_argument("-j", "--threads", type=threads or positive, metavar=metavar, help=meaning)
     group.add_argument("-t", "--tile", type=natural, metavar="N", help="tile edge in input pixels, 0 for automatic; the result does not depend on it")
@@ -123,7 +124,8 @@ def load_model(args: argparse.Namespace, scale: int | None = None) -> Model:
     import fastsr
 
     check_model_name(args.model)
-    return fastsr.load(args.model, args.backend, args.precision, args.threads, args.tile or None, scale=scale, feed=dict(args.feed))
+    engine = args.backend, args.precision, args.threads, args.tile or None
+    return fastsr.load(args.model, *engine, scale=scale, feed=dict(args.feed), device=args.device)
 
 
 def load_graph(name: str, scale: int | None = None) -> Graph:

@@ -30,7 +30,7 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
     from ..model import Model, fed, load_program
 
     def ready(program: Program) -> Model:
-        return Model(program, args.backend, args.precision, args.threads, args.tile or None)
+        return Model(program, args.backend, args.precision, args.threads, args.tile or None, args.device)
 
     if scales and min(scales) < 2:
         raise UsageError("--scale needs numbers of at least 2")

@@ -104,7 +104,7 @@ def measure(found: list[dict[str, Any]], args: argparse.Namespace) -> None:
     def call(model: Model) -> Any:
         return lambda: model.upscale(picture)
 
-    models = [fastsr.load(row["path"], args.backend, args.precision, args.threads, args.tile or None) for row in found]
+    models = [fastsr.load(row["path"], args.backend, args.precision, args.threads, args.tile or None, device=args.device) for row in found]
     bar = Progress(args.runs)
     try:
         bar.start("measuring", 0)

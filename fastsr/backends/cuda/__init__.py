@@ -11,28 +11,32 @@ from ...program import Program
 from ...stages import is_staged
 from .. import Executable
 from ..staged import staged
-from . import device
+from . import device as devices
 
 NAME = "cuda"
 PRECISIONS = ("fast", "f32")
+DEVICES = True
 
 
-def unavailable() -> str | None:
-    """None when CuPy finds a GPU of compute capability 8.0 or more."""
-    return device.unavailable()
+def unavailable(number: int | None = None) -> str | None:
+    """None when CuPy finds that GPU, or without a number the current one, and it has compute capability 8.0 or more."""
+    return devices.unavailable(number)
 
 
-def compile(program: Program, *, precision: str = "fast", threads: int | None = None, tile: int | None = None) -> Executable:
+def compile(
+    program: Program, *, precision: str = "fast", threads: int | None = None, tile: int | None = None, device: int | None = None
+) -> Executable:
     """See `fastsr.backends`. "fast": halfs on tensor cores, sums in float32; "f32": float32 throughout. Threads have no effect.
     Halfs end at 65504: larger values between the steps of a network become infinite in "fast".
 
+    device: number of the GPU that all of it lies and runs on; None for the one that is current in this thread now.
     Raises BackendError for another precision.
     """
     if precision not in PRECISIONS:
         raise BackendError(f"the cuda backend computes in {' or '.join(PRECISIONS)}, not '{precision}'")
     from .executable import CudaExecutable
 
-    gpu = device.CupyDevice()
+    gpu = devices.CupyDevice(device)
     if is_staged(program):
         return staged(program, NAME, precision, lambda piece, p: CudaExecutable(piece, gpu, p, tile))
     return CudaExecutable(program, gpu, precision, tile)

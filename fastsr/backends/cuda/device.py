@@ -62,6 +62,9 @@ class Device(Protocol):
         """What is begun inside is done in order, apart from what other threads begin; at the end all of it is done. Raises BackendError when the
         device fails."""
 
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """For code of the caller inside `working`: the GPU and the stream that it chooses are chosen as long as this lasts."""
+
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """What launches, in the stream of `working`, all that `work` launches, at less cost each time. `work` must do nothing else. Raises
         OutOfMemoryError."""
@@ -79,18 +82,21 @@ class Device(Protocol):
         """About how much memory can be taken."""
 
 
-def unavailable(number: int = 0) -> str | None:
-    """None, or why there is no GPU to work with and what to do."""
+def unavailable(number: int | None = None) -> str | None:
+    """None, or why there is no GPU to work with and what to do. number: of the GPU; None for the one that is current in this thread."""
     try:
         import cupy
     except Exception as e:  # a cupy that does not fit the driver or numpy fails with errors of all kinds
         return f"CuPy cannot be imported ({type(e).__name__}: {e}); install it with: pip install fastsr[cuda] (CUDA 12: fastsr[cuda12])"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
+        if number is None:
+            number = int(cupy.cuda.runtime.getDevice()) if count else 0
     except Exception as e:
         return f"CuPy finds no CUDA driver ({_line(e, 200)}): install NVIDIA's driver, or use the backend cpu"
     if number >= count:
-        return f"there is no GPU number {number}, CuPy finds {count}"
+        which = "" if not count else f": number{' 0' if count == 1 else f's 0 to {count - 1}'}"
+        return f"there is no GPU number {number}, CuPy finds {count}{which}"
     try:
         if int(cupy.cuda.Device(number).compute_capability) < 80:
             return f"GPU number {number} is older than the Ampere generation (compute capability 8.0): use the backend numba_cuda or cpu"
@@ -104,16 +110,20 @@ def unavailable(number: int = 0) -> str | None:
 
 
 class CupyDevice:
-    """GPU number `number`."""
+    """GPU number `number`, or without one the GPU that is current in this thread. All is done on that GPU, whichever is current in the thread that
+    calls."""
 
-    def __init__(self, number: int = 0) -> None:
+    def __init__(self, number: int | None = None) -> None:
         import cupy
 
-        self._cupy, self._number, self._process = cupy, number, os.getpid()
-        self.name = f"GPU number {number}"
+        self._cupy, self._process = cupy, os.getpid()
+        self.name = "the current GPU" if number is None else f"GPU number {number}"
         with self._understood():
+            self._number = number = int(cupy.cuda.runtime.getDevice()) if number is None else int(number)
+            self.name = f"GPU number {number}"
             properties = cupy.cuda.runtime.getDeviceProperties(number)
-        self.name = properties["name"].decode()
+            count = cupy.cuda.runtime.getDeviceCount()
+        self.name = properties["name"].decode() + (f" (number {number})" if count > 1 else "")
         self.shared_limit = int(properties["sharedMemPerBlockOptin"])
         self._processors = int(properties["multiProcessorCount"])
         self._idle = _IDLE.setdefault(number, [])
@@ -141,6 +151,7 @@ class CupyDevice:
                 stream = self._idle.pop()
             except IndexError:
                 stream = self._cupy.cuda.Stream(non_blocking=True)
+            before = self._cupy.cuda.get_current_stream()
             arrays, self._here.arrays = getattr(self._here, "arrays", None), []
             try:
                 with stream:
@@ -151,6 +162,13 @@ class CupyDevice:
                         self._idle.append(stream)
             finally:
                 self._here.arrays = arrays
+                before.use()  # the end of `with` forgets a stream that was chosen by `use`
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """See `Device.aside`."""
+        with self._cupy.cuda.Device(self._number), self._cupy.cuda.get_current_stream():
+            yield
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """See `Device.record`: a CUDA graph."""

@@ -114,20 +114,26 @@ class CudaExecutable(Executable):
         sizes = self._steps.value_sizes(height, width)
         result = np.empty((*sizes[wanted], *picture.shape[2:]), np.uint8)
         key = ("picture", picture.shape)
+
+        def tell(done: int, total: int) -> None:
+            with self._device.aside():
+                progress(done, total)  # type: ignore[misc]
+
+        told = tell if progress else None
         with self._device.working():
             frame = self._taken(key) or self._made_frame(picture, result)
             assert isinstance(frame, _Frame)
             self._device.upload(frame.memory.address, np.ascontiguousarray(picture))
             launch = frame.launch
             if launch is not None:
-                if progress:
-                    progress(0, 1)
+                if told:
+                    told(0, 1)
                 launch()
-                if progress:
-                    progress(1, 1)
+                if told:
+                    told(1, 1)
             else:
                 self._by_tiles(
-                    1, (height, width), [sizes[wanted]], progress, lambda r, _, whole: self._upscale_tile(frame, sizes, wanted, r[0], whole)
+                    1, (height, width), [sizes[wanted]], told, lambda r, _, whole: self._upscale_tile(frame, sizes, wanted, r[0], whole)
                 )
             self._device.download(result, frame.memory.address + frame.target)
         if frame.launch is not None:

@@ -33,13 +33,14 @@ class CudaExecutable(Executable):
 
     backend = "numba_cuda"
 
-    def __init__(self, program: Program, tile: int | None = None) -> None:
+    def __init__(self, program: Program, tile: int | None = None, device: int | None = None) -> None:
+        """device: number of the GPU that weights and values lie on, whichever is current when it runs; None for the one that is current now."""
         self.program = program
         self._tile = tile
         self._process = os.getpid()
+        self._device = current_device() if device is None else int(device)
         try:
-            with _understood():
-                self._device = _current_device()
+            with self._on_device(), _understood():
                 self._steps = [StepOnGpu(step) for step in program.steps]
         except _OutOfMemoryError as e:
             raise BackendError("the GPU's free memory is too small for the network's weights: free memory on it, or use the backend cpu") from e
@@ -55,15 +56,13 @@ class CudaExecutable(Executable):
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:
         """See `Executable.run`. Inputs may have any strides. Raises BackendError when the GPU fails, lacks the memory for a single pixel and what it
-        depends on, is another one than that of the weights, or was used by the process that this one was forked from.
+        depends on, or was used by the process that this one was forked from.
         """
         gpu.check_process(self._process)
-        with _understood():
-            device = _current_device()
-        if device != self._device:
-            raise BackendError(
-                f"the network was loaded on GPU {self._device}, but this thread uses GPU {device}: call numba.cuda.select_device({self._device})"
-            )
+        with self._on_device():
+            return self._run(inputs, outputs, progress)
+
+    def _run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None) -> list[np.ndarray]:
         n, _, height, width = inputs[0].shape
         sizes = self.program.value_sizes(height, width)
         wanted = [self.program.outputs[i][1] for i in outputs]
@@ -74,6 +73,17 @@ class CudaExecutable(Executable):
             job.run([x[i] for x in inputs], [r[i] for r in results], tiles.tile_rects((height, width), self._tile, knobs.TILE_SEED.read_int()))
         job.report()
         return results
+
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """The thread uses the network's GPU inside, and the one that it used before afterwards."""
+        if only_named():  # the simulator has one
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            with _understood():
+                stack.enter_context(cuda.gpus[self._device])
+            yield
 
 
 class _Job:
@@ -195,9 +205,10 @@ def _halves(rect: Rect, floats: int) -> list[Rect]:
     return tiles.halves(rect)
 
 
-def _current_device() -> int:
-    """Number of the GPU that this thread uses."""
-    return 0 if only_named() else int(cuda.current_context().device.id)
+def current_device() -> int:
+    """Number of the GPU that this thread uses. Raises BackendError when the GPU fails."""
+    with _understood():
+        return 0 if only_named() else int(cuda.current_context().device.id)
 
 
 class _OutOfMemoryError(BackendError):
