@@ -31,6 +31,9 @@ from .graph import Feed
 DTYPES = (np.uint8, np.uint16, np.float32)
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
+TO_HOST = "copy it to the host first, by x.get() of CuPy, x.cpu().numpy() of PyTorch or x.download() of OpenCV"
+"""What to do with a picture that lies on a GPU."""
+
 _f32 = np.float32
 _KEYS_A = -0.5
 
@@ -55,10 +58,24 @@ class Rest:
 # ---- pictures ----------------------------------------------------------------------------------------------------------------------------------
 
 
+def lies_on_gpu(picture: Any) -> bool:
+    """Whether this is an array in the memory of an NVIDIA GPU: one of PyTorch, CuPy, JAX or numba, or a cv2.cuda.GpuMat."""
+    if isinstance(picture, np.ndarray):
+        return False
+    try:
+        if hasattr(picture, "__dlpack_device__"):
+            return picture.__dlpack_device__()[0] in (2, 13)  # kDLCUDA, kDLCUDAManaged
+        return hasattr(picture, "__cuda_array_interface__") or hasattr(picture, "cudaPtr")
+    except Exception:  # an array that lies nowhere
+        return False
+
+
 def check_picture(picture: Any) -> np.ndarray:
     """The picture as an array: uint8, uint16 or float32; (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). Raises PictureError saying what is wrong."""
     if picture is None:
         raise PictureError("the picture is None: cv2.imread returns None when it cannot read a file, check the path")
+    if lies_on_gpu(picture):
+        raise PictureError(f"the picture lies on a GPU: {TO_HOST}")
     if not isinstance(picture, np.ndarray):
         raise PictureError(f"a picture is a NumPy array, got {type(picture).__name__}")
     if picture.dtype not in DTYPES:

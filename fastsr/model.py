@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -222,16 +222,28 @@ class Model:
     def __repr__(self) -> str:
         return f"<fastsr.Model x{self.scale}, {self.describe()}>"
 
-    def upscale(self, picture: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+    @overload
+    def upscale(self, picture: np.ndarray, *, progress: Progress | None = None) -> np.ndarray: ...
+
+    @overload
+    def upscale(self, picture: object, *, progress: Progress | None = None) -> Any: ...
+
+    def upscale(self, picture: Any, *, progress: Progress | None = None) -> Any:
         """The enlarged picture.
 
         picture: uint8, uint16 or float32 (0..1); (H, W) or (H, W, 1) grey, (H, W, 3) BGR or (H, W, 4) BGRA, any strides. The result has the same
         type and channels; alpha is upscaled too. uint8 pictures of Y networks give what cv2.dnn_superres gives.
+        With the backend "cuda" also a uint8 picture, (H, W), (H, W, 1) or (H, W, 3) with any strides, that lies on the model's GPU: anything with
+        `__dlpack__` or `__cuda_array_interface__` (PyTorch, CuPy, JAX, numba), or a cv2.cuda.GpuMat. The result is a CuPy array on that GPU, complete
+        when this returns; neither is copied to the host.
         progress: called with (done, total), how much of the work is done, in parts of no fixed size; an exception raised in it cancels the run.
         Raises PictureError for anything else, or for a picture that does not fit the network.
         """
         from . import image
 
+        if image.lies_on_gpu(picture):
+            self._check_feed()
+            return self._executable.upscale_on_gpu(picture, progress)
         picture = image.check_picture(picture)
         self._check_feed()
         colour, alpha = image.split_alpha(picture)

@@ -286,13 +286,13 @@ class Array:
         self.device = SimpleNamespace(id=self.data.device_id)
 
     def numpy(self) -> np.ndarray:
-        """A view of the memory as it is now."""
+        """A view of the memory, which does not keep it."""
         byte = np.ctypeslib.as_array((ctypes.c_uint8 * 1).from_address(self.data.ptr))
         return np.lib.stride_tricks.as_strided(byte.view(np.uint8) if self.dtype.itemsize == 1 else _wide(self.data.ptr, self.dtype),
                                                self.shape, self.strides)  # fmt: skip
 
-    def get(self) -> np.ndarray:
-        self._cupy.current_stream().synchronize()
+    def now(self) -> np.ndarray:
+        """What is in the memory, without waiting for anything."""
         return np.array(self.numpy())
 
     def __getitem__(self, key: Any) -> Array:

@@ -12,11 +12,12 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import BackendError
+from .. import image
+from ..errors import BackendError, PictureError
 from ..program import Program
 
 BACKENDS = {"cpu": "cpu", "numba": "numba_cpu", "cuda": "cuda", "numba_cuda": "numba_cuda", "reference": "reference"}
@@ -82,6 +83,16 @@ class Executable(ABC):
         to_u8: the result is uint8 whatever the picture is.
         """
         return None
+
+    def upscale_on_gpu(self, picture: Any, progress: Progress | None = None) -> Any:
+        """A picture for which `image.lies_on_gpu`, as a CuPy array on the same GPU, neither of them by way of the host.
+
+        picture: uint8, (H, W) grey, (H, W, 1) or (H, W, 3) BGR, any strides; the result has the same type and channels, and the bits of `upscale`.
+        Raises PictureError for another array, one on another GPU, and where this backend or network needs the host.
+        """
+        where = f"the backend {self.backend} computes" if self.backend != "cuda" else "this network, which runs in pieces, is computed in part"
+        hint = "" if self.backend == "cuda" else ", or name the backend cuda"
+        raise PictureError(f"the picture lies on a GPU, and {where} with arrays of the host: {image.TO_HOST}{hint}")
 
     def stream(self, threads: int | None) -> tuple[Stream, int] | None:
         """A stream that computes on that many threads (None: as many as a run) and their number; None where pictures go one after another."""

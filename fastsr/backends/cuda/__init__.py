@@ -1,7 +1,7 @@
 """The CUDA backend: hand-written kernels for NVIDIA GPUs, compiled for a network on first use by way of CuPy.
 
 `kernels/*.cuh` has the kernels, `steps.py` says which of them make a Program's steps, `layout.py` how values and weights lie, `plan.py` what is
-launched for a picture, `executable.py` runs it, `device.py` is all that touches CuPy.
+launched for a picture, `executable.py` runs it; `device.py`, and `arrays.py` for pictures that lie on the GPU already, are all that touches CuPy.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ import numpy as np
 
 from ...errors import BackendError
 from .. import gpu
+from . import arrays
+from .arrays import Lent
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -78,6 +81,19 @@ class Device(Protocol):
     def download(self, array: np.ndarray, address: int) -> None:
         """Fill a C-contiguous array from the device, when all that was begun before is done."""
 
+    def lent(self, array: Any) -> Lent:
+        """A picture of the caller's on the device. Raises PictureError."""
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Bytes for the caller: a CuPy array. Raises OutOfMemoryError. To be filled inside `working` after `bring`."""
+
+    def bring(self, address: int, lent: Lent) -> None:
+        """Copy a picture of the caller's to an address, without gaps. It, and all that is begun behind it, comes after what the caller has begun
+        before."""
+
+    def move(self, address: int, source: int, size: int) -> None:
+        """Copy bytes from one place on the device to another."""
+
     def free_bytes(self) -> int:
         """About how much memory can be taken."""
 
@@ -127,7 +143,7 @@ class CupyDevice:
         self.shared_limit = int(properties["sharedMemPerBlockOptin"])
         self._processors = int(properties["multiProcessorCount"])
         self._idle = _IDLE.setdefault(number, [])
-        self._here = threading.local()  # arrays: those that the thread's stream may still read
+        self._here = threading.local()  # arrays: those that the thread's stream may still read; before: the caller's stream
 
     def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[Function]:
         """See `Device.functions`. CuPy keeps what it has compiled on disk."""
@@ -151,8 +167,8 @@ class CupyDevice:
                 stream = self._idle.pop()
             except IndexError:
                 stream = self._cupy.cuda.Stream(non_blocking=True)
-            before = self._cupy.cuda.get_current_stream()
-            arrays, self._here.arrays = getattr(self._here, "arrays", None), []
+            before, outer = self._cupy.cuda.get_current_stream(), vars(self._here).copy()
+            self._here.before, self._here.arrays = before, []
             try:
                 with stream:
                     try:
@@ -161,7 +177,7 @@ class CupyDevice:
                         stream.synchronize()
                         self._idle.append(stream)
             finally:
-                self._here.arrays = arrays
+                vars(self._here).update(outer or {"before": None, "arrays": None})
                 before.use()  # the end of `with` forgets a stream that was chosen by `use`
 
     @contextlib.contextmanager
@@ -199,6 +215,41 @@ class CupyDevice:
         stream = self._cupy.cuda.get_current_stream()
         self._cupy.cuda.runtime.memcpyAsync(array.ctypes.data, address, array.nbytes, 2, stream.ptr)
         stream.synchronize()
+
+    def lent(self, array: Any) -> Lent:
+        """See `Device.lent`."""
+        gpu.check_process(self._process)
+        with self._understood(), self._cupy.cuda.Device(self._number):
+            return arrays.lent(self._cupy, self._number, array)
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """See `Device.empty`. The memory is of the caller's stream: once it is free, CuPy gives it away in the order of that stream."""
+        with self._understood(f"{math.prod(shape) >> 20} MiB of memory"), self._cupy.cuda.Device(self._number):
+            return self._cupy.empty(shape, self._cupy.uint8)
+
+    def bring(self, address: int, lent: Lent) -> None:
+        """See `Device.bring`."""
+        cuda = self._cupy.cuda
+        stream = cuda.get_current_stream()
+        for before in dict.fromkeys((self._here.before.ptr, *lent.streams)):
+            event = cuda.Event(disable_timing=True)
+            cuda.runtime.eventRecord(event.ptr, before)
+            stream.wait_event(event)
+        rows = lent.rows()
+        if rows is not None:
+            width, pitch, height = rows
+            cuda.runtime.memcpy2DAsync(address, width, lent.address, pitch, width, height, 3, stream.ptr)
+        else:
+            self._array(address, lent.shape)[...] = self._array(lent.address, lent.shape, lent.strides)
+
+    def _array(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None = None) -> Any:
+        """Bytes on the device as a CuPy array, which does not keep them."""
+        memory = self._cupy.cuda.UnownedMemory(address, math.prod(shape), None, self._number)
+        return self._cupy.ndarray(shape, self._cupy.uint8, self._cupy.cuda.MemoryPointer(memory, 0), strides)
+
+    def move(self, address: int, source: int, size: int) -> None:
+        """See `Device.move`."""
+        self._cupy.cuda.runtime.memcpyAsync(address, source, size, 3, self._cupy.cuda.get_current_stream().ptr)
 
     def free_bytes(self) -> int:
         """See `Device.free_bytes`."""

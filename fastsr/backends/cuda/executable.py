@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ... import knobs
-from ...errors import BackendError
+from ... import image, knobs
+from ...errors import BackendError, PictureError
 from ...program import Program
 from ...tiles import Rect, Size, halves, is_empty, tile_of, tile_rects
 from .. import Executable, Progress, gpu
@@ -27,6 +29,9 @@ AT_ONCE = 65535
 
 KEPT = 4
 """Picture sizes whose memory and launches are kept for the next picture."""
+
+
+Taken = TypeVar("Taken")
 
 
 class _Tables:
@@ -106,14 +111,40 @@ class CudaExecutable(Executable):
 
     def upscale(self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False) -> np.ndarray | None:
         """See `Executable.upscale`: 8-bit pictures. Raises BackendError as `run` does."""
-        feed, (_, wanted) = self.program.feed, self.program.outputs[0]
-        channels = 1 if feed.colour == "y" else 3
-        if not pictures.suits(picture, feed) or any(self.program.values[v].channels != channels for v in (self.program.inputs[0], wanted)):
+        if picture.dtype != np.uint8 or not self._takes_pictures(picture.shape):
             return None
-        height, width = picture.shape[:2]
-        sizes = self._steps.value_sizes(height, width)
-        result = np.empty((*sizes[wanted], *picture.shape[2:]), np.uint8)
-        key = ("picture", picture.shape)
+        result = np.empty(self._result_shape(picture.shape), np.uint8)
+        given = np.ascontiguousarray(picture)
+        self._through(picture.shape, progress, lambda to: self._device.upload(to, given), lambda made: self._device.download(result, made))
+        return result
+
+    def upscale_on_gpu(self, picture: Any, progress: Progress | None = None) -> Any:
+        """See `Executable.upscale_on_gpu`. Raises BackendError as `run` does."""
+        lent = self._device.lent(picture)
+        if not self._takes_pictures(lent.shape):
+            what = "lines of one pixel are" if 1 in lent.shape[:2] else "what this network is fed is"
+            raise PictureError(f"{what} made on the host, and the picture lies on a GPU: {image.TO_HOST}")
+        shape = self._result_shape(lent.shape)
+        result = self._for_picture(lambda: self._device.empty(shape))
+        address = int(result.data.ptr)
+        self._through(lent.shape, progress, lambda to: self._device.bring(to, lent), lambda made: self._device.move(address, made, math.prod(shape)))
+        return result[:, :, None] if lent.deep else result
+
+    def _takes_pictures(self, shape: tuple[int, ...]) -> bool:
+        """Whether a picture of 8 bits becomes its result on the device alone."""
+        feed = self.program.feed
+        channels = 1 if feed.colour == "y" else 3
+        ends = self.program.inputs[0], self.program.outputs[0][1]
+        return pictures.suits(shape, feed) and all(self.program.values[v].channels == channels for v in ends)
+
+    def _result_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return *self._steps.value_sizes(*shape[:2])[self.program.outputs[0][1]], *shape[2:]
+
+    def _through(self, shape: tuple[int, ...], progress: Progress | None, bring: Callable[[int], None], fetch: Callable[[int], None]) -> None:
+        """One picture of 8 bits through the network: `bring` begins to put it at an address, `fetch` to take the result from one."""
+        height, width = shape[:2]
+        sizes, wanted = self._steps.value_sizes(height, width), self.program.outputs[0][1]
+        key = ("picture", shape)
 
         def tell(done: int, total: int) -> None:
             with self._device.aside():
@@ -121,9 +152,9 @@ class CudaExecutable(Executable):
 
         told = tell if progress else None
         with self._device.working():
-            frame = self._taken(key) or self._made_frame(picture, result)
+            frame = self._taken(key) or self._made_frame(shape)
             assert isinstance(frame, _Frame)
-            self._device.upload(frame.memory.address, np.ascontiguousarray(picture))
+            bring(frame.memory.address)
             launch = frame.launch
             if launch is not None:
                 if told:
@@ -135,10 +166,9 @@ class CudaExecutable(Executable):
                 self._by_tiles(
                     1, (height, width), [sizes[wanted]], told, lambda r, _, whole: self._upscale_tile(frame, sizes, wanted, r[0], whole)
                 )
-            self._device.download(result, frame.memory.address + frame.target)
+            fetch(frame.memory.address + frame.target)
         if frame.launch is not None:
             self._keep(key, frame)
-        return result
 
     def steady(self, height: int, width: int) -> Callable[[], None]:
         """What launches the kernels for one picture of that size again and again, without copies to and from the device: for benchmarks. Call it
@@ -177,16 +207,22 @@ class CudaExecutable(Executable):
             if progress:
                 progress(done, total)
 
-    def _made_frame(self, picture: np.ndarray, result: np.ndarray) -> _Frame:
-        source = rounded(picture.nbytes)
-        for kept in (True, False):
-            try:
-                memory = self._device.take(source + result.nbytes)
-                break
-            except OutOfMemoryError as e:
-                if not (kept and self._forget()):
-                    raise BackendError(f"{e}, not enough for the picture and its result: close other programs, or use the backend cpu") from None
-        return _Frame(picture.shape, (result.shape[0], result.shape[1]), memory, _Tables(self._device), source)
+    def _made_frame(self, shape: tuple[int, ...]) -> _Frame:
+        result = self._result_shape(shape)
+        source = rounded(math.prod(shape))
+        memory = self._for_picture(lambda: self._device.take(source + math.prod(result)))
+        return _Frame(shape, (result[0], result[1]), memory, _Tables(self._device), source)
+
+    def _for_picture(self, take: Callable[[], Taken]) -> Taken:
+        """What `take` gives, once there is memory for it. Raises BackendError."""
+        try:
+            return take()
+        except OutOfMemoryError:
+            self._forget()
+        try:
+            return take()
+        except OutOfMemoryError as e:
+            raise BackendError(f"{e}, not enough for the picture and its result: close other programs, or use the backend cpu") from None
 
     def _upscale_tile(self, frame: _Frame, sizes: Sequence[Size], wanted: int, rect: Rect, whole: bool) -> None:
         feed, value = self.program.feed, self.program.inputs[0]

@@ -18,9 +18,9 @@ Table = Callable[[np.ndarray], int]
 """Gives a table's address on the device."""
 
 
-def suits(picture: np.ndarray, feed: Feed) -> bool:
-    """Whether the device can do all that a checked picture needs. Lines of one pixel have an arithmetic of their own."""
-    return picture.dtype == np.uint8 and feed.colour in ("y", "bgr", "rgb") and feed.pre_scale == 1 and 1 not in picture.shape[:2]
+def suits(shape: tuple[int, ...], feed: Feed) -> bool:
+    """Whether the device can do all that a checked picture of 8 bits needs. Lines of one pixel have an arithmetic of their own."""
+    return feed.colour in ("y", "bgr", "rgb") and feed.pre_scale == 1 and 1 not in shape[:2]
 
 
 def mode_of(feed: Feed, grey: bool) -> int:
