@@ -24,13 +24,14 @@ BYTES = 64 << 20
 
 @dataclass
 class _Started:
-    """A picture that was pulled: handed to the stream (`alpha`: in two parts), or waiting itself where there is no stream."""
+    """A picture that was pulled: handed to the stream (`alpha`: in two parts), or waiting itself where there is no stream. result: made at once."""
 
     picture: Any
     bytes: int = 0
     grey: bool = False
     alpha: bool = False
     error: Exception | None = None
+    result: Any = None
 
 
 class Many(Iterator[np.ndarray]):
@@ -43,10 +44,11 @@ class Many(Iterator[np.ndarray]):
         stream: Stream | None,
         threads: int,
         progress: Callable[[float], object] | None = None,
+        least: int = 2,
     ) -> None:
-        """one: enlarges a picture; used where there is no stream."""
+        """one: enlarges a picture; used where there is no stream, and for pictures that lie on a GPU. least: pictures in flight, however large."""
         self._source: Iterator[np.ndarray] | None = iter(pictures)
-        self._one, self._stream, self._most, self._progress = one, stream, PER_THREAD * threads, progress
+        self._one, self._stream, self._most, self._progress, self._least = one, stream, PER_THREAD * threads, progress, least
         self._started: deque[_Started] = deque()
         self._failure: Exception | None = None  # of the iterable
         self._number = 0
@@ -106,21 +108,25 @@ class Many(Iterator[np.ndarray]):
 
     def _has_room(self) -> bool:
         n = len(self._started)
-        if self._stream is None or n < 2:
-            return n < (1 if self._stream is None else 2)
+        if self._stream is None or n < self._least:
+            return n < (1 if self._stream is None else self._least)
         return n < self._most and sum(s.bytes for s in self._started) < BYTES
 
     def _is_ready(self) -> bool:
-        return self._stream is None or self._started[0].error is not None or self._stream.ready()
+        first = self._started[0]
+        return self._stream is None or first.error is not None or first.result is not None or self._stream.ready()
 
     def _start(self, picture: Any) -> _Started:
         if self._stream is None:
             return _Started(picture)
         try:
+            if image.lies_on_gpu(picture):
+                return _Started(None, result=self._one(picture, None))  # now, as the iterable may use its memory again
             colour, alpha = image.split_alpha(image.check_picture(picture))
-            n = self._stream.add(np.array(colour, order="C"))  # a copy: the iterable may use its memory again
-            if alpha is not None:
-                n += self._stream.add(np.array(alpha, order="C"))
+            parts = [colour] if alpha is None else [colour, alpha]
+            if not getattr(self._stream, "copies", False):
+                parts = [np.array(p, order="C") for p in parts]  # copies, for the same reason
+            n = sum(self._stream.add(p) for p in parts)
         except Exception as e:
             return _Started(None, error=e)
         return _Started(None, n, picture.ndim == 3 and picture.shape[2] == 1, alpha is not None)
@@ -142,6 +148,8 @@ class Many(Iterator[np.ndarray]):
         progress = self._tell if self._progress else None
         if started.error is not None:
             raise started.error
+        if started.result is not None:
+            return started.result
         if self._stream is None:
             return self._one(started.picture, progress)
         try:

@@ -256,10 +256,11 @@ class Model:
         """The enlarged pictures, one after another in the order of `pictures`, with the same bits as `upscale` gives.
 
         An iterator. With the C++ core, pictures are computed in the background while the caller reads the next and uses the last: small ones several
-        at once on one thread each, large ones one after another on all threads. Other backends compute a picture when it is asked for.
+        at once on one thread each, large ones one after another on all threads. With "cuda", while one 8-bit picture is computed the next goes to the
+        GPU and the one before comes back. Other backends, and "cuda" for other pictures, compute a picture when it is asked for.
 
         pictures: any iterable of what `upscale` takes, all sizes and types. It is pulled as results are asked for, and not more than 4 pictures for
-        each thread ahead; of large pictures one. Pictures are copied, so the iterable may use its memory again.
+        each thread ahead, with "cuda" 4 in all; of large pictures one, or two. Pictures are copied, so the iterable may use its memory again.
         threads: as in `load`; None for the model's. Only the C++ core heeds it.
         progress: called while a result is waited for, with how many pictures are done (3.25: a quarter of the fourth); an exception raised in it ends
         everything.
@@ -274,7 +275,7 @@ class Model:
         if isinstance(pictures, np.ndarray) and (pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[2] in (1, 3, 4))):
             raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
         stream, n = self._executable.stream(threads) or (None, 1)
-        return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress)
+        return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress, self._executable.in_flight)
 
     def _check_feed(self) -> None:
         if self.feed.colour == "raw" or len(self.program.inputs) != 1:

@@ -58,8 +58,9 @@ class FakeCupy:
         self.faults: list[str] = []
         self.copies: list[tuple[int, int]] = []  # kind, bytes
         self.log: list[str] = []
-        self.fails: Callable[[str], Exception | None] = lambda what: None
+        self.fails: Callable[[str], BaseException | None] = lambda what: None
         self.next = 16
+        self.lost = False  # whether the GPU failed for good, so that streams are not used again
         self.callers = {0}  # streams of the tests, in which something may go on
         self.ndarray = lambda *a, **k: Array(self, *a, **k)
         self.empty = lambda shape, dtype: Array(self, shape, dtype)

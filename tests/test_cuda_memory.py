@@ -62,7 +62,7 @@ def test_pictures_take_the_place_of_what_is_kept(tmp_path: Path) -> None:
             np.testing.assert_array_equal(executable.upscale(picture, lambda *t: told.append(t)), picture)
         gpu.memory = gpu.taken + 8000
     assert told == [t for n in (2000, 2000, 2050) for t in ((0, n), (n, n), (0, 1), (1, 1))]
-    executable._forget()
+    executable.forget()
     assert taken(gpu) == before
     gpu.memory = before + 1000
     with pytest.raises(BackendError, match="not enough for the picture and its result"):
@@ -82,7 +82,7 @@ def test_batches_are_cut(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
     done = [0, 60, 120, 150] if most == 2 else [0, 90, 150]
     assert told == [(d, 150) for d in done]
-    executable._forget()
+    executable.forget()
     told.clear()
     gpu.memory = gpu.taken + int(wanted_memory(program, 5, 6, most) / SHARE) + 1
     assert_like_reference(executable.run(inputs, [0], lambda *t: told.append(t)), program, inputs, "f32")
@@ -98,7 +98,7 @@ def test_tables_go_with_the_sizes_that_need_them(tmp_path: Path) -> None:
     before = taken(gpu)
     for width in (10, 12, 14):
         executable.run(inputs_for(program, 50, width), [0])
-    executable._forget()
+    executable.forget()
     assert taken(gpu) == before
 
 

@@ -28,7 +28,8 @@ Progress = Callable[[int, int], None]
 
 
 class Stream(Protocol):
-    """Pictures computed in the background, several at once where one does not fill the threads. Used by one thread at a time."""
+    """Pictures computed in the background, several at once where one does not fill the threads. Used by one thread at a time. One with an attribute
+    `copies` that is true has done with a picture when `add` returns."""
 
     def add(self, picture: np.ndarray) -> int:
         """Begin with a picture (see `Executable.upscale`; it must not change any more); returns the bytes of picture and result.
@@ -53,6 +54,8 @@ class Executable(ABC):
     program: Program
     fills = False
     """Whether `run_into` fills arrays that it is given."""
+    in_flight = 2
+    """Pictures, however large, that `stream` needs at the same time so that it never waits for the caller."""
 
     @abstractmethod
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], progress: Progress | None = None) -> list[np.ndarray]:

@@ -1,7 +1,8 @@
 """The CUDA backend: hand-written kernels for NVIDIA GPUs, compiled for a network on first use by way of CuPy.
 
 `kernels/*.cuh` has the kernels, `steps.py` says which of them make a Program's steps, `layout.py` how values and weights lie, `plan.py` what is
-launched for a picture, `executable.py` runs it; `device.py`, and `arrays.py` for pictures that lie on the GPU already, are all that touches CuPy.
+launched for a picture, `executable.py` runs it, `stream.py` many of them. All that touches CuPy is `device.py`, `lanes.py` for streams that work at
+the same time, and `arrays.py` for pictures that lie on the GPU already.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from ...errors import BackendError
 from .. import gpu
 from . import arrays
 from .arrays import Lent
+from .lanes import CupyLanes
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -49,6 +50,29 @@ class Function(Protocol):
 
     def launch(self, grid: tuple[int, int, int], args: np.ndarray) -> None:
         """Begin with the kernel, in the stream of `Device.working`. args: one element of `layout.ARGS`."""
+
+
+class Lanes(Protocol):
+    """Streams in which pictures go to the device, are computed and come back, each of these in order, at the same time as the others. What is begun
+    has to be waited for before its memory goes. Methods raise BackendError when the device fails."""
+
+    def pinned(self, size: int) -> np.ndarray:
+        """Bytes of the host that can be copied from and to while other things happen. Raises OutOfMemoryError."""
+
+    def begin(self, picture: np.ndarray, address: int, launch: Callable[[], None], source: int, result: np.ndarray) -> Any:
+        """Begin to copy a picture to an address, then to launch, then to copy a result from `source`, all pinned. Returns what `wait` takes."""
+
+    def is_done(self, end: Any) -> bool:
+        """Whether `wait` would return at once."""
+
+    def wait(self, end: Any) -> None:
+        """Until a result is there."""
+
+    def drain(self) -> None:
+        """Until nothing goes on any more."""
+
+    def close(self) -> None:
+        """The same, for good."""
 
 
 class Device(Protocol):
@@ -93,6 +117,9 @@ class Device(Protocol):
 
     def move(self, address: int, source: int, size: int) -> None:
         """Copy bytes from one place on the device to another."""
+
+    def lanes(self) -> Lanes:
+        """New ones."""
 
     def free_bytes(self) -> int:
         """About how much memory can be taken."""
@@ -250,6 +277,10 @@ class CupyDevice:
     def move(self, address: int, source: int, size: int) -> None:
         """See `Device.move`."""
         self._cupy.cuda.runtime.memcpyAsync(address, source, size, 3, self._cupy.cuda.get_current_stream().ptr)
+
+    def lanes(self) -> Lanes:
+        """See `Device.lanes`."""
+        return CupyLanes(self._cupy, self._number, self._idle, self._understood)
 
     def free_bytes(self) -> int:
         """See `Device.free_bytes`."""

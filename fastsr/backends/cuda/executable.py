@@ -14,12 +14,13 @@ from ... import image, knobs
 from ...errors import BackendError, PictureError
 from ...program import Program
 from ...tiles import Rect, Size, halves, is_empty, tile_of, tile_rects
-from .. import Executable, Progress, gpu
+from .. import Executable, Progress, Stream, gpu
 from . import pictures
 from .device import Device, Memory, OutOfMemoryError
 from .layout import TYPES, area
 from .plan import Arena, Constants, Launch, Planner, kernels_of, lay_out, rounded
 from .steps import Prepared, prepare
+from .stream import CudaStream
 
 SMALLEST_TILE = 16
 """Edge in input pixels below which tiles are not halved."""
@@ -63,8 +64,8 @@ class _Ready:
 
 
 @dataclass
-class _Frame:
-    """A picture on the device, the one that is made of it, and what launches all kernels where it is made at once."""
+class Frame:
+    """A picture on the device, the one that is made of it, and what launches all kernels where it is made at once, with the memory for its values."""
 
     shape: tuple[int, ...]
     size: Size
@@ -74,10 +75,13 @@ class _Frame:
     """Where the result is, from the memory's begin."""
     launch: Callable[[], None] | None = None
     arena: Memory | None = None
+    arena_size: int = 0
 
 
 class CudaExecutable(Executable):
     """See `fastsr.backends.Executable`. Results do not depend on tiles. Raises BackendError when the kernels cannot be compiled."""
+
+    in_flight = 3
 
     def __init__(self, program: Program, device: Device, precision: str, tile: int | None = None) -> None:
         self.program, self.backend = program, "cuda"
@@ -87,7 +91,7 @@ class CudaExecutable(Executable):
         made = device.functions(*([getattr(k, n) for k in kernels.values()] for n in ("name", "threads", "shared")))
         self._functions = dict(zip(kernels, made, strict=True))
         self._lock = threading.Lock()
-        self._kept: dict[tuple[object, ...], list[_Ready | _Frame]] = {}
+        self._kept: dict[tuple[object, ...], list[_Ready | Frame]] = {}
         with device.working():
             self._weights, self._constants = self._upload_constants(self._prepared)
 
@@ -153,7 +157,7 @@ class CudaExecutable(Executable):
         told = tell if progress else None
         with self._device.working():
             frame = self._taken(key) or self._made_frame(shape)
-            assert isinstance(frame, _Frame)
+            assert isinstance(frame, Frame)
             bring(frame.memory.address)
             launch = frame.launch
             if launch is not None:
@@ -169,6 +173,28 @@ class CudaExecutable(Executable):
             fetch(frame.memory.address + frame.target)
         if frame.launch is not None:
             self._keep(key, frame)
+
+    def stream(self, threads: int | None) -> tuple[Stream, int]:
+        """See `Executable.stream`: copies to and from the device and kernels of different pictures at the same time."""
+        return CudaStream(self, self._device.lanes()), 1
+
+    def is_made_at_once(self, picture: np.ndarray) -> bool:
+        """Whether the device alone makes the result, and no tiles were asked for that are smaller than the picture."""
+        fits = self._tile is None or max(picture.shape[:2]) <= self._tile
+        return fits and picture.dtype == np.uint8 and self._takes_pictures(picture.shape)
+
+    def result_size(self, picture: np.ndarray) -> int:
+        """Bytes of the result for a checked picture. Raises PictureError for one that does not fit the network."""
+        height, width = (n * self.program.feed.pre_scale for n in picture.shape[:2])
+        return math.prod((*self._steps.value_sizes(height, width)[self.program.outputs[0][1]], *picture.shape[2:])) * picture.itemsize
+
+    def enlarged(self, picture: np.ndarray, progress: Progress | None) -> np.ndarray:
+        """A checked picture of any type, colour conversion included."""
+        made = self.upscale(picture, progress)
+        if made is None:
+            x, rest = image.to_network(picture, self.program.feed)
+            made = image.from_network(self.run([x], [0], progress)[0], rest)
+        return made
 
     def steady(self, height: int, width: int) -> Callable[[], None]:
         """What launches the kernels for one picture of that size again and again, without copies to and from the device: for benchmarks. Call it
@@ -201,42 +227,65 @@ class CudaExecutable(Executable):
                 if not all(is_empty(r) for r in rects):
                     work(rects, part, rect == (0, 0, *size))
             except OutOfMemoryError as e:
-                to_do += [(rect, part)] if self._forget() else _smaller(rect, part, e)
+                to_do += [(rect, part)] if self.forget() else _smaller(rect, part, e)
                 continue
             done += area(rect) * (part.stop - part.start)
             if progress:
                 progress(done, total)
 
-    def _made_frame(self, shape: tuple[int, ...]) -> _Frame:
+    def _made_frame(self, shape: tuple[int, ...]) -> Frame:
         result = self._result_shape(shape)
         source = rounded(math.prod(shape))
         memory = self._for_picture(lambda: self._device.take(source + math.prod(result)))
-        return _Frame(shape, (result[0], result[1]), memory, _Tables(self._device), source)
+        return Frame(shape, (result[0], result[1]), memory, _Tables(self._device), source)
 
     def _for_picture(self, take: Callable[[], Taken]) -> Taken:
         """What `take` gives, once there is memory for it. Raises BackendError."""
         try:
             return take()
         except OutOfMemoryError:
-            self._forget()
+            self.forget()
         try:
             return take()
         except OutOfMemoryError as e:
             raise BackendError(f"{e}, not enough for the picture and its result: close other programs, or use the backend cpu") from None
 
-    def _upscale_tile(self, frame: _Frame, sizes: Sequence[Size], wanted: int, rect: Rect, whole: bool) -> None:
-        feed, value = self.program.feed, self.program.inputs[0]
-        arena = lay_out(self._steps, self._prepared, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
+    def _upscale_tile(self, frame: Frame, sizes: Sequence[Size], wanted: int, rect: Rect, whole: bool) -> None:
+        arena = self._arena(sizes, wanted, rect)
         memory = self._take(arena.size)
-        planner = self._planner(frame.tables, sizes, arena, memory.address, 1)
+        launches = self._launches(frame, sizes, wanted, rect, arena, memory.address)
+        self._launch(launches)
+        if whole:
+            frame.arena, frame.arena_size, frame.launch = memory, arena.size, self._device.record(lambda: self._launch(launches))
+
+    def frame_at_once(self, shape: tuple[int, ...], others: Sequence[Frame]) -> Frame:
+        """Memory and launches for a picture that is made at once. The values lie where those of one of the others do, where there is room: kernels of
+        both must not run at the same time. Raises OutOfMemoryError."""
+        result, source = self._result_shape(shape), rounded(math.prod(shape))
+        sizes, wanted = self._steps.value_sizes(*shape[:2]), self.program.outputs[0][1]
+        rect = (0, 0, *sizes[wanted])
+        arena = self._arena(sizes, wanted, rect)
+        with self._device.working():
+            held = next((f for f in others if f.arena_size >= arena.size), None)
+            memory, size = (held.arena, held.arena_size) if held else (self._take(arena.size), arena.size)
+            assert memory is not None
+            frame = Frame(shape, rect[2:], self._device.take(source + math.prod(result)), _Tables(self._device), source, None, memory, size)
+            launches = self._launches(frame, sizes, wanted, rect, arena, memory.address)
+            frame.launch = self._device.record(lambda: self._launch(launches))
+        return frame
+
+    def _arena(self, sizes: Sequence[Size], wanted: int, rect: Rect) -> Arena:
+        return lay_out(self._steps, self._prepared, sizes, {wanted: rect}, 1, TYPES[self._precision][1])
+
+    def _launches(self, frame: Frame, sizes: Sequence[Size], wanted: int, rect: Rect, arena: Arena, address: int) -> list[Launch]:
+        """A part of a picture's result, its values at that address. Tables are there when all that was begun before is done."""
+        feed, value = self.program.feed, self.program.inputs[0]
+        planner = self._planner(frame.tables, sizes, arena, address, 1)
         start = frame.memory.address
         launches = [planner.picture("read_picture", value, pictures.read_args(feed, frame.shape, start, arena.rects[value]))]
         launches += planner.steps()
         written = pictures.write_args(feed, frame.shape, start + frame.target, rect, frame.size, start, frame.tables.address)
-        launches.append(planner.picture("write_picture", wanted, written))
-        self._launch(launches)
-        if whole:
-            frame.arena, frame.launch = memory, self._device.record(lambda: self._launch(launches))
+        return [*launches, planner.picture("write_picture", wanted, written)]
 
     def _launch(self, launches: Sequence[Launch]) -> None:
         for one in launches:
@@ -315,17 +364,17 @@ class CudaExecutable(Executable):
             found.append(Constants(put(p.weight), put(p.bias), [put(t) for t, _, _ in p.slots]))
         return memory, found
 
-    def _taken(self, key: tuple[object, ...]) -> _Ready | _Frame | None:
+    def _taken(self, key: tuple[object, ...]) -> _Ready | Frame | None:
         with self._lock:
             held = self._kept.get(key)
             return held.pop() if held else None
 
-    def _keep(self, key: tuple[object, ...], ready: _Ready | _Frame) -> None:
+    def _keep(self, key: tuple[object, ...], ready: _Ready | Frame) -> None:
         with self._lock:
             held = self._kept.pop(key, [])
             self._kept = {**dict(list(self._kept.items())[1 - KEPT :]), key: [*held[:1], ready]}
 
-    def _forget(self) -> bool:
+    def forget(self) -> bool:
         """Whether there was anything to let go."""
         with self._lock:
             kept, self._kept = self._kept, {}
