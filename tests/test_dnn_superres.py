@@ -424,7 +424,7 @@ def test_cuda_does_the_work_where_it_can(cv2: Any, shared: Path, tmp_path: Path,
         pytest.skip("needs a C++ compiler")
     gpu = Emulator(tmp_path)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
-    monkeypatch.setattr(cuda.device, "CupyDevice", lambda: gpu)
+    monkeypatch.setattr(cuda.devices, "CupyDevice", lambda number: gpu)
     made = ready(dnn_superres, shared)
     expected = made.upsample(COLOUR).astype(int)
     for target, kind in ((cv2.dnn.DNN_TARGET_CUDA, "float"), (cv2.dnn.DNN_TARGET_CUDA_FP16, "half")):
