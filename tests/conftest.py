@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -17,6 +18,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fastsr
+
+if TYPE_CHECKING:
+    from cuda_emulator import Emulator
 
 # The same examples in every run; `pytest --hypothesis-profile=search` draws others each time.
 hypothesis.settings.register_profile(
@@ -48,6 +52,22 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
     package = str(Path(fastsr.__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for emulators of GPUs (`cuda_emulator.py`): what they compile there, they compile once a session."""
+    from cpp_programs import shared_folder
+
+    return shared_folder(tmp_path_factory, "cuda_kernels")
+
+
+@pytest.fixture(scope="session")
+def emulator(kernels: Path) -> Emulator:
+    """What runs the kernels of the fake CuPy."""
+    from cuda_emulator import Emulator
+
+    return Emulator(kernels)
 
 
 @pytest.fixture(autouse=True)

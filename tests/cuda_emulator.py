@@ -72,12 +72,16 @@ class Emulator:
                 tile, layers = ", ".join(name.split("<")[1].split(", ")[:2]), name[name.index("Layer<") :]
                 code += f"static_assert(FusedLayout<{tile}, {layers}::BYTES == {sizes[name]});\n"
         stem = hashlib.sha256(code.encode()).hexdigest()[:16]
-        source, library = self.folder / f"{stem}.cpp", self.folder / f"{stem}.so"
-        source.write_text(code)
-        command = [compiler() or "", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
-                   "-U_FORTIFY_SOURCE", f"-I{HERE}", f"-I{KERNELS}", str(source), str(HERE / "emulator.cpp"), "-o", str(library)]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[:4000]
+        library = self.folder / f"{stem}.so"
+        if not library.exists():
+            part = self.folder / f"{stem}.{os.getpid()}.so"
+            source = part.with_suffix(".cpp")
+            source.write_text(code)
+            command = [compiler() or "", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+                       "-U_FORTIFY_SOURCE", f"-I{HERE}", f"-I{KERNELS}", str(source), str(HERE / "emulator.cpp"), "-o", str(part)]  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[:4000]
+            part.replace(library)
         loaded = ctypes.CDLL(str(library))
         loaded.size_of_args.restype = ctypes.c_size_t
         assert loaded.size_of_args() == ARGS.itemsize

@@ -115,16 +115,11 @@ PROGRAMS = {"chains": chains, "operations": operations, "moves": moves, "convolu
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cuda")
-
-
-@pytest.fixture(scope="module")
-def gpu(folder: Path) -> Emulator:
+def gpu(kernels: Path) -> Emulator:
     """A large GPU, all kernels of `PROGRAMS` compiled at once."""
-    found = Emulator(folder)
-    kernels = [k for make in PROGRAMS.values() for p in ("f32", "fast") for k in kernels_of(prepare(make(), p, found.shared_limit)[1], p) if k.name]
-    found.prepare([k.name for k in kernels], [k.shared for k in kernels])
+    found = Emulator(kernels)
+    wanted = [k for make in PROGRAMS.values() for p in ("f32", "fast") for k in kernels_of(prepare(make(), p, found.shared_limit)[1], p) if k.name]
+    found.prepare([k.name for k in wanted], [k.shared for k in wanted])
     return found
 
 
@@ -175,9 +170,9 @@ def test_what_is_not_a_number_stays_so(precision: str, any_gpu: device.Device) -
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b), err_msg=program.steps[k].epilogue[-1].op)
 
 
-def test_kernels_of_small_gpus(folder: Path) -> None:
+def test_kernels_of_small_gpus(kernels: Path) -> None:
     program = products()
-    small = Emulator(folder, SMALL)
+    small = Emulator(kernels, SMALL)
     executable = CudaExecutable(program, small, "fast")
     forms = {p.kernel.name.partition(", Chain")[0] for p in executable._prepared if p.kernel is not None}
     assert {"conv_mma<3, 3, 64, 32, 8, true", "conv_mma<3, 3, 32, 32, 16, false"} <= forms
@@ -379,8 +374,8 @@ def test_networks_with_means_run_in_pieces(any_gpu: device.Device) -> None:
     assert_like_reference(executable.run(inputs, [0]), program, inputs, "f32")
 
 
-def test_the_drop_in_tells_a_gpu_that_fails(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = Emulator(folder)
+def test_the_drop_in_tells_a_gpu_that_fails(kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Emulator(kernels)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
     monkeypatch.setattr(device, "CupyDevice", lambda number: gpu)
     b = Builder(1)

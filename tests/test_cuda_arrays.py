@@ -24,11 +24,6 @@ from fastsr.model import Model
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler")
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
-    return Emulator(tmp_path_factory.mktemp("cuda"))
-
-
 @pytest.fixture(params=["late", "early", 1, 2])
 def cupy(emulator: Emulator, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
     made = FakeCupy(emulator, request.param)

@@ -40,11 +40,6 @@ def random_picture(height: int = 12, width: int = 17, channels: int = 3) -> np.n
     return np.random.default_rng(height * width).integers(0, 256, (height, width, channels) if channels else (height, width), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
-    return Emulator(tmp_path_factory.mktemp("cuda"))
-
-
 @pytest.fixture
 def cupy(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
     made = FakeCupy(emulator)

@@ -36,9 +36,9 @@ def halves() -> Program:
     return b.program()
 
 
-def test_what_is_kept_goes_before_pictures_are_cut(tmp_path: Path) -> None:
+def test_what_is_kept_goes_before_pictures_are_cut(kernels: Path) -> None:
     program = halves()
-    gpu = Emulator(tmp_path)
+    gpu = Emulator(kernels)
     executable = CudaExecutable(program, gpu, "f32")
     gpu.memory = gpu.taken + int(wanted_memory(program, 30, 20) / SHARE) + 1024
     sizes = ((30, 20), (20, 30), (30, 20))
@@ -49,10 +49,10 @@ def test_what_is_kept_goes_before_pictures_are_cut(tmp_path: Path) -> None:
     assert told == [(0, 600), (600, 600)] * len(sizes)
 
 
-def test_pictures_take_the_place_of_what_is_kept(tmp_path: Path) -> None:
+def test_pictures_take_the_place_of_what_is_kept(kernels: Path) -> None:
     b = Builder(3)
     b.step("Pointwise", [0], 3)
-    gpu = Emulator(tmp_path)
+    gpu = Emulator(kernels)
     executable = CudaExecutable(b.program(feed=Feed("bgr", range=255.0, out_range=255.0)), gpu, "f32")
     before = taken(gpu)
     told: list[tuple[int, int]] = []
@@ -70,12 +70,12 @@ def test_pictures_take_the_place_of_what_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [2, 3])
-def test_batches_are_cut(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_cut(most: int, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert GRID[2] >= AT_ONCE
     program = halves()
     inputs = inputs_for(program, 5, 6, batch=5)
     told: list[tuple[int, int]] = []
-    gpu = Emulator(tmp_path)
+    gpu = Emulator(kernels)
     executable = CudaExecutable(program, gpu, "f32")
     with monkeypatch.context() as m:
         m.setattr("fastsr.backends.cuda.executable.AT_ONCE", most)
@@ -89,11 +89,11 @@ def test_batches_are_cut(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert told == [(d, 150) for d in ([0, 60, 90, 150] if most == 2 else [0, 60, 150])]
 
 
-def test_tables_go_with_the_sizes_that_need_them(tmp_path: Path) -> None:
+def test_tables_go_with_the_sizes_that_need_them(kernels: Path) -> None:
     b = Builder(3)
     b.step("Resize", [0], 3, {"mode": 1, "coord": 0, "scale_h": 2.0, "scale_w": 1.5})
     program = b.program()
-    gpu = Emulator(tmp_path)
+    gpu = Emulator(kernels)
     executable = CudaExecutable(program, gpu, "f32")
     before = taken(gpu)
     for width in (10, 12, 14):
@@ -102,11 +102,11 @@ def test_tables_go_with_the_sizes_that_need_them(tmp_path: Path) -> None:
     assert taken(gpu) == before
 
 
-def test_several_threads_at_once(tmp_path: Path) -> None:
+def test_several_threads_at_once(kernels: Path) -> None:
     b = Builder(3)
     b.step("Resize", [0], 3, {"mode": 1, "coord": 0, "scale_h": 2.0, "scale_w": 2.0})
     program = b.program()
-    executable = CudaExecutable(program, Emulator(tmp_path), "f32")
+    executable = CudaExecutable(program, Emulator(kernels), "f32")
     inputs = [inputs_for(program, 9, 8 + k % 2, seed=k) for k in range(24)]
     with ThreadPoolExecutor(4) as pool:
         for x, made in zip(inputs, pool.map(lambda x: executable.run(x, [0]), inputs), strict=True):

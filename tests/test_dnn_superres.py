@@ -419,10 +419,10 @@ def test_cuda_is_asked_for(cv2: Any, shared: Path) -> None:
     assert made.upsample(COLOUR).shape == (16, 16, 3)
 
 
-def test_cuda_does_the_work_where_it_can(cv2: Any, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_does_the_work_where_it_can(cv2: Any, shared: Path, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if compiler() is None:
         pytest.skip("needs a C++ compiler")
-    gpu = Emulator(tmp_path)
+    gpu = Emulator(kernels)
     monkeypatch.setattr(cuda, "unavailable", lambda: None)
     monkeypatch.setattr(cuda.devices, "CupyDevice", lambda number: gpu)
     made = ready(dnn_superres, shared)
