@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,6 +266,27 @@ def test_pinned_memory_that_is_short(cupy: FakeCupy, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cupy, "fails", lambda what: CudaRuntimeError("cudaErrorMemoryAllocation: out") if what == "pin" and cupy.pinned else None)
     for got, picture in zip(model.upscale_many(counted([])), counted([]), strict=True):
         np.testing.assert_array_equal(got, model.upscale(picture))
+
+
+def test_what_was_made_in_vain_goes_first(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for one slot, and pinned memory only when it is asked for again."""
+    executable: Any = Model(network(), "cuda", "f32")._executable
+    picture = random_picture(40, 30)
+    stream, _ = executable.stream(None)
+    before = cupy.taken[0]
+    stream.add(picture)
+    cupy.memory = before + (cupy.taken[0] - before) * 3 // 2
+    want = stream.take()
+    stream.close()
+    assert cupy.taken[0] == before
+    stops = [CudaRuntimeError("cudaErrorMemoryAllocation: out")]
+    monkeypatch.setattr(cupy, "fails", lambda what: stops.pop() if what == "pin" and stops else None)
+    stream, _ = executable.stream(None)
+    stream.add(picture)
+    assert not stops
+    assert cupy.pinned
+    np.testing.assert_array_equal(stream.take(), want)
+    stream.close()
 
 
 def test_tiles_and_pictures_on_the_gpu(cupy: FakeCupy) -> None:

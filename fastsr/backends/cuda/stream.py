@@ -165,6 +165,7 @@ class CudaStream:
                 host = oldest.host
                 del oldest
         for kept in (True, False):
+            frame = None  # that of the first try goes
             try:
                 frame = self._executable.frame_at_once(shape, [s.frame for s in self._slots])
                 size = rounded(math.prod(shape)) + math.prod((*frame.size, *shape[2:]))
