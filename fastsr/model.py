@@ -268,12 +268,15 @@ class Model:
         next() then goes on with the one behind it. What the iterable raises comes after the results of the pictures before. close(), Ctrl-C and
         dropping the iterator stop the work.
         """
+        from . import image
         from .many import Many
 
         _check_number("threads", threads)
         self._check_feed()
-        if isinstance(pictures, np.ndarray) and (pictures.ndim < 3 or (pictures.ndim == 3 and pictures.shape[2] in (1, 3, 4))):
-            raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
+        if isinstance(pictures, np.ndarray) or image.lies_on_gpu(pictures):
+            shape = tuple(getattr(pictures, "shape", ()))
+            if len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
+                raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
         stream, n = self._executable.stream(threads) or (None, 1)
         return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress, self._executable.in_flight)
 

@@ -212,10 +212,13 @@ def test_what_is_no_picture(cupy: FakeCupy) -> None:
         model.upscale(Tensor(cupy, random_picture(), 1))
     with on(cupy, 1):
         other = on_gpu(cupy, random_picture())
-    for one in (ByInterface(other), GpuMat(other)):
+    for one in (Tensor(cupy, random_picture(), 1, kind=13), ByInterface(other), GpuMat(other)):
         with pytest.raises(PictureError, match="lies on GPU 1, and the model on GPU 0"):
             model.upscale(one)
     here = on_gpu(cupy, random_picture())
+    for one in (here, Tensor(cupy, random_picture(9, 8, 0)).array, GpuMat(here)):
+        with pytest.raises(PictureError, match="this is one picture: use upscale"):
+            model.upscale_many(one)
     with pytest.raises(PictureError, match="no mask"):
         model.upscale(ByInterface(here, mask=here))
     with pytest.raises(PictureError, match="8 bits"):

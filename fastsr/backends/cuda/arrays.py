@@ -13,9 +13,6 @@ import numpy as np
 
 from ...errors import PictureError
 
-_MANAGED = 13
-"""kDLCUDAManaged: memory that every GPU can read."""
-
 _DEFAULT_STREAMS = 1, 2
 """cudaStreamLegacy, which waits for all streams but those made to be independent of it, and cudaStreamPerThread."""
 
@@ -49,8 +46,7 @@ def lent(cupy: Any, number: int, x: Any) -> Lent:
     streams: tuple[int, ...] = ()
     try:
         if hasattr(x, "__dlpack_device__"):
-            kind, where = x.__dlpack_device__()
-            _check_gpu(number if kind == _MANAGED else int(where), number)
+            _check_gpu(int(x.__dlpack_device__()[1]), number)
             owner = cupy.from_dlpack(x)  # makes the current stream wait for what the array's own library has begun
             address, shape, strides, dtype = owner.data.ptr, owner.shape, owner.strides, np.dtype(owner.dtype)
         elif hasattr(x, "__cuda_array_interface__"):
@@ -66,7 +62,7 @@ def lent(cupy: Any, number: int, x: Any) -> Lent:
         memory = cupy.cuda.runtime.pointerGetAttributes(found.address)
         if memory.type not in (2, 3):  # cudaMemoryTypeDevice, cudaMemoryTypeManaged
             raise PictureError(f"this {type(x).__name__} does not lie in a GPU's memory: give the NumPy array itself")
-        _check_gpu(number if memory.type == 3 else int(memory.device), number)
+        _check_gpu(int(memory.device), number)
     return found
 
 
