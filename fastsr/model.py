@@ -247,10 +247,10 @@ class Model:
         picture = image.check_picture(picture)
         self._check_feed()
         colour, alpha = image.split_alpha(picture)
-        out = self._upscale_opaque(colour, progress)
+        out = self._executable.enlarged(colour, progress)
         if alpha is None:
             return image.like(out, picture)
-        return image.merge_alpha(out, self._upscale_opaque(alpha, None))
+        return image.merge_alpha(out, self._executable.enlarged(alpha))
 
     def upscale_many(self, pictures: Iterable[np.ndarray], *, threads: int | None = None, progress: Callable[[float], object] | None = None) -> Many:
         """The enlarged pictures, one after another in the order of `pictures`, with the same bits as `upscale` gives.
@@ -284,18 +284,9 @@ class Model:
         if self.feed.colour == "raw" or len(self.program.inputs) != 1:
             raise PictureError("this network does not say how pictures are fed to it: use Model.run with arrays")
 
-    def _upscale_opaque(self, picture: np.ndarray, progress: Progress | None, white: float = 1.0, to_u8: bool = False) -> np.ndarray:
-        from . import image
-
-        out = self._executable.upscale(picture, progress, white=white, to_u8=to_u8)
-        if out is None:
-            x, rest = image.to_network(picture, self.feed, white=white, dtype=np.uint8 if to_u8 else None)
-            out = image.from_network(self._executable.run([x], [0], progress)[0], rest)
-        return out
-
     def upscale_to_u8(self, picture: np.ndarray) -> np.ndarray:
         """What `cv2.dnn_superres` makes of a picture: uint8 or float32 (0..255); (H, W) or (H, W, 3) BGR, any strides; the result is uint8."""
-        return self._upscale_opaque(picture, None, white=255.0, to_u8=True)
+        return self._executable.enlarged(picture, white=255.0, to_u8=True)
 
     def run(
         self, x: np.ndarray | Sequence[np.ndarray], outputs: Sequence[str] | None = None, *, progress: Progress | None = None

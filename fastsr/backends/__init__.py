@@ -87,6 +87,14 @@ class Executable(ABC):
         """
         return None
 
+    def enlarged(self, picture: np.ndarray, progress: Progress | None = None, *, white: float = 1.0, to_u8: bool = False) -> np.ndarray:
+        """A picture as in `upscale`, enlarged whether or not the backend converts colours itself."""
+        made = self.upscale(picture, progress, white=white, to_u8=to_u8)
+        if made is None:
+            x, rest = image.to_network(picture, self.program.feed, white=white, dtype=np.uint8 if to_u8 else None)
+            made = image.from_network(self.run([x], [0], progress)[0], rest)
+        return made
+
     def upscale_on_gpu(self, picture: Any, progress: Progress | None = None) -> Any:
         """A picture for which `image.lies_on_gpu`, as a CuPy array on the same GPU, neither of them by way of the host.
 

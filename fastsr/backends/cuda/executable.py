@@ -188,14 +188,6 @@ class CudaExecutable(Executable):
         height, width = (n * self.program.feed.pre_scale for n in picture.shape[:2])
         return math.prod((*self._steps.value_sizes(height, width)[self.program.outputs[0][1]], *picture.shape[2:])) * picture.itemsize
 
-    def enlarged(self, picture: np.ndarray, progress: Progress | None) -> np.ndarray:
-        """A checked picture of any type, colour conversion included."""
-        made = self.upscale(picture, progress)
-        if made is None:
-            x, rest = image.to_network(picture, self.program.feed)
-            made = image.from_network(self.run([x], [0], progress)[0], rest)
-        return made
-
     def steady(self, height: int, width: int) -> Callable[[], None]:
         """What launches the kernels for one picture of that size again and again, without copies to and from the device: for benchmarks. Call it
         inside `device.working()`."""
