@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
 from .slopes import Slopes
-from .white import EndConv2d
+from .white import EndConv2d, drawn
 
 DIV2K = (0.4488, 0.4371, 0.4040)
 
@@ -83,11 +83,8 @@ def check_names(weights: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[
 
 
 def conv(i: int, o: int, k: int = 3, gain: float = 2.0) -> nn.Conv2d:
-    """A convolution that keeps the size, drawn from a normal distribution of variance gain / fan-in (He et al., ICCV 2015: 2 before ReLU)."""
-    m = nn.Conv2d(i, o, k, padding=k // 2)
-    nn.init.normal_(m.weight, std=math.sqrt(gain / (i * k * k)))
-    nn.init.zeros_(m.bias)
-    return m
+    """A convolution that keeps the size. gain: as in `drawn`."""
+    return drawn(nn.Conv2d(i, o, k, padding=k // 2), gain)
 
 
 class SRCNN(Network):

@@ -17,18 +17,17 @@ from torch.nn import functional as F  # noqa: N812
 
 from .networks import RESIDUAL, Network, check_names, conv
 from .slopes import Slopes
-from .white import Whitening
+from .white import Units
 
 
 class Branches(nn.Module):
     """A 3x3 convolution as the sum of branches. expand: how many times wider than the convolution the second branch's middle is, 0 for none. pixels,
-    unit: as in `EndConv2d`."""
+    unit: as in `Units`."""
 
     def __init__(self, i: int, o: int, expand: int, identity: bool, pixels: bool = False, unit: float = 1.0) -> None:
         super().__init__()
         gain = 0.5 if identity else 1.0
-        self.unit = unit
-        self.white = Whitening(i, 3) if pixels else None
+        self.units = Units(i, 3, pixels, unit)
         self.conv3x3 = conv(i, o, 3, gain)
         middle = expand * max(o, i)
         self.expand = expand
@@ -46,10 +45,7 @@ class Branches(nn.Module):
 
     def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The kernel (O, I, 3, 3) and the bias of the one convolution."""
-        kernel, bias = self._learnt()
-        if self.white is not None:
-            kernel, bias = self.white.used(kernel, bias)
-        return (kernel, bias) if self.unit == 1 else (kernel * self.unit, bias * self.unit)
+        return self.units.used(*self._learnt())
 
     def _learnt(self) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.expand:
@@ -64,9 +60,7 @@ class Branches(nn.Module):
     def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         """Make `merged` return these, the other branches contributing nothing at first."""
         with torch.no_grad():
-            kernel, bias = kernel.double() / self.unit, bias.double() / self.unit
-            if self.white is not None:
-                kernel, bias = self.white.learnt(kernel, bias)
+            kernel, bias = self.units.learnt(kernel, bias)
             if self.expand:
                 self.k1.zero_()
                 self.b1.zero_()

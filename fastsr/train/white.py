@@ -33,61 +33,64 @@ def whitening(channels: int, size: int) -> torch.Tensor:
     return (vectors * values.rsqrt()) @ vectors.T
 
 
-class Whitening(nn.Module):
-    """Changes kernels (O, I, K, K) and biases (O,) for white pixels into those for pixels 0..1, and back."""
+def drawn(m: nn.Conv2d, gain: float) -> nn.Conv2d:
+    """The convolution, its kernel drawn from a normal distribution of variance gain / fan-in (He et al., ICCV 2015: 2 before ReLU)."""
+    nn.init.normal_(m.weight, std=math.sqrt(gain / m.weight[0].numel()))
+    assert m.bias is not None
+    nn.init.zeros_(m.bias)
+    return m
 
-    def __init__(self, channels: int, size: int) -> None:
+
+class Units(nn.Module):
+    """What is learnt of a convolution, and what is used: kernels (O, I, K, K) and biases (O,). pixels: those that are used read pixels 0..1, those
+    that are learnt white ones. unit: what the convolution computes is learnt in this unit."""
+
+    def __init__(self, channels: int, size: int, pixels: bool, unit: float) -> None:
         super().__init__()
-        self.register_buffer("matrix", whitening(channels, size).float(), persistent=False)
+        self.pixels, self.unit = pixels, unit
+        self.register_buffer("matrix", whitening(channels, size).float() if pixels else None, persistent=False)
 
     def used(self, kernel: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For pixels, of those that are learnt."""
-        kernel = (kernel.flatten(1) @ self.matrix.to(kernel.dtype)).view(kernel.shape)
-        return kernel, bias - GREY * kernel.sum((1, 2, 3))
+        """Of those that are learnt."""
+        if self.pixels:
+            kernel = (kernel.flatten(1) @ self.matrix.to(kernel.dtype)).view(kernel.shape)
+            bias = bias - GREY * kernel.sum((1, 2, 3))
+        return (kernel, bias) if self.unit == 1 else (kernel * self.unit, bias * self.unit)
 
     def learnt(self, kernel: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What `used` makes these of, float64."""
-        kernel, bias = kernel.double(), bias.double()
-        return (kernel.flatten(1) @ torch.linalg.inv(self.matrix.double())).view(kernel.shape), bias + GREY * kernel.sum((1, 2, 3))
+        kernel, bias = kernel.double() / self.unit, bias.double() / self.unit
+        if self.pixels:
+            bias = bias + GREY * kernel.sum((1, 2, 3))
+            kernel = (kernel.flatten(1) @ torch.linalg.inv(self.matrix.double())).view(kernel.shape)
+        return kernel, bias
 
 
 class EndConv2d(nn.Conv2d):
-    """The first or the last convolution of a network, (O, I, K, K). pixels: it reads pixels, and its parameters are those for white ones. unit: what
-    it computes is learnt in this unit. gain: as in `networks.conv`."""
+    """The first or the last convolution of a network, (O, I, K, K). pixels, unit: as in `Units`. gain: as in `drawn`."""
 
     def __init__(self, i: int, o: int, k: int, pixels: bool = False, unit: float = 1.0, gain: float = 2.0) -> None:
         super().__init__(i, o, k, padding=k // 2)
-        self.unit = unit
-        self.white = Whitening(i, k) if pixels else None
-        nn.init.normal_(self.weight, std=math.sqrt(gain / (i * k * k)))
-        assert self.bias is not None
-        nn.init.zeros_(self.bias)
-
-    def used(self, kernel: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What these learnt parameters mean for what the convolution is given."""
-        if self.white is not None:
-            kernel, bias = self.white.used(kernel, bias)
-        return (kernel, bias) if self.unit == 1 else (kernel * self.unit, bias * self.unit)
+        self.units = Units(i, k, pixels, unit)
+        drawn(self, gain)
 
     def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The kernel and the bias as a file holds them, float32."""
         assert self.bias is not None
         with torch.no_grad():
-            kernel, bias = self.used(self.weight.double(), self.bias.double())
+            kernel, bias = self.units.used(self.weight.double(), self.bias.double())
         return kernel.float(), bias.float()
 
     def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         """Make `plain` return these."""
         assert self.bias is not None
         with torch.no_grad():
-            kernel, bias = kernel.double() / self.unit, bias.double() / self.unit
-            if self.white is not None:
-                kernel, bias = self.white.learnt(kernel, bias)
-            self.weight.copy_(kernel)
-            self.bias.copy_(bias)
+            weight, shift = self.units.learnt(kernel, bias)
+            self.weight.copy_(weight)
+            self.bias.copy_(shift)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert self.bias is not None
         with torch.autocast(x.device.type, enabled=False):
-            kernel, bias = self.used(self.weight, self.bias)
+            kernel, bias = self.units.used(self.weight, self.bias)
         return F.conv2d(x, kernel, bias, padding=self.padding)
