@@ -285,3 +285,48 @@ def test_a_network_that_comes_with_fastsr_is_begun_with(tmp_path: Path) -> None:
         run.begin(network, Path(name), arch, Report(tmp_path, quiet=True))
         with pytest.raises(FastsrError, match=f"of the architecture {arch}, not of srresnet"):
             run.begin(run.make(recipes.RECIPES["srresnet"], scale, 0), Path(name), "srresnet", Report(tmp_path, quiet=True))
+
+
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize(("width", "layers"), [(12, 3), (6, 5), (9, 7)])
+def test_a_plain_network_grows_from_a_smaller_one(width: int, layers: int, colour: str, photos: Path, tmp_path: Path) -> None:
+    small = replace(recipes.RECIPES["plain"], colour=colour, options={"width": 6, "layers": 3}, stages=recipes.fixed(8, 2))
+    large = replace(small, options={"width": width, "layers": layers}, rate=1e-2)
+    first = run.train(job(photos, tmp_path / "small", recipe=small))
+    assert first.weights is not None
+    assert first.program is not None
+    x = torch.rand(2, 3 if colour == "rgb" else 1, 13, 11)
+    old = run.make(small, 2, 0)
+    run.begin(old, first.weights, "plain", Report(tmp_path, quiet=True))
+    for path in (first.weights, first.program):
+        network = run.make(large, 2, 5)
+        run.begin(network, path, "plain", Report(tmp_path, quiet=True))
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), old(x), rtol=0, atol=1e-5)
+    shapes = {k: v.shape for k, v in network.shipped().items()}
+    trained = run.train(job(photos, tmp_path / "large", recipe=large, init=first.weights, pace=Pace(8)))
+    assert trained.weights is not None
+    tensors, _ = run.read_weights(trained.weights)
+    assert {k: v.shape for k, v in tensors.items()} == shapes
+    if width > 6:
+        kernel = next(v for v in list(tensors.values())[3:] if v.ndim == 4)
+        assert kernel[:6, 6:].abs().max() > 1e-4, "nothing has learnt to read the new channels"
+
+
+def test_what_a_plain_network_cannot_grow_from(photos: Path, tmp_path: Path) -> None:
+    recipe = replace(recipes.RECIPES["plain"], options={"width": 8, "layers": 3}, stages=recipes.fixed(8, 2))
+    done = run.train(job(photos, tmp_path / "out", recipe=recipe))
+    assert done.weights is not None
+    quiet = Report(tmp_path, quiet=True)
+    for options in ({"width": 4, "layers": 5}, {"width": 12, "layers": 2}, {"width": 12, "layers": 3, "act": "relu"}):
+        network = run.make(replace(recipe, options=options), 2, 0)
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        with pytest.raises(FastsrError, match=r"shape|lacks|no tensor"):
+            run.begin(network, done.weights, "plain", quiet)
+        assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    tensors, facts = run.read_weights(done.weights)
+    name = next(k for k, v in list(tensors.items())[3:] if v.ndim == 4)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(safetensors_bytes({k: v.numpy()[:-1] if k == name else v.numpy() for k, v in tensors.items()}, facts))
+    with pytest.raises(FastsrError, match=r"broken\.safetensors'.*shape"):
+        run.begin(run.make(replace(recipe, options={"width": 12, "layers": 3}), 2, 0), broken, "plain", quiet)

@@ -134,6 +134,41 @@ class Plain(Network):
                 with torch.no_grad():
                     self.slopes[k].weight.copy_(weights[slope])
 
+    def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """Whether `grow` can take these weights and `adopt` cannot."""
+        kernels = [weights[n] for n in (f"{self._names(k)[0]}.weight" for k in range(self.layers)) if n in weights]
+        if self.act != "prelu" or len(kernels) < 3 or len(weights) != 3 * len(kernels) - 1:
+            return False
+        small, large = (len(kernels), int(kernels[0].shape[0])), (self.layers, self.slopes[0].weight.numel())
+        return small != large and small[0] <= large[0] and small[1] <= large[1]
+
+    def grow(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take a merged network that has fewer channels or layers, so that the result is the same (Chen et al., "Net2Net", ICLR 2016): nothing reads
+        the channels that are new yet, and layers that are new hand on what they get, their slopes being 1. Raises ModelError when names or shapes
+        do not fit."""
+        given = (len(weights) + 1) // 3
+        narrow = int(weights[f"{self._names(0)[0]}.weight"].shape[0])
+        old = Plain(self.scale, self.colour, given - 2, narrow, self.act, 0)
+        old.adopt(weights)
+        place = {(j * (self.layers - 2)) // (given - 2): j for j in range(1, given - 1)} | {0: 0, self.layers - 1: given - 1}
+        for k in range(self.layers):
+            kernel, bias = (t.detach().clone() for t in self.block(k).merged())
+            last = k == self.layers - 1
+            if 0 < k < self.layers - 1:
+                nn.init.normal_(kernel, std=math.sqrt(1.9 / kernel[0].numel()))
+            if k in place:
+                seen, shift = old.block(place[k]).merged()
+            else:
+                seen, shift = F.pad(torch.eye(narrow)[:, :, None, None], (1, 1, 1, 1)), torch.zeros(narrow)
+            o, i = seen.shape[:2]
+            kernel[:o] = 0
+            kernel[:o, :i] = seen.detach()
+            bias[:o] = shift.detach()
+            self.block(k).set(kernel, bias)
+            if not last:
+                with torch.no_grad():
+                    self.slopes[k].weight[:narrow] = old.slopes[place[k]].weight if k in place else 1.0
+
 
 def _double(block: Branches) -> Branches:
     """A copy in float64."""

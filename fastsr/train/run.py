@@ -30,6 +30,7 @@ from .export import TOLERANCE, difference, export, probe_picture, save_weights
 from .leakage import Guard
 from .loop import Pace, Trainer
 from .networks import Network, registry
+from .plain import Plain
 from .recipes import COLOURS, Recipe
 from .report import Report, duration
 
@@ -290,7 +291,11 @@ def begin(network: Network, path: Path, arch: str, report: Report) -> None:
         weights = {k: weights[k] if k in same else v for k, v in mine.items()}
         program = None
     try:
-        network.adopt(weights)
+        if isinstance(network, Plain) and network.larger_than(weights):
+            network.grow(weights)
+            report.line(f"begins as the smaller network in '{path}'")
+        else:
+            network.adopt(weights)
     except ModelError as e:
         hint = "; if it is one of these networks, take its .safetensors file" if path.suffix == ".fsr" else ""
         raise FastsrError(f"'{path}': {e}{hint}") from None
