@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from pictures import noise
 
-from fastsr import shipped
+from fastsr import fsr, shipped
 from fastsr.cli import main
 from fastsr.errors import FastsrError
 from fastsr.files import write_picture
+from fastsr.model import load_program
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
-from trainings import TINY, job  # noqa: E402
+from trainings import TINY, interrupt_at, job  # noqa: E402
 
 from fastsr.train import leakage, loop, measure, pictures, recipes, run, state  # noqa: E402
 from fastsr.train.export import safetensors_bytes  # noqa: E402
@@ -252,17 +253,17 @@ def test_a_network_as_fsr_is_begun_with(arch: str, photos: Path, tmp_path: Path)
     assert first.program is not None
     network, again = run.make(recipe, 2, 1), run.make(recipe, 2, 2)
     quiet = Report(tmp_path, quiet=True)
-    run.begin(network, first.program, arch, quiet)
+    run.begin(network, first.program, recipe, quiet)
     assert first.weights is not None
-    run.begin(again, first.weights, arch, quiet)
+    run.begin(again, first.weights, recipe, quiet)
     for a, b in zip(network.shipped().values(), again.shipped().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
     other = run.make(recipe, 3, 1)
-    run.begin(other, first.program, arch, quiet)
+    run.begin(other, first.program, recipe, quiet)
     name = next(iter(other.shipped()))
     torch.testing.assert_close(other.shipped()[name], network.shipped()[name], rtol=0, atol=2e-5)
     with pytest.raises(FastsrError):
-        run.begin(run.make(recipes.Recipe("srcnn"), 2, 0), first.program, "srcnn", quiet)
+        run.begin(run.make(recipes.Recipe("srcnn"), 2, 0), first.program, recipes.Recipe("srcnn"), quiet)
 
 
 def test_a_network_that_fsr_holds_in_another_form_is_not_begun_with(photos: Path, tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_a_network_that_fsr_holds_in_another_form_is_not_begun_with(photos: Path
     first = run.train(job(photos, tmp_path / "first", recipe=recipe))
     assert first.program is not None
     with pytest.raises(FastsrError, match="take its"):
-        run.begin(run.make(recipe, 2, 1), first.program, "fsrcnn", Report(tmp_path, quiet=True))
+        run.begin(run.make(recipe, 2, 1), first.program, recipe, Report(tmp_path, quiet=True))
 
 
 @pytest.mark.skipif(not shipped.names(), reason="no network comes with this installation")
@@ -282,51 +283,119 @@ def test_a_network_that_comes_with_fastsr_is_begun_with(tmp_path: Path) -> None:
         if name in recipes.PRESETS:
             assert recipes.recipe_of(None, name, scale).options == recipe.options
         network = run.make(recipe, scale, 0)
-        run.begin(network, Path(name), arch, Report(tmp_path, quiet=True))
+        run.begin(network, Path(name), recipe, Report(tmp_path, quiet=True))
         with pytest.raises(FastsrError, match=f"of the architecture {arch}, not of srresnet"):
-            run.begin(run.make(recipes.RECIPES["srresnet"], scale, 0), Path(name), "srresnet", Report(tmp_path, quiet=True))
+            run.begin(run.make(recipes.RECIPES["srresnet"], scale, 0), Path(name), recipes.RECIPES["srresnet"], Report(tmp_path, quiet=True))
 
 
 @pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize("act", ["prelu", "relu"])
 @pytest.mark.parametrize(("width", "layers"), [(12, 3), (6, 5), (9, 7)])
-def test_a_plain_network_grows_from_a_smaller_one(width: int, layers: int, colour: str, photos: Path, tmp_path: Path) -> None:
-    small = replace(recipes.RECIPES["plain"], colour=colour, options={"width": 6, "layers": 3}, stages=recipes.fixed(8, 2))
-    large = replace(small, options={"width": width, "layers": layers}, rate=1e-2)
+def test_a_plain_network_grows_from_a_smaller_one(width: int, layers: int, act: str, colour: str, photos: Path, tmp_path: Path) -> None:
+    options = {"width": 6, "layers": 3, "act": act, "expand": 0}
+    small = replace(recipes.RECIPES["plain"], colour=colour, options=options, stages=recipes.fixed(8, 2))
+    large = replace(small, options={**options, "width": width, "layers": layers}, rate=1e-2)
     first = run.train(job(photos, tmp_path / "small", recipe=small))
     assert first.weights is not None
     assert first.program is not None
     x = torch.rand(2, 3 if colour == "rgb" else 1, 13, 11)
     old = run.make(small, 2, 0)
-    run.begin(old, first.weights, "plain", Report(tmp_path, quiet=True))
+    quiet = Report(tmp_path, quiet=True)
+    run.begin(old, first.weights, small, quiet)
     for path in (first.weights, first.program):
         network = run.make(large, 2, 5)
-        run.begin(network, path, "plain", Report(tmp_path, quiet=True))
+        run.begin(network, path, large, quiet)
         with torch.no_grad():
             torch.testing.assert_close(network(x), old(x), rtol=0, atol=1e-5)
-    shapes = {k: v.shape for k, v in network.shipped().items()}
+        other = run.make(large, 3, 6)
+        run.begin(other, path, large, quiet)
+        for (name, a), b in zip(list(other.shipped().items())[:-2], network.shipped().values(), strict=False):
+            assert a.shape == b.shape
+            if ".0." in name or width == 6:
+                torch.testing.assert_close(a[:6], b[:6], rtol=0, atol=2e-4)
+    before = network.shipped()
     trained = run.train(job(photos, tmp_path / "large", recipe=large, init=first.weights, pace=Pace(8)))
     assert trained.weights is not None
     tensors, _ = run.read_weights(trained.weights)
-    assert {k: v.shape for k, v in tensors.items()} == shapes
+    assert {k: v.shape for k, v in tensors.items()} == {k: v.shape for k, v in before.items()}
     if width > 6:
-        kernel = next(v for v in list(tensors.values())[3:] if v.ndim == 4)
-        assert kernel[:6, 6:].abs().max() > 1e-4, "nothing has learnt to read the new channels"
+        kernels = [v for v in tensors.values() if v.ndim == 4]
+        assert all(float(k[:6, 6:].abs().max()) > 1e-4 for k in kernels[1:]), "nothing has learnt to read the new channels"
+        assert all(len({float(row.sum()) for row in k[6:]}) == len(k[6:]) for k in kernels[:-1]), "new channels are alike"
+
+
+def test_a_training_that_began_as_a_smaller_network_goes_on_without_it(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(recipes.RECIPES["plain"], options={"width": 4, "layers": 1}, stages=recipes.fixed(8, 2))
+    large = replace(small, options={"width": 7, "layers": 3})
+    first = run.train(job(photos, tmp_path / "small", recipe=small))
+    assert first.weights is not None
+    whole = run.train(job(photos, tmp_path / "whole", recipe=large, init=first.weights, pace=Pace(6)))
+    with monkeypatch.context() as m:
+        interrupt_at(3, m)
+        assert not run.train(job(photos, tmp_path / "parts", recipe=large, init=first.weights, pace=Pace(6))).done
+    assert whole.weights is not None
+    first.weights.rename(first.weights.with_suffix(".moved"))
+    parts = run.train(job(photos, tmp_path / "parts", recipe=large, init=first.weights, pace=Pace(6)))
+    assert parts.done
+    assert parts.weights is not None
+    assert parts.weights.read_bytes() == whole.weights.read_bytes()
 
 
 def test_what_a_plain_network_cannot_grow_from(photos: Path, tmp_path: Path) -> None:
     recipe = replace(recipes.RECIPES["plain"], options={"width": 8, "layers": 3}, stages=recipes.fixed(8, 2))
     done = run.train(job(photos, tmp_path / "out", recipe=recipe))
     assert done.weights is not None
+    assert done.program is not None
     quiet = Report(tmp_path, quiet=True)
     for options in ({"width": 4, "layers": 5}, {"width": 12, "layers": 2}, {"width": 12, "layers": 3, "act": "relu"}):
-        network = run.make(replace(recipe, options=options), 2, 0)
-        before = {k: v.clone() for k, v in network.state_dict().items()}
-        with pytest.raises(FastsrError, match=r"shape|lacks|no tensor"):
-            run.begin(network, done.weights, "plain", quiet)
-        assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+        for path in (done.weights, done.program):
+            network = run.make(replace(recipe, options=options), 2, 0)
+            before = {k: v.clone() for k, v in network.state_dict().items()}
+            with pytest.raises(FastsrError, match=r"shape|lacks|no tensor|needed"):
+                run.begin(network, path, replace(recipe, options=options), quiet)
+            assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     tensors, facts = run.read_weights(done.weights)
-    name = next(k for k, v in list(tensors.items())[3:] if v.ndim == 4)
+    arrays = {k: v.numpy() for k, v in tensors.items()}
+    first, second = [k for k, v in arrays.items() if v.ndim == 4][:2]
+    wide = replace(recipe, options={"width": 12, "layers": 4})
     broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(safetensors_bytes({k: v.numpy()[:-1] if k == name else v.numpy() for k, v in tensors.items()}, facts))
-    with pytest.raises(FastsrError, match=r"broken\.safetensors'.*shape"):
-        run.begin(run.make(replace(recipe, options={"width": 12, "layers": 3}), 2, 0), broken, "plain", quiet)
+    for changed in (
+        {**arrays, second: arrays[second][:-1]},
+        {**arrays, first: np.zeros((), np.float32)},
+        {**arrays, first: arrays[first][:0]},
+        {k.replace(".2.", ".3.").replace(".1.", ".2.").replace(".0.", ".1."): v for k, v in arrays.items()},
+    ):
+        broken.write_bytes(safetensors_bytes(changed, facts))
+        with pytest.raises(FastsrError, match=r"broken\.safetensors'.*(shape|no tensor)"):
+            run.begin(run.make(wide, 2, 0), broken, wide, quiet)
+
+
+@pytest.mark.skipif(not {("fast", 2), ("balanced", 2)} <= set(shipped.files()), reason="no network comes with this installation")
+def test_a_network_that_comes_with_fastsr_begins_one_of_another_scale(tmp_path: Path) -> None:
+    report = Report(tmp_path, quiet=True)
+    for name, scale in (("fast", 5), ("balanced", 6)):
+        recipe = recipes.recipe_of(None, name, scale)
+        network = run.make(recipe, scale, 0)
+        run.begin(network, shipped.find(name, 2), recipe, report)
+        own = recipes.recipe_of(None, name, 2)
+        source = run.make(own, 2, 0)
+        run.begin(source, Path(name), own, report)
+        for mine, (key, theirs) in zip(network.shipped().values(), source.shipped().items(), strict=False):
+            if key.startswith("backbone.4"):
+                break
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-4)
+        with pytest.raises(FastsrError, match="enlarges y pictures"):
+            run.begin(run.make(replace(recipe, colour="rgb"), scale, 0), shipped.find(name, 2), replace(recipe, colour="rgb"), report)
+
+
+def test_weights_in_fsr_that_are_not_finite_are_not_begun_with(photos: Path, tmp_path: Path) -> None:
+    recipe = replace(recipes.RECIPES["plain"], options={"width": 4, "layers": 1}, stages=recipes.fixed(8, 2))
+    done = run.train(job(photos, tmp_path / "out", recipe=recipe))
+    assert done.program is not None
+    program = load_program(done.program)
+    step = next(s for s in program.steps if s.weight is not None)
+    assert step.weight is not None
+    step.weight = np.where(np.arange(9).reshape(3, 3) == 4, np.float32(np.nan), step.weight)
+    fsr.save(program, done.program)
+    with pytest.raises(FastsrError, match="take the"):
+        run.begin(run.make(recipe, 2, 0), done.program, recipe, Report(tmp_path, quiet=True))

@@ -183,18 +183,25 @@ def test_enlarging_before_the_network_is_the_engines() -> None:
     assert np.abs(got - want)[..., 6:-6, 6:-6].max() < 1e-5
 
 
-def test_slopes_are_prelu() -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_slopes_are_prelu(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 5, 7, 9, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
-    ours, theirs = Slopes(5).double(), torch.nn.PReLU(5).double()
+    slopes = torch.tensor([0.001, -0.002, 0.25, 1.0, -1.5])
+    given = torch.randn(2, 5, 7, 9).to(dtype)
+    x = given.to(memory_format=torch.channels_last).requires_grad_()
+    want = given.double().requires_grad_()
+    ours, theirs = Slopes(5), torch.nn.PReLU(5).double()
     with torch.no_grad():
-        ours.weight.copy_(torch.randn(5))
-        theirs.weight.copy_(ours.weight)
-    g = torch.randn(2, 5, 7, 9, dtype=torch.float64)
-    a, b = ours(x), theirs(x)
-    assert torch.allclose(a, b)
-    for p, q in zip(torch.autograd.grad(a, (x, ours.weight), g), torch.autograd.grad(b, (x, theirs.weight), g), strict=True):
-        assert torch.allclose(p, q, atol=1e-5)
+        ours.weight.copy_(slopes)
+        theirs.weight.copy_(slopes)
+    g = torch.randn(2, 5, 7, 9).to(dtype)
+    a, b = ours(x), theirs(want)
+    assert a.dtype is dtype
+    fine = {"rtol": 2e-2, "atol": 1e-6} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(a.double(), b, **fine)
+    got, wanted = (torch.autograd.grad(y, (z, m.weight), h) for y, z, m, h in ((a, x, ours, g), (b, want, theirs, g.double())))
+    torch.testing.assert_close(got[0].double(), wanted[0], **fine)
+    torch.testing.assert_close(got[1].double(), wanted[1], rtol=2e-2, atol=0.1 if dtype is torch.bfloat16 else 1e-5)
 
 
 # ---- the choice of patches ---------------------------------------------------------------------------------------------------------------------

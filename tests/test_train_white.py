@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import noise
 
-from fastsr.files import read_picture
+from fastsr.files import read_picture, write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from torch.nn import functional as F  # noqa: E402, N812
+from trainings import job  # noqa: E402
 
 from fastsr.train import recipes, run, white  # noqa: E402
+from fastsr.train.plain import Plain  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -33,19 +37,32 @@ def test_pixels_as_they_are_taken_to_be_become_white(channels: int, size: int) -
     np.testing.assert_allclose(m @ seen @ m.T, np.eye(n), atol=1e-9)
 
 
-def luma(shared: Path, name: str) -> torch.Tensor:
+def planes(shared: Path, name: str, colour: str = "y") -> torch.Tensor:
     picture = read_picture(shared / "images" / "Set5" / f"{name}.png")
     assert picture.shape[2] == 3
-    return torch.from_numpy(picture[::2, ::2].astype(np.float32) @ np.float32([0.114, 0.587, 0.299]) / 255)[None, None]
+    rgb = torch.from_numpy(picture[::2, ::2, ::-1].astype(np.float32) / 255).permute(2, 0, 1)[None]
+    return rgb if colour == "rgb" else (rgb * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def test_photographs_become_nearly_white(shared: Path) -> None:
-    patches = F.unfold(luma(shared, "baby"), 3)[0].double() - white.GREY
-    changed = white.whitening(1, 3) @ patches
+@pytest.mark.parametrize(("name", "colour", "least", "worst"), [("baby", "y", 1000, 8), ("head", "y", 500, 8), ("head", "rgb", 500, 40)])
+def test_photographs_become_nearly_white(name: str, colour: str, least: float, worst: float, shared: Path) -> None:
+    patches = F.unfold(planes(shared, name, colour), 3)[0].double() - white.GREY
+    changed = white.whitening(patches.shape[0] // 9, 3) @ patches
     raw, done = (torch.linalg.eigvalsh(p @ p.T / p.shape[1]) for p in (patches, changed))
-    assert raw[-1] / raw[0] > 1000
-    assert done[-1] / done[0] < 30
-    assert 0.1 < float(done[-1]) < 3
+    assert raw[-1] / raw[0] > least
+    assert done[-1] / done[0] < worst
+    assert 0.5 < float(done.mean()) < 2
+
+
+@pytest.mark.parametrize(("channels", "k"), [(1, 5), (3, 3)])
+def test_grey_pixels_are_the_mean(channels: int, k: int) -> None:
+    torch.manual_seed(k)
+    m = white.EndConv2d(channels, 6, k, True)
+    assert m.bias is not None
+    with torch.no_grad():
+        m.bias += torch.randn(6)
+        y = m(torch.full((1, channels, 11, 11), white.GREY))
+    torch.testing.assert_close(y[0, :, 5, 5], m.bias.detach(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("i", "k", "pixels", "unit"), [(1, 5, True, 1.0), (3, 3, True, 1.0), (4, 3, False, 0.05), (3, 1, True, 0.2)])
@@ -65,12 +82,45 @@ def test_a_convolution_computes_what_it_ships(i: int, k: int, pixels: bool, unit
 
 
 @pytest.mark.parametrize("name", ["fast", "balanced"])
-def test_few_channels_begin_silent(name: str, shared: Path) -> None:
+def test_channels_begin_with_both_signs(name: str, shared: Path) -> None:
     network = run.make(recipes.preset(name, 2), 2, 0)
-    x = luma(shared, "butterfly")
+    network.settle(F.unfold(planes(shared, "baby"), 24, stride=24)[0].T.reshape(-1, 1, 24, 24))
+    x = planes(shared, "butterfly")
     with torch.no_grad():
         for k in range(network.layers - 1):
             y = network.block(k)(x)
             positive = (y > 0).float().mean((0, 2, 3))
-            assert float(((positive > 0.01) & (positive < 0.99)).float().mean()) > 0.8, k
+            assert bool(((positive > 0.02) & (positive < 0.98)).all()), k
+            assert 0.2 < float(y.std((0, 2, 3)).mean()) < 4, k
             x = network.slopes[k](y)
+
+
+def test_a_settled_channel_has_mean_0_and_deviation_1() -> None:
+    recipe = recipes.RECIPES["plain"]
+    for options in ({}, {"act": "relu"}, {"expand": 0}):
+        network = run.make(replace(recipe, options={"width": 8, "layers": 4, **options}), 3, 1)
+        x = torch.rand(4, 1, 20, 20)
+        network.settle(x)
+        for k in range(network.layers - 1):
+            y = network.block(k)(x)
+            torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(8), rtol=0, atol=2e-3)
+            torch.testing.assert_close(y.std((0, 2, 3)), torch.ones(8), rtol=0, atol=2e-3)
+            x = network.slopes[k](y)
+    flat = torch.full((2, 1, 9, 9), 0.4)
+    network.settle(flat)
+    assert bool(torch.isfinite(network(flat)).all())
+
+
+def test_a_training_begins_settled_and_only_a_fresh_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_picture(photos / "a.png", noise(0))
+    write_picture(photos / "b.png", noise(1))
+    settled: list[torch.Size] = []
+    monkeypatch.setattr(Plain, "settle", lambda network, x: settled.append(x.shape))
+    first = run.train(job(photos, tmp_path / "a"))
+    assert settled == [torch.Size((run.SETTLING, 1, 8, 8))]
+    assert first.weights is not None
+    run.train(job(photos, tmp_path / "b", init=first.weights))
+    run.train(job(photos, tmp_path / "a"))
+    assert len(settled) == 1

@@ -61,6 +61,10 @@ class Network(nn.Module):
         """The convolutions that are learnt in units of their own, and their names."""
         return [(name, m) for name, m in self.named_modules() if isinstance(m, EndConv2d)]
 
+    def settle(self, x: torch.Tensor) -> None:
+        """Make a fresh network fit for pictures like x (N, C, H, W): shift and scale what each channel computes of them to mean 0 and deviation 1
+        (Kraehenbuehl et al., "Data-dependent initializations of convolutional neural networks", ICLR 2016). Networks without a need for it stay."""
+
     def rectified(self) -> list[nn.Conv2d]:
         """The convolutions, first to last, of a chain with nothing but ReLU between them; empty for other networks."""
         return []

@@ -9,8 +9,9 @@ shipped network agree at the borders too. The result of the chain is shuffled to
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -105,6 +106,19 @@ class Plain(Network):
             y = self.block(k)(self.slopes[k - 1](y))
         return F.pixel_shuffle(y, self.scale) + F.interpolate(x, scale_factor=float(self.scale))
 
+    @torch.no_grad()
+    def settle(self, x: torch.Tensor) -> None:
+        """See `Network.settle`."""
+        y = x
+        for k in range(self.layers - 1):
+            block = self.block(k)
+            z = block(y)
+            deviation, mean = torch.std_mean(z, (0, 2, 3))
+            deviation.clamp_(min=1e-6)
+            kernel, bias = block.merged()
+            block.set(kernel / deviation[:, None, None, None], (bias - mean) / deviation)
+            y = self.slopes[k](block(y))
+
     def _names(self, k: int) -> tuple[str, str]:
         """What the file calls convolution k and its slopes."""
         if self.colour == "rgb":
@@ -134,19 +148,27 @@ class Plain(Network):
                 with torch.no_grad():
                     self.slopes[k].weight.copy_(weights[slope])
 
+    @staticmethod
+    def options_of(tensors: Sequence[np.ndarray]) -> dict[str, int]:
+        """Options of the network with these kernels (O, I, 3, 3) among other tensors, as far as they tell."""
+        kernels = [t for t in tensors if t.ndim == 4]
+        return {"layers": max(len(kernels) - 2, 1), "width": max(kernels[0].shape[0], 1)} if kernels else {}
+
     def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """Whether `grow` can take these weights and `adopt` cannot."""
+        """Whether `grow` can take these weights, if all have the right shapes, and `adopt` cannot."""
         kernels = [weights[n] for n in (f"{self._names(k)[0]}.weight" for k in range(self.layers)) if n in weights]
-        if self.act != "prelu" or len(kernels) < 3 or len(weights) != 3 * len(kernels) - 1:
+        whole = 3 * len(kernels) - 1 if self.act == "prelu" else 2 * len(kernels)
+        first = f"{self._names(0)[0]}.weight"
+        if len(kernels) < 3 or first not in weights or len(weights) != whole or any(k.ndim != 4 for k in kernels):
             return False
-        small, large = (len(kernels), int(kernels[0].shape[0])), (self.layers, self.slopes[0].weight.numel())
-        return small != large and small[0] <= large[0] and small[1] <= large[1]
+        narrow, wide = int(kernels[0].shape[0]), self.block(0).conv3x3.out_channels
+        return 1 <= narrow <= wide and (len(kernels), narrow) != (self.layers, wide)
 
     def grow(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take a merged network that has fewer channels or layers, so that the result is the same (Chen et al., "Net2Net", ICLR 2016): nothing reads
-        the channels that are new yet, and layers that are new hand on what they get, their slopes being 1. Raises ModelError when names or shapes
-        do not fit."""
-        given = (len(weights) + 1) // 3
+        the channels that are new yet, and layers that are new hand on what they get, slopes of PReLU being 1. Raises ModelError when names or
+        shapes do not fit."""
+        given = sum(1 for n in weights if n.endswith(".bias"))
         narrow = int(weights[f"{self._names(0)[0]}.weight"].shape[0])
         old = Plain(self.scale, self.colour, given - 2, narrow, self.act, 0)
         old.adopt(weights)
@@ -165,7 +187,7 @@ class Plain(Network):
             kernel[:o, :i] = seen.detach()
             bias[:o] = shift.detach()
             self.block(k).set(kernel, bias)
-            if not last:
+            if self.act == "prelu" and not last:
                 with torch.no_grad():
                     self.slopes[k].weight[:narrow] = old.slopes[place[k]].weight if k in place else 1.0
 

@@ -31,7 +31,7 @@ from .leakage import Guard
 from .loop import Pace, Trainer
 from .networks import Network, registry
 from .plain import Plain
-from .recipes import COLOURS, Recipe
+from .recipes import COLOURS, MAX_SCALE, Recipe
 from .report import Report, duration
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -40,6 +40,9 @@ DEGRADATIONS = ("bicubic", "photo")
 
 CHOICES = {"act": ("prelu", "relu"), "tail": ("deconv", "shuffle")}
 """Options of architectures that are words."""
+
+SETTLING = 32
+"""Patches on which a fresh network is settled."""
 
 VALID_EDGE = 512
 """Pixels to which the middle of these is cut."""
@@ -134,13 +137,15 @@ def _train(job: Job, report: Report) -> Outcome:
     if saved is not None:  # preparing pictures takes minutes, and which they are is known only then: `restore` compares that
         state.check_same({**settings, "pictures": earlier.get("pictures")}, saved, checkpoint)
     network = job.network if job.network is not None else make(recipe, job.scale, job.seed)
-    if job.init is not None and job.network is None:
-        begin(network, job.init, recipe.arch, report)
+    if saved is None and job.init is not None and job.network is None:
+        begin(network, job.init, recipe, report)
     if network.enlarged and min(s.patch for s in recipe.stages) <= 4:
         raise FastsrError("patches of a network that is fed enlarged pictures lose two pixels on each side: --patch 5 is the smallest, 16 a good one")
     data, valid = _pictures(job, report)
     settings["pictures"] = data.mark
     patches = Patches(list(data), job.scale, job.seed, recipe.choice)
+    if saved is None and job.init is None and job.network is None:
+        network.settle(measure.given(torch.from_numpy(patches.batch(0, SETTLING, recipe.stages[0].patch).small), network))
     if job.prune is not None and isinstance(network, tuned.Tuned):
         network = pruned.begin(network, job.prune, patches, job.out / pruned.FILE, saved is not None, valid, report)
     floats = None
@@ -253,58 +258,79 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, facts if isinstance(facts, dict) else {}
 
 
-def weights_of(program: Program, names: Sequence[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Kernels, biases and slopes of a network that `fastsr train` has written as .fsr, in their order under these names; what it says of itself."""
+def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What the .fsr file `path` of a network that `fastsr train` has written holds, named as by `shipped`, and what it says of itself. network: which
+    is to begin with it, recipe: its own. Raises FastsrError when the tensors, in their order, do not make a network of that architecture which
+    computes what the file's does."""
     found: list[np.ndarray] = []
     for step in program.steps:
         if step.weight is not None:
             found += [step.weight, *([] if step.bias is None else [step.bias])]
             found += [e.tensor.reshape(-1) for e in step.epilogue if e.op == "PRelu" and e.tensor is not None]
-    tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in zip(names, found)}
-    facts = {k: v for k, v in program.meta.items() if k == "architecture" and v in registry()}
-    return tensors, {**facts, "scale": str(program.scale() * program.feed.pre_scale)}
+    said = program.meta.get("architecture")
+    if said in registry() and said != recipe.arch:
+        raise FastsrError(f"'{path}' holds weights of the architecture {said}, not of {recipe.arch}")
+    scale = program.scale() * program.feed.pre_scale
+    if program.feed.colour != network.colour or scale.denominator != 1 or not 2 <= scale <= MAX_SCALE:
+        raise FastsrError(f"'{path}' enlarges {program.feed.colour} pictures by {float(scale):.4g}: this network takes {network.colour} ones")
+    try:
+        own = make(replace(recipe, options={**recipe.options, **(Plain.options_of(found) if isinstance(network, Plain) else {})}), int(scale), 0)
+        names = own.shipped()
+        if len(found) != len(names):
+            raise ModelError(f"it has {len(found)} tensors, and {len(names)} are needed")
+        own.adopt({k: torch.from_numpy(np.array(v, np.float32)) for k, v in zip(names, found, strict=True)})
+        x = probe_picture(own)
+        with torch.no_grad():
+            want = own(torch.from_numpy(x)).numpy()
+    except ModelError as e:
+        raise FastsrError(f"'{path}': {e}; if it is one of these networks, take its .safetensors file") from None
+    if not difference(program, x, want) <= TOLERANCE:
+        raise FastsrError(f"'{path}' does not hold this network's weights in the order of `fastsr train`: take the .safetensors file")
+    return own.shipped(), {"architecture": recipe.arch, "scale": str(scale)}
 
 
-def begin(network: Network, path: Path, arch: str, report: Report) -> None:
-    """Have the network begin with the weights in a file that `fastsr train` has written, .safetensors or .fsr, or with those of a network that comes
-    with fastsr. Of a network for another scale those layers are taken that do not depend on it.
+def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
+    """Have the network, which is of that recipe, begin with the weights in a file that `fastsr train` has written, .safetensors or .fsr, or with
+    those of a network that comes with fastsr. A plain network can begin as a smaller one. Of a network for another scale those layers are taken that
+    do not depend on it.
 
-    Raises FastsrError when they belong to another architecture than `arch`.
+    Raises FastsrError when they belong to another architecture.
     """
     if not path.exists() and shipped.is_shipped(str(path)):
         scales = shipped.scales(str(path))
         path = shipped.find(str(path), network.scale if network.scale in scales else None)
-    mine = network.shipped()
-    program = None
     if path.suffix == ".fsr":
-        program = load_program(path)
-        weights, facts = weights_of(program, list(mine))
+        weights, facts = weights_of(load_program(path), path, network, recipe)
     else:
         weights, facts = read_weights(path)
-    if facts.get("architecture", arch) != arch:
-        raise FastsrError(f"'{path}' holds weights of the architecture {facts['architecture']}, not of {arch}")
-    if facts.get("scale", str(network.scale)) != str(network.scale):
+    if facts.get("architecture", recipe.arch) != recipe.arch:
+        raise FastsrError(f"'{path}' holds weights of the architecture {facts['architecture']}, not of {recipe.arch}")
+    theirs = str(facts.get("scale", network.scale))
+    try:
+        if theirs == str(network.scale):
+            _take(network, weights, path, report)
+            return
+        if isinstance(network, Plain) and network.larger_than(weights) and theirs in map(str, range(2, MAX_SCALE + 1)):
+            middle = make(recipe, int(theirs), 0)
+            _take(middle, weights, path, report)
+            weights = middle.shipped()
+        mine = network.shipped()
         same = {k for k, v in mine.items() if k in weights and weights[k].shape == v.shape}
         if not same:
             raise FastsrError(f"'{path}' has no tensor that fits this network: it belongs to another one")
-        report.line(f"begins with {len(same)} of {len(mine)} tensors of a network for x{facts['scale']}")
-        weights = {k: weights[k] if k in same else v for k, v in mine.items()}
-        program = None
-    try:
-        if isinstance(network, Plain) and network.larger_than(weights):
-            network.grow(weights)
-            report.line(f"begins as the smaller network in '{path}'")
-        else:
-            network.adopt(weights)
+        network.adopt({k: weights[k] if k in same else v for k, v in mine.items()})
+        report.line(f"begins with {len(same)} of {len(mine)} tensors of a network for x{theirs}")
     except ModelError as e:
-        hint = "; if it is one of these networks, take its .safetensors file" if path.suffix == ".fsr" else ""
-        raise FastsrError(f"'{path}': {e}{hint}") from None
-    if program is not None:
-        x = probe_picture(network)
-        with torch.no_grad():
-            want = network(torch.from_numpy(x)).numpy()
-        if difference(program, x, want) > TOLERANCE:
-            raise FastsrError(f"'{path}' does not hold this network's weights in the order of `fastsr train`: take the .safetensors file")
+        raise FastsrError(f"'{path}': {e}") from None
+
+
+def _take(network: Network, weights: dict[str, torch.Tensor], path: Path, report: Report) -> None:
+    """Begin with weights for the network's scale. Raises ModelError."""
+    if isinstance(network, Plain) and network.larger_than(weights):
+        network.grow(weights)
+        report.line(f"begins as the smaller network in '{path}'")
+    else:
+        network.adopt(weights)
 
 
 def _check_device(name: str) -> None:

@@ -20,22 +20,23 @@ class _Rows(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(n * h, w * c)
-        less = slope.to(x.dtype).repeat(w) - 1
         low = rows.clamp(max=0)
-        ctx.save_for_backward(low, less)
+        exact = x.dtype.itemsize >= 4
+        factor = slope.repeat(w) - 1 if exact else slope.to(x.dtype).repeat(w)  # in bfloat16 a slope near 0 is lost in slope - 1
+        ctx.save_for_backward(low, factor)
         ctx.size = n, h, w, c
-        return torch.addcmul(rows, less, low).view(n, h, w, c).permute(0, 3, 1, 2)
+        return torch.addcmul(rows if exact else rows.clamp(min=0), factor, low).view(n, h, w, c).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        low, less = ctx.saved_tensors
+        low, factor = ctx.saved_tensors
         n, h, w, c = ctx.size
         g = grads[0].permute(0, 2, 3, 1).reshape(n * h, w * c)
         each = g * low
         ones = torch.ones(1, n * h, dtype=each.dtype)
         slope = (ones @ each).float().view(w, c).sum(0)
         below = torch.ops.aten.threshold_backward(g, low.neg_(), 0)
-        return torch.addcmul(g, less, below).view(n, h, w, c).permute(0, 3, 1, 2), slope
+        return torch.addcmul(g if g.dtype.itemsize >= 4 else g - below, factor, below).view(n, h, w, c).permute(0, 3, 1, 2), slope
 
 
 def prelu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:

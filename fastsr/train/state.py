@@ -14,7 +14,8 @@ import torch
 from ..atomic import explained, write_atomically
 from ..errors import FastsrError
 
-VERSION = 1
+VERSION = 2
+"""Grows when parameters come to mean something else."""
 
 
 @contextlib.contextmanager
