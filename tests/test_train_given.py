@@ -395,7 +395,7 @@ def test_weights_in_fsr_that_are_not_finite_are_not_begun_with(photos: Path, tmp
     program = load_program(done.program)
     step = next(s for s in program.steps if s.weight is not None)
     assert step.weight is not None
-    step.weight = np.where(np.arange(9).reshape(3, 3) == 4, np.float32(np.nan), step.weight)
-    fsr.save(program, done.program)
+    broken = replace(step, weight=np.where(np.arange(9).reshape(3, 3) == 4, np.float32(np.nan), step.weight))
+    fsr.save(replace(program, steps=[broken if s is step else s for s in program.steps]), done.program)
     with pytest.raises(FastsrError, match="take the"):
         run.begin(run.make(recipe, 2, 0), done.program, recipe, Report(tmp_path, quiet=True))

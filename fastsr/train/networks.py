@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
 from .slopes import Slopes
-from .white import EndConv2d, drawn
+from .white import EndConv2d, Settled, drawn, settle
 
 DIV2K = (0.4488, 0.4371, 0.4040)
 
@@ -61,9 +61,13 @@ class Network(nn.Module):
         """The convolutions that are learnt in units of their own, and their names."""
         return [(name, m) for name, m in self.named_modules() if isinstance(m, EndConv2d)]
 
+    def chain(self) -> list[Settled]:
+        """The convolutions that `settle` works on, as a training runs them: those with an activation behind them of a network that is a chain."""
+        return []
+
     def settle(self, x: torch.Tensor) -> None:
-        """Make a fresh network fit for pictures like x (N, C, H, W): shift and scale what each channel computes of them to mean 0 and deviation 1
-        (Kraehenbuehl et al., "Data-dependent initializations of convolutional neural networks", ICLR 2016). Networks without a need for it stay."""
+        """Make a fresh network fit for pictures like x (N, C, H, W), see `white.settle`."""
+        settle(self, self.chain(), x)
 
     def rectified(self) -> list[nn.Conv2d]:
         """The convolutions, first to last, of a chain with nothing but ReLU between them; empty for other networks."""
@@ -132,10 +136,14 @@ class ESPCN(Network):
     def __init__(self, scale: int, colour: str = "y", widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__(scale, colour)
         c, (a, b) = self.channels, widths
-        self.conv1, self.conv2, self.conv3 = EndConv2d(c, a, 5, True), conv(a, b), EndConv2d(b, c * scale**2, 3, False, UNIT, 1.0)
+        self.conv1, self.conv2, self.conv3 = EndConv2d(c, a, 5, True), EndConv2d(a, b, 3), EndConv2d(b, c * scale**2, 3, False, UNIT, 1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x))))), self.scale)
+
+    def chain(self) -> list[Settled]:
+        """See `Network.chain`."""
+        return [self.conv1, self.conv2]
 
     def rectified(self) -> list[nn.Conv2d]:
         """See `Network.rectified`."""
@@ -150,10 +158,10 @@ class FSRCNN(Network):
         super().__init__(scale, colour)
         c = self.channels
         self.first_part = nn.Sequential(EndConv2d(c, width, 5, True), Slopes(width))
-        middle: list[nn.Module] = [conv(width, narrow, 1), Slopes(narrow)]
+        middle: list[nn.Module] = [EndConv2d(width, narrow, 1), Slopes(narrow)]
         for _ in range(maps):
-            middle += [conv(narrow, narrow), Slopes(narrow)]
-        self.mid_part = nn.Sequential(*middle, conv(narrow, width, 1), Slopes(width))
+            middle += [EndConv2d(narrow, narrow, 3), Slopes(narrow)]
+        self.mid_part = nn.Sequential(*middle, EndConv2d(narrow, width, 1), Slopes(width))
         if tail == "shuffle":
             self.last_part: nn.Module = EndConv2d(width, c * scale**2, 1, False, UNIT, 1.0)
         else:
@@ -164,6 +172,10 @@ class FSRCNN(Network):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.last_part(self.mid_part(self.first_part(x)))
         return F.pixel_shuffle(y, self.scale) if y.shape[2] == x.shape[2] and self.scale > 1 else y
+
+    def chain(self) -> list[Settled]:
+        """See `Network.chain`."""
+        return [m for m in [*self.first_part, *self.mid_part] if isinstance(m, EndConv2d)]
 
 
 class Autoencoder(Network):

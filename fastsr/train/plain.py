@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from .networks import RESIDUAL, Network, check_names, conv
 from .slopes import Slopes
-from .white import Units
+from .white import Settled, Units
 
 
 class Branches(nn.Module):
@@ -57,6 +57,11 @@ class Branches(nn.Module):
         if self.identity:
             kernel = kernel + self.eye
         return kernel, self.conv3x3.bias + self.b1 + k1.sum(2) @ b0
+
+    def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`merged`, detached."""
+        kernel, bias = self.merged()
+        return kernel.detach(), bias.detach()
 
     def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         """Make `merged` return these, the other branches contributing nothing at first."""
@@ -106,18 +111,9 @@ class Plain(Network):
             y = self.block(k)(self.slopes[k - 1](y))
         return F.pixel_shuffle(y, self.scale) + F.interpolate(x, scale_factor=float(self.scale))
 
-    @torch.no_grad()
-    def settle(self, x: torch.Tensor) -> None:
-        """See `Network.settle`."""
-        y = x
-        for k in range(self.layers - 1):
-            block = self.block(k)
-            z = block(y)
-            deviation, mean = torch.std_mean(z, (0, 2, 3))
-            deviation.clamp_(min=1e-6)
-            kernel, bias = block.merged()
-            block.set(kernel / deviation[:, None, None, None], (bias - mean) / deviation)
-            y = self.slopes[k](block(y))
+    def chain(self) -> list[Settled]:
+        """See `Network.chain`."""
+        return [self.block(k) for k in range(self.layers - 1)]
 
     def _names(self, k: int) -> tuple[str, str]:
         """What the file calls convolution k and its slopes."""

@@ -1,4 +1,4 @@
-"""The ends of a network, learnt in units in which pixels are white and a network's values are about 1.
+"""What a network begins with: ends that are learnt in units in which pixels are white and a network's values are about 1, and channels of that size.
 
 Neighbours in a photograph are nearly equal: most of a patch's variance is its mean. So a kernel's result is large and of one sign, detail is small
 beside it, and an optimiser whose steps are equally large for every parameter soon leaves channels that are negative everywhere. Therefore a kernel
@@ -9,6 +9,8 @@ kernel that is used and shipped is its product with the whitening matrix.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -22,6 +24,9 @@ VARIANCE = 0.05
 
 NEAR, ALIKE = 0.97, 0.85
 """Correlation of two pixels at distance d is NEAR^d, that of two colours of a pixel ALIKE, as measured of photographs made half as large."""
+
+LEAST = 1e-6
+"""Deviation that a channel is taken to have at least."""
 
 
 def whitening(channels: int, size: int) -> torch.Tensor:
@@ -94,3 +99,31 @@ class EndConv2d(nn.Conv2d):
         with torch.autocast(x.device.type, enabled=False):
             kernel, bias = self.units.used(self.weight, self.bias)
         return F.conv2d(x, kernel, bias, padding=self.padding)
+
+
+class Settled(Protocol):
+    """A convolution of its kernel (O, I, K, K) and its bias (O,)."""
+
+    def plain(self) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+    def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None: ...
+
+
+@torch.no_grad()
+def settle(network: nn.Module, chain: Sequence[Settled], x: torch.Tensor) -> None:
+    """Shift and scale what the channels of the convolutions in `chain` compute of pictures x (N, C, H, W) to mean 0 and deviation 1, each given what
+    those before it compute by then (Kraehenbuehl et al., "Data-dependent initializations of convolutional neural networks", ICLR 2016)."""
+
+    def changed(m: Any, _: Any, y: torch.Tensor) -> torch.Tensor:
+        deviation, mean = torch.std_mean(y, (0, 2, 3))
+        deviation.clamp_(min=LEAST)
+        kernel, bias = m.plain()
+        m.set(kernel / deviation[:, None, None, None], (bias - mean) / deviation)
+        return (y - mean[:, None, None]) / deviation[:, None, None]
+
+    hooks = [m.register_forward_hook(changed) for m in chain if isinstance(m, nn.Module)]
+    try:
+        network(x)
+    finally:
+        for h in hooks:
+            h.remove()
