@@ -36,8 +36,9 @@ from .program import (
 )
 
 MAGIC = b"\x89FSR\r\n\x1a\n"
-VERSIONS = (1, 2, 3)
-"""Those that are read. Written is the lowest that has what the program needs: 2 for Quantize, 3 for steps that look at whole pictures."""
+VERSIONS = (1, 2, 3, 4)
+"""Those that are read. Written is the lowest that has what the program needs: 2 for Quantize, 3 for steps that look at whole pictures, 4 for
+`Feed.fine`."""
 
 NONE = 0xFFFFFFFF
 LARGEST_HALF = 65504.0
@@ -45,11 +46,13 @@ _HEADER = struct.Struct("<8sIIQIIQQQQ")
 _CRC_AT = 24
 MAX_TEXT = 65535
 _COLOURS = tuple(COLOURS)
+_FINE = 4
+"""Code of colour "y" with Feed.fine."""
 _DTYPES = (np.dtype("<f4"), np.dtype("<f2"), np.dtype("i1"), np.dtype("u1"), np.dtype("<i4"))
 _KIND_NAMES = {v: k for k, v in KINDS.items()}
 _CODE_NAMES = {v: k for k, v in CODES.items()}
-_LAST_KIND = {1: KINDS["SpaceToDepth"], 2: KINDS["SpaceToDepth"], 3: max(KINDS.values())}
-_LAST_CODE = {1: CODES["DepthToSpace"], 2: CODES["Quantize"], 3: max(CODES.values())}
+_LAST_KIND = {1: KINDS["SpaceToDepth"], 2: KINDS["SpaceToDepth"], 3: max(KINDS.values()), 4: max(KINDS.values())}
+_LAST_CODE = {1: CODES["DepthToSpace"], 2: CODES["Quantize"], 3: max(CODES.values()), 4: max(CODES.values())}
 """Version -> the last kind and code that it has."""
 
 
@@ -120,7 +123,8 @@ def _laid_out(program: Program, small: bool, half: bool = False) -> tuple[bytes,
     w = _Writer()
     kind = max((KINDS[s.kind] for s in program.steps), default=0)
     code = max((CODES[e.op] for s in program.steps for e in s.epilogue), default=0)
-    version = next(v for v in VERSIONS if kind <= _LAST_KIND[v] and code <= _LAST_CODE[v])
+    least = 4 if program.feed.fine else 1
+    version = next(v for v in VERSIONS if v >= least and kind <= _LAST_KIND[v] and code <= _LAST_CODE[v])
     w.u32(len(program.steps))
     for s in program.steps:
         w.u32(KINDS[s.kind])
@@ -143,7 +147,7 @@ def _laid_out(program: Program, small: bool, half: bool = False) -> tuple[bytes,
     if len(meta.encode("utf-8", "replace")) > MAX_TEXT:
         raise ModelError(f"the model's metadata takes more than {MAX_TEXT} bytes: shorten Program.meta")
     w.text(meta)
-    w.u32(_COLOURS.index(f.colour), f.pre_scale)
+    w.u32(_FINE if f.fine else _COLOURS.index(f.colour), f.pre_scale)
     w.f64(f.range, f.out_range)
     for mean in (f.mean, f.out_mean):
         w.u32(len(mean))
@@ -244,7 +248,8 @@ def loads(data: bytes | memoryview) -> Program:
 
 
 def _program(r: _Reader, data: memoryview, meta: dict[str, Any], version: int) -> Program:
-    colour = _COLOURS[r.count("as colour", 0, 3)]
+    code = r.count("as colour", 0, _FINE if version > 3 else len(_COLOURS) - 1)
+    colour, fine = ("y", True) if code == _FINE else (_COLOURS[code], False)
     pre_scale = r.count("as pre_scale", 1, MAX_PRE_SCALE)
     rng, out_range = r.f64s(2)
     mean, out_mean = (r.f64s(r.count("means", 0, MAX_CHANNELS)) for _ in range(2))
@@ -280,12 +285,12 @@ def _program(r: _Reader, data: memoryview, meta: dict[str, Any], version: int) -
         weights = [tensor(i) for i in r.u32s(r.count("step tensors", n, n))] or [None, None]
         epilogue = []
         for _ in range(r.count("epilogue entries", 0, MAX_EPILOGUE)):
-            code = r.name_of(_CODE_NAMES, _LAST_CODE[version], "epilogue code")
+            op = r.name_of(_CODE_NAMES, _LAST_CODE[version], "epilogue code")
             value, t = r.u32s(2)
             a, b = r.f64s(2)
-            epilogue.append(Epilogue(code, None if value == NONE else value, tensor(t), a, b))
+            epilogue.append(Epilogue(op, None if value == NONE else value, tensor(t), a, b))
         steps.append(Step(kind, ins, out, params, weights[0], weights[1], tuple(epilogue), name))
-    return Program(values, inputs, outputs, steps, Feed(colour, rng, mean, out_range, out_mean, pre_scale), meta)
+    return Program(values, inputs, outputs, steps, Feed(colour, rng, mean, out_range, out_mean, pre_scale, fine), meta)
 
 
 def _whole(v: float, name: str) -> int:

@@ -69,6 +69,8 @@ class Feed:
     colour: "y" (one channel, Y of cv2's BGR2YCrCb; chroma is resized bilinearly), "bgr" or "rgb" (three channels),
     "raw" (neither: only `Model.run` works).
     pre_scale: the picture is enlarged by this factor with the bicubic filter before it is fed (SRCNN, VDSR); 1 for none.
+    fine: Y of an 8-bit colour picture is not rounded to 8 bits, neither before the network nor behind it, where pixels are rounded once. Without it
+    the picture is cv2.dnn_superres's. For colour "y" only; pictures of other types are always so.
     """
 
     colour: str = "raw"
@@ -77,6 +79,7 @@ class Feed:
     out_range: float = 1.0
     out_mean: tuple[float, ...] = ()
     pre_scale: int = 1
+    fine: bool = False
 
 
 @dataclass

@@ -12,6 +12,8 @@ Arithmetic. All floats are float32; "fma" is a multiplication and an addition wi
   a * (1 - f) + b * f.
 - uint8 from Y, Cr, Cb: each times 255, rounded half to even, saturated; then OpenCV's fixed-point YCrCb2BGR. With these, a uint8 picture differs
   from cv2.dnn_superres only where the network's own output does.
+- `Feed.fine`: Y of uint8 pictures is OpenCV's float formula of the bytes, and uint8 comes from an unrounded Y, clipped to 0..255: Y plus a half, less
+  what makes chroma's middle nought, then plus chroma times its coefficients by fma, cut off to whole numbers.
 - uint16 and float32 results are made from float Y, Cr, Cb; uint16 is rounded half to even and saturated, float32 is not clipped. In integers NaN
   becomes 0.
 - `Feed.pre_scale`: the fed planes are enlarged with the cubic convolution filter of Keys 1981, a = -0.5, without antialiasing, edges repeated, the
@@ -134,7 +136,7 @@ def to_network(picture: np.ndarray, feed: Feed, *, white: float | None = None, d
     mean = _per_channel(feed.mean, 1 if feed.colour == "y" else 3)
     cr = cb = None
     if feed.colour == "y" and not grey:
-        y, cr, cb, y_white = _to_ycrcb(picture, white)
+        y, cr, cb, y_white = _to_ycrcb(picture, white, feed.fine)
         planes = _scale(y, feed.range / y_white)[None]
     elif feed.colour == "y" or grey:
         planes = _scale(picture, feed.range / white)[None]
@@ -168,7 +170,8 @@ def from_network(y: np.ndarray, rest: Rest) -> np.ndarray:
         if rest.cr is None or rest.cb is None:
             return bytes_[0]
         size = y.shape[2:]
-        return _bgr_u8(bytes_[0], *(_round(enlarge_linear(c, *size), 255.0, 255, np.uint8) for c in (rest.cr, rest.cb)))
+        chroma = [_round(enlarge_linear(c, *size), 255.0, 255, np.uint8) for c in (rest.cr, rest.cb)]
+        return _fine_bgr_u8(_clipped(planes[0], 255.0 / feed.out_range, 255), *chroma) if feed.fine else _bgr_u8(bytes_[0], *chroma)
     white = 65535.0 if rest.dtype == np.uint16 else 1.0
     if rest.cr is not None and rest.cb is not None:
         size = y.shape[2:]
@@ -197,11 +200,15 @@ def _scale(x: np.ndarray, k: float) -> np.ndarray:
     return x.astype(np.float32) * _f32(k)
 
 
-def _round(x: np.ndarray, k: float, top: int, dtype: Any) -> np.ndarray:
+def _clipped(x: np.ndarray, k: float, top: int) -> np.ndarray:
+    """x * k in 0..top, 0 for NaN."""
     with np.errstate(invalid="ignore"):
         v = x * _f32(k)
-        v = np.where(v > 0, np.minimum(v, _f32(top)), _f32(0))
-    return np.rint(v).astype(dtype)
+        return np.where(v > 0, np.minimum(v, _f32(top)), _f32(0))
+
+
+def _round(x: np.ndarray, k: float, top: int, dtype: Any) -> np.ndarray:
+    return np.rint(_clipped(x, k, top)).astype(dtype)
 
 
 def _fma(a: Any, b: Any, c: Any) -> np.ndarray:
@@ -230,13 +237,15 @@ def _fma_part(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return total.reshape(np.shape(a))
 
 
-def _to_ycrcb(picture: np.ndarray, white: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _to_ycrcb(picture: np.ndarray, white: float, fine: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Y with its value of white, and Cr, Cb as float32 in 0..1."""
     if picture.dtype == np.uint8:
         b, g, r = (picture[:, :, i].astype(np.int32) for i in range(3))
         y = _luma_u8(b, g, r)
         cr = ((r - y) * 11682 + ((128 << 14) + 8192)) >> 14
         cb = ((b - y) * 9241 + ((128 << 14) + 8192)) >> 14
+        if fine:
+            y = _luma_f32(*(c.astype(np.float32) for c in (b, g, r)))
         return y, _scale(np.clip(cr, 0, 255), 1.0 / 255.0), _scale(np.clip(cb, 0, 255), 1.0 / 255.0), 255.0
     b, g, r = (_scale(picture[:, :, i], 1.0 / white) for i in range(3))
     y = _luma_f32(b, g, r)
@@ -262,6 +271,18 @@ def _bgr_u8(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> np.ndarray:
     for i, c in enumerate((29049 * cb32, -5636 * cb32 - 11698 * cr32, 22987 * cr32)):
         out[:, :, i] = np.clip(y32 + ((c + 8192) >> 14), 0, 255)
     return out
+
+
+_UNIT = 1.0 / 16384
+"""Of the fixed-point coefficients, which are exact in float32."""
+
+
+def _fine_bgr_u8(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> np.ndarray:
+    red, blue = cr.astype(np.float32), cb.astype(np.float32)
+    b = _fma(blue, _f32(29049 * _UNIT), y + _f32(0.5 - 128 * 29049 * _UNIT))
+    g = _fma(blue, _f32(-5636 * _UNIT), _fma(red, _f32(-11698 * _UNIT), y + _f32(0.5 + 128 * (5636 + 11698) * _UNIT)))
+    r = _fma(red, _f32(22987 * _UNIT), y + _f32(0.5 - 128 * 22987 * _UNIT))
+    return np.clip(np.stack([b, g, r], axis=-1), 0, 255).astype(np.uint8)
 
 
 def _bgr_f32(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> list[np.ndarray]:

@@ -75,11 +75,19 @@ def _feed_value(name: str, value: Any) -> Any:
     try:
         if name == "colour":
             return str(value)
+        if name == "fine":
+            return _truth(value)
         if name in ("mean", "out_mean"):
             return tuple(map(float, value))
         return int(value) if name == "pre_scale" else float(value)
     except (TypeError, ValueError, OverflowError) as e:
         raise ModelError(f"feed: {name}={value!r} cannot be: {e}") from None
+
+
+def _truth(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false", "1", "0", "1.0", "0.0"):
+        raise ValueError("choose true or false")
+    return str(value).lower() in ("true", "1", "1.0")
 
 
 def _read_program(path: str | os.PathLike[str], scale: float | None) -> Program:

@@ -36,6 +36,8 @@ def feed_metadata(feed: Feed) -> dict[str, str]:
     numbers = {k: repr(float(getattr(feed, k))) for k in ("range", "out_range")}
     means = {k: ",".join(repr(float(v)) for v in getattr(feed, k)) for k in ("mean", "out_mean")}
     values = {"colour": feed.colour, **numbers, **means, "pre_scale": str(feed.pre_scale)}
+    if feed.fine:
+        values["fine"] = "true"
     return {PREFIX + k: v for k, v in values.items()}
 
 

@@ -246,6 +246,8 @@ class Program:
         f = self.feed
         if f.colour not in COLOURS:
             raise ModelError(f"the feed's colour is {f.colour!r}: choose one of {', '.join(COLOURS)}")
+        if f.fine and f.colour != "y":
+            raise ModelError(f"only Y can be fed without rounding it to 8 bits, not '{f.colour}': leave feed.fine out")
         if not 1 <= f.pre_scale <= MAX_PRE_SCALE:
             raise ModelError(f"pictures are enlarged by 1 to {MAX_PRE_SCALE} before a network that keeps their size, not by {f.pre_scale:.4g}")
         if not all(map(math.isfinite, (f.range, f.out_range, *f.mean, *f.out_mean))) or f.range == 0 or f.out_range == 0:

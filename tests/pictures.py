@@ -16,6 +16,8 @@ FEEDS = (
     Feed("rgb", 1.0, (0.4, 0.5, 0.6), 2.0, (0.1, 0.2, 0.3)),
     Feed("y", pre_scale=3),
     Feed("rgb", pre_scale=2),
+    Feed("y", 255.0, (3.5,), 2.0, (0.25,), fine=True),
+    Feed("y", pre_scale=3, fine=True),
 )
 
 

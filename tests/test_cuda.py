@@ -342,13 +342,13 @@ def test_shipped_networks_keep_60_db(name: str, scale: int, any_gpu: device.Devi
     assert 10 * np.log10(program.feed.out_range**2 / np.mean((got - want) ** 2)) > 60
 
 
-@pytest.mark.parametrize("colour", ["y", "bgr", "rgb"])
-def test_pictures_are_those_of_the_definition(colour: str, any_gpu: device.Device) -> None:
+@pytest.mark.parametrize(("colour", "fine"), [("y", False), ("y", True), ("bgr", False), ("rgb", False)])
+def test_pictures_are_those_of_the_definition(colour: str, fine: bool, any_gpu: device.Device) -> None:
     channels = 1 if colour == "y" else 3
     b = Builder(channels)
     b.conv(0, channels * 4, k=1, epilogue=[shuffle(2)])
     means = {} if colour == "y" else {"mean": (0.1, 0.25, 0.4), "out_mean": (0.4, 0.1, 0.2)}
-    program = b.program(feed=Feed(colour, range=2.0, out_range=2.5, **means))
+    program = b.program(feed=Feed(colour, range=2.0, out_range=2.5, fine=fine, **means))
     picture = np.random.default_rng(0).integers(0, 256, (19, 34, 3)).astype(np.uint8)
     for precision, tile in (("f32", None), ("fast", None), ("f32", 8)):
         executable = CudaExecutable(program, any_gpu, precision, tile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,20 @@ def same(a: Program, b: Program) -> bool:
 def test_round_trip(drawn: tuple[Program, int, int]) -> None:
     program = drawn[0]
     assert same(fsr.loads(fsr.dumps(program)), program)
+
+
+def test_fine_luma_is_of_version_4() -> None:
+    b = Builder(1)
+    b.conv(0, 1)
+    program = b.program(feed=Feed("y", 255.0, (1.0,), fine=True))
+    data = bytearray(fsr.dumps(program))
+    assert struct.unpack_from("<I", data, 8) == (4,)
+    assert fsr.loads(bytes(data)).feed == program.feed
+    struct.pack_into("<I", data, 8, 3)
+    with pytest.raises(ModelError, match="colour"):
+        fsr.loads(bytes(data))
+    with pytest.raises(ModelError, match="only Y can be fed"):
+        replace(program, feed=Feed("bgr", fine=True)).validate()
 
 
 def test_round_trip_keeps_feed_meta_and_names(tmp_path) -> None:
@@ -58,7 +73,7 @@ def test_every_single_byte_change_is_refused() -> None:
 
 def test_newer_version_says_upgrade() -> None:
     data = bytearray(fsr.dumps(espcn(channels=(2, 2))))
-    struct.pack_into("<I", data, 8, 4)
+    struct.pack_into("<I", data, 8, 5)
     with pytest.raises(ModelError, match="upgrade fastsr"):
         fsr.loads(bytes(data))
 

@@ -160,6 +160,24 @@ def test_layout_does_not_matter(dtype: str, channels: int) -> None:
             assert np.array_equal(x, x2) and np.array_equal(expected, image.from_network(out, rest2)), name
 
 
+def test_fine_luma_is_not_rounded() -> None:
+    """What an exact network would make of a picture's Y is off by less than a level, in Y and in the pixels that it is made into."""
+    picture = random_picture((40, 50, 3), "uint8") // 2 + 64
+    y = picture.astype(float) @ [0.114, 0.587, 0.299]
+    means = {}
+    for fine in (False, True):
+        x, rest = image.to_network(picture, Feed("y", fine=fine))
+        means[fine] = np.abs(x[0, 0] * 255 - y).mean()
+        back = image.from_network((y / 255).astype(np.float32)[None, None], rest)
+        means["back", fine] = ((back.astype(float) @ [0.114, 0.587, 0.299] - y) ** 2).mean()
+    assert means[True] < 1e-4 < 0.1 < means[False]
+    assert means["back", True] < 0.75 * means["back", False]
+    grey = picture[:, :, 0]
+    a, b = (image.to_network(grey, Feed("y", fine=fine)) for fine in (False, True))
+    assert np.array_equal(a[0], b[0])
+    assert np.array_equal(image.from_network(a[0], a[1]), image.from_network(b[0], b[1]))
+
+
 def test_rounding_and_saturation() -> None:
     grey = np.zeros((1, 8), np.uint8)
     feed = Feed("y", out_range=255.0)

@@ -181,7 +181,8 @@ def views(picture: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (2, 2), (7, 5), (17, 31), (20, 49), (5, 100)])
 @pytest.mark.parametrize("block", [1, 2, 3, 4])
 @pytest.mark.parametrize(
-    "feed", [Feed("y", range=255.0, out_range=255.0), Feed("y", mean=(0.25,), out_mean=(0.5,)), Feed("y", range=2.0, pre_scale=2)]
+    "feed", [Feed("y", range=255.0, out_range=255.0), Feed("y", mean=(0.25,), out_mean=(0.5,)), Feed("y", range=2.0, pre_scale=2),
+             Feed("y", mean=(0.25,), out_mean=(0.5,), fine=True), Feed("y", range=2.0, pre_scale=2, fine=True)],
 )
 def test_pictures_are_made_with_the_arithmetic_of_image(size: tuple[int, int], block: int, feed: Feed) -> None:
     program = replace(espcn(block, channels=(4, 4)), feed=feed)
@@ -202,9 +203,10 @@ def test_pictures_are_made_with_the_arithmetic_of_image(size: tuple[int, int], b
             np.testing.assert_array_equal(got, want)
 
 
-def test_saturated_and_undefined_results_are_rounded_like_image_does() -> None:
+@pytest.mark.parametrize("fine", [False, True])
+def test_saturated_and_undefined_results_are_rounded_like_image_does(fine: bool) -> None:
     b = Builder(1)
-    program = replace(b.program(b.step("Pointwise", [0], 1, {}, [Epilogue("Sub", a=0.5), Epilogue("Div", a=0.0)])), feed=Feed("y"))
+    program = replace(b.program(b.step("Pointwise", [0], 1, {}, [Epilogue("Sub", a=0.5), Epilogue("Div", a=0.0)])), feed=Feed("y", fine=fine))
     executable = numba_cpu.compile(program)
     picture = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]], [[0, 255, 0], [0, 0, 255], [128, 128, 128]]], np.float32)
     options: dict[str, Any] = {"white": 255.0, "to_u8": True}

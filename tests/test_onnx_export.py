@@ -82,6 +82,24 @@ def test_model_save_and_load(tmp_path: Path) -> None:
     assert (again.upscale(picture) == model.upscale(picture)).all()
 
 
+def test_fine_luma_is_kept_in_metadata(tmp_path: Path) -> None:
+    net = Net()
+    net.node("DepthToSpace", net.conv(net.input(("N", 1, "H", "W")), 1, 4), blocksize=2)
+    net.metadata = {"fastsr.fine": "true"}
+    (tmp_path / "a.onnx").write_bytes(net.data())
+    model = fastsr.load(tmp_path / "a.onnx")
+    assert model.feed == Feed("y", fine=True)
+    model.save(tmp_path / "b.onnx")
+    assert fastsr.load(tmp_path / "b.onnx").feed == model.feed
+    assert fastsr.load(tmp_path / "b.onnx", feed={"fine": False}).feed == Feed("y")
+    net.metadata = {"fastsr.fine": "perhaps"}
+    (tmp_path / "c.onnx").write_bytes(net.data())
+    with pytest.raises(ModelError, match="true or false"):
+        fastsr.load(tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match="true or false"):
+        fastsr.load(tmp_path / "b.onnx", feed={"fine": "perhaps"})
+
+
 def test_what_onnx_cannot_say() -> None:
     b = Builder(2)
     b.step("Pad", [0], 2, {"mode": PAD_MODE["symmetric"]})

@@ -355,8 +355,12 @@ Step read_step(Cursor& in, const Program& program, uint32_t version, std::vector
   return step;
 }
 
-void read_feed(Cursor& in, Feed& feed) {
-  feed.colour = static_cast<Colour>(in.count("as colour", 0, 3, 0));
+constexpr int kFineY = 4;  // code of kY with Feed::fine
+
+void read_feed(Cursor& in, uint32_t version, Feed& feed) {
+  const int colour = in.count("as colour", 0, version > 3 ? kFineY : kFineY - 1, 0);
+  feed.fine = colour == kFineY;
+  feed.colour = feed.fine ? Colour::kY : static_cast<Colour>(colour);
   feed.pre_scale = in.count("as pre_scale", 1, 16, 0);
   feed.range = in.finite("the range"), feed.out_range = in.finite("the output range");
   if (feed.range == 0 || feed.out_range == 0) damaged("a range of 0");
@@ -407,8 +411,8 @@ Program read_fsr(const FsrBytes& file) {
   if (bytes < 8 || std::memcmp(p, magic, 8) != 0) fail("not an .fsr file: its first bytes are not the .fsr signature");
   if (bytes < kHeader) fail("the .fsr file is truncated: it ends inside its header");
   const uint32_t version = load<uint32_t>(p + 8);
-  if (version < 1 || version > 3)
-    fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads versions 1 to 3: upgrade fastsr or convert the model again");
+  if (version < 1 || version > 4)
+    fail("the .fsr file has version " + std::to_string(version) + ", this fastsr reads versions 1 to 4: upgrade fastsr or convert the model again");
   const uint64_t total = load<uint64_t>(p + 16), at = load<uint64_t>(p + 32), size = load<uint64_t>(p + 40), data_at = load<uint64_t>(p + 48),
                  data_size = load<uint64_t>(p + 56);
   if (total != bytes && !(file.tensors && data_at == bytes && total > bytes))
@@ -421,7 +425,7 @@ Program read_fsr(const FsrBytes& file) {
   Cursor in(p + kHeader, static_cast<size_t>(size));
   Program program;
   in.text();
-  read_feed(in, program.feed);
+  read_feed(in, version, program.feed);
   uint64_t tensor_bytes = 0;
   const auto n_tensors = static_cast<size_t>(in.count("tensors", 0, 65536, 16));
   if (file.tensors && file.tensors->size() != n_tensors) damaged("it has not as many tensors as were given");

@@ -158,7 +158,7 @@ class PictureSource final : public Source {
     const float k = static_cast<float>(feed_.range / white_of(p));
     if (feed_.colour == Colour::kY && p.channels == 3) {
       if (p.type == PictureView::kU8) {
-        k_.y_u8(dst, reader_.packed(y, x0, n, b), n, k, mean_of(feed_.mean, 0));
+        (feed_.fine ? k_.fine_y_u8 : k_.y_u8)(dst, reader_.packed(y, x0, n, b), n, k, mean_of(feed_.mean, 0));
       } else {
         const float* planes = reader_.unit_planes(y, x0, n, b);
         k_.y_f32(dst, planes, planes + n, planes + 2 * static_cast<ptrdiff_t>(n), n);
@@ -270,7 +270,7 @@ class PictureSink final : public Sink {
     } else if (feed_.colour == Colour::kY) {
       const Chroma c = chroma(y, x0, n, b);
       pixels = direct ? direct : room(b.bytes, size * 6);
-      k_.store_ycrcb_u8(pixels, src, c.cr, c.cb, c.frac, n, m, k);
+      (feed_.fine ? k_.store_fine_ycrcb_u8 : k_.store_ycrcb_u8)(pixels, src, c.cr, c.cb, c.frac, n, m, k);
     } else {
       const int blue = feed_.colour == Colour::kRgb ? 2 : 0, red = 2 - blue;
       uint8_t* colours = out_.channels == 3 ? pixels : room(b.bytes, size * 6) + 3 * size;

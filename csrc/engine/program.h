@@ -99,6 +99,7 @@ enum class Colour : int { kRaw = 0, kY, kBgr, kRgb };
 
 struct Feed {
   Colour colour = Colour::kRaw;
+  bool fine = false;  // Y of 8-bit pictures is not rounded to 8 bits
   int pre_scale = 1;
   double range = 1, out_range = 1;
   std::vector<double> mean, out_mean;

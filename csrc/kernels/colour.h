@@ -18,6 +18,8 @@ struct ColourKernels {
   void (*feed_f32)(float* x, int n, float k, float m);
   // y[i] = Y * k - m, with Y the fixed-point luma of packed pixels
   void (*y_u8)(float* y, const uint8_t* bgr, int n, float k, float m);
+  // The same with Y in floats, not rounded
+  void (*fine_y_u8)(float* y, const uint8_t* bgr, int n, float k, float m);
   // Fixed-point Cr and Cb of packed pixels, divided by 255
   void (*chroma_u8)(float* cr, float* cb, const uint8_t* bgr, int n);
   void (*y_f32)(float* y, const float* b, const float* g, const float* r, int n);
@@ -39,6 +41,8 @@ struct ColourKernels {
   // Packed pixels from bytes of Y, Cr, Cb by OpenCV's fixed-point YCrCb2BGR. Y is rounded from (y + m) * k, chroma from 255 times the value at f
   // between rows cr[0] and cr[1] and rows cb[0] and cb[1] (as blend).
   void (*store_ycrcb_u8)(uint8_t* bgr, const float* y, const float* const cr[2], const float* const cb[2], float f, int n, float m, float k);
+  // The same, but Y is clipped only: what becomes of it and chroma is rounded once
+  void (*store_fine_ycrcb_u8)(uint8_t* bgr, const float* y, const float* const cr[2], const float* const cb[2], float f, int n, float m, float k);
   // Float YCrCb to b, g, r planes
   void (*ycrcb_f32)(float* b, float* g, float* r, const float* y, const float* cr, const float* cb, int n);
 };

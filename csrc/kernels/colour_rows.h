@@ -33,10 +33,13 @@ FASTSR_INLINE float fused(float a, float b, float c) {
 #endif
 }
 
-// The whole number nearest to x * k, half to even, in 0..top; 0 for NaN. Adding 1.5 * 2^23 leaves no bits for a fraction.
+// x * k in 0..top; 0 for NaN.
+FASTSR_INLINE V clipped(V x, V k, V top) { return min(max(mul(x, k), set1(0.0f)), top); }
+
+// The whole number nearest to that, half to even. Adding 1.5 * 2^23 leaves no bits for a fraction.
 FASTSR_INLINE V rounded(V x, V k, V top) {
   const V magic = set1(12582912.0f);
-  return sub(add(min(max(mul(x, k), set1(0.0f)), top), magic), magic);
+  return sub(add(clipped(x, k, top), magic), magic);
 }
 
 constexpr float kUnit = 1.0f / 16384;  // of the fixed-point coefficients
@@ -83,12 +86,15 @@ void feed_f32(float* FASTSR_RESTRICT x, int n, float k, float m) {
   for (int i = 0; i < n; i++) x[i] = x[i] * k - m;
 }
 
-void y_u8(float* FASTSR_RESTRICT y, const uint8_t* FASTSR_RESTRICT bgr, int n, float k, float m) {
+FASTSR_INLINE V fine_luma(V b, V g, V r) { return fused(set1(0.114f), b, fused(set1(0.587f), g, mul(set1(0.299f), r))); }
+
+template <bool FINE>
+void y_of_u8(float* FASTSR_RESTRICT y, const uint8_t* FASTSR_RESTRICT bgr, int n, float k, float m) {
   if (n < W) {
     uint8_t in[3 * W] = {};
     float out[W];
     std::memcpy(in, bgr, 3 * static_cast<size_t>(n));
-    y_u8(out, in, W, k, m);
+    y_of_u8<FINE>(out, in, W, k, m);
     std::memcpy(y, out, sizeof(float) * static_cast<size_t>(n));
     return;
   }
@@ -96,7 +102,7 @@ void y_u8(float* FASTSR_RESTRICT y, const uint8_t* FASTSR_RESTRICT bgr, int n, f
     const int at = clip_vector(i, n);
     V b, g, r;
     load_pixels(bgr + 3 * at, b, g, r);
-    store(y + at, sub(mul(luma(b, g, r), set1(k)), set1(m)));
+    store(y + at, sub(mul(FINE ? fine_luma(b, g, r) : luma(b, g, r), set1(k)), set1(m)));
   }
 }
 
@@ -232,14 +238,19 @@ void store_bgr_u8(uint8_t* FASTSR_RESTRICT bgr, const float* b, const float* g, 
   }
 }
 
-void store_ycrcb_u8(uint8_t* bgr, const float* y, const float* const cr[2], const float* const cb[2], float f, int n, float m, float k) {
+// a * x + y, rounded once. Of whole numbers, as they are unless FINE, both ways are exact.
+template <bool FINE>
+FASTSR_INLINE V times_plus(float a, V x, V y) { return FINE ? fused(set1(a), x, y) : fma(set1(a), x, y); }
+
+template <bool FINE>
+void store_ycrcb(uint8_t* bgr, const float* y, const float* const cr[2], const float* const cb[2], float f, int n, float m, float k) {
   if (n < W) {
     float in[5][W] = {};
     uint8_t out[3 * W];
     const float* const from[5] = {y, cr[0], cr[1], cb[0], cb[1]};
     for (int j = 0; j < 5; j++) std::memcpy(in[j], from[j], sizeof(float) * static_cast<size_t>(n));
     const float *const red[2] = {in[1], in[2]}, *const blue[2] = {in[3], in[4]};
-    store_ycrcb_u8(out, in[0], red, blue, f, W, m, k);
+    store_ycrcb<FINE>(out, in[0], red, blue, f, W, m, k);
     std::memcpy(bgr, out, 3 * static_cast<size_t>(n));
     return;
   }
@@ -249,12 +260,12 @@ void store_ycrcb_u8(uint8_t* bgr, const float* y, const float* const cr[2], cons
   const V to_b = set1(0.5f - 128 * 29049 * kUnit), to_g = set1(0.5f + 128 * (5636 + 11698) * kUnit), to_r = set1(0.5f - 128 * 22987 * kUnit);
   for (int i = 0; i < n; i += W) {
     const int at = clip_vector(i, n);
-    const V l = rounded(add(load(y + at), mean), factor, top);
+    const V sum = add(load(y + at), mean), l = FINE ? clipped(sum, factor, top) : rounded(sum, factor, top);
     const V u = rounded(between(load(cr0 + at), load(cr1 + at), fraction), top, top);
     const V v = rounded(between(load(cb0 + at), load(cb1 + at), fraction), top, top);
-    const V b = fma(set1(29049 * kUnit), v, add(l, to_b));
-    const V g = fma(set1(-5636 * kUnit), v, fma(set1(-11698 * kUnit), u, add(l, to_g)));
-    store_pixels(bgr + 3 * at, b, g, fma(set1(22987 * kUnit), u, add(l, to_r)));
+    const V b = times_plus<FINE>(29049 * kUnit, v, add(l, to_b));
+    const V g = times_plus<FINE>(-5636 * kUnit, v, times_plus<FINE>(-11698 * kUnit, u, add(l, to_g)));
+    store_pixels(bgr + 3 * at, b, g, times_plus<FINE>(22987 * kUnit, u, add(l, to_r)));
   }
 }
 
@@ -268,8 +279,8 @@ void ycrcb_f32(float* FASTSR_RESTRICT b, float* FASTSR_RESTRICT g, float* FASTSR
   }
 }
 
-constexpr ColourKernels kTable = {FASTSR_TARGET_NAME, feed_u8, feed_bgr_u8, feed_f32, y_u8, chroma_u8, y_f32, chroma_f32, enlarge, enlarge_at, blend,
-                                  store_u8, store_u16, store_bgr_u8, store_ycrcb_u8, ycrcb_f32};
+constexpr ColourKernels kTable = {FASTSR_TARGET_NAME, feed_u8, feed_bgr_u8, feed_f32, y_of_u8<false>, y_of_u8<true>, chroma_u8, y_f32, chroma_f32,
+                                  enlarge, enlarge_at, blend, store_u8, store_u16, store_bgr_u8, store_ycrcb<false>, store_ycrcb<true>, ycrcb_f32};
 
 #undef FASTSR_RESTRICT
 

@@ -261,6 +261,7 @@ def as_text(facts: dict[str, Any]) -> str:
     inputs = ", ".join(f"{i['name']} ({i['channels']} channel{'s' if i['channels'] > 1 else ''})" for i in facts["inputs"])
     outputs = ", ".join(f"{o['name']} x{o['scale']} ({o['channels']})" for o in facts["outputs"])
     fed = f"{feed['colour']}, 0..{feed['range']:g}" + (f", mean {tuple(feed['mean'])}" if feed["mean"] else "")
+    fed += ", not rounded to 8 bits" if feed["fine"] else ""
     fed += f", enlarged x{feed['pre_scale']} before" if feed["pre_scale"] > 1 else ""
     width, height = memory["picture"]
     field = "{1}x{0} input pixels".format(*totals["receptive_field"]) if totals["receptive_field"] else "the whole picture"

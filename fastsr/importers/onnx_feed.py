@@ -10,7 +10,7 @@ from ..graph import Feed
 from .feed import divided, left_open, multiplied
 from .onnx_context import Context
 
-KEYS = ("colour", "range", "mean", "out_range", "out_mean", "pre_scale")
+KEYS = ("colour", "range", "mean", "out_range", "out_mean", "pre_scale", "fine")
 PREFIX = "fastsr."
 PIXEL_FORMATS = {"Gray8": "y", "Rgb8": "rgb", "Bgr8": "bgr"}
 PIXEL_RANGES = {"NominalRange_0_255": (255.0, 0.0), "Normalized_0_1": (1.0, 0.0), "Normalized_1_1": (2.0, 1.0)}
@@ -50,6 +50,9 @@ def _given(feed: Feed, given: dict[str, str], channels: tuple[int, int]) -> Feed
         values |= {k: tuple(float(n) for n in v.split(",") if n.strip()) for k, v in given.items() if k in ("mean", "out_mean")}
         values |= {k: int(v) for k, v in given.items() if k == "pre_scale"}
         values |= {k: v for k, v in given.items() if k == "colour"}
+        if given.get("fine", "false") not in ("true", "false"):
+            raise ValueError("fine is true or false")
+        values |= {k: v == "true" for k, v in given.items() if k == "fine"}
         numbers = [n for v in values.values() for n in (v if isinstance(v, tuple) else [v]) if not isinstance(n, str)]
         if not all(math.isfinite(n) for n in numbers):
             raise ValueError("numbers must be finite")

@@ -14,6 +14,9 @@ from .layout import ARGS, set_view
 _MODES = {("y", True): 0, ("y", False): 1, ("bgr", True): 2, ("rgb", True): 2, ("bgr", False): 3, ("rgb", False): 4}
 """(Colour that is fed, whether the picture is grey) -> PictureMode."""
 
+FINE = 5
+"""PictureMode of a colour picture of which Y is fed and not rounded."""
+
 Table = Callable[[np.ndarray], int]
 """Gives a table's address on the device."""
 
@@ -25,7 +28,7 @@ def suits(shape: tuple[int, ...], feed: Feed) -> bool:
 
 def mode_of(feed: Feed, grey: bool) -> int:
     """PictureMode of a picture for that feed."""
-    return _MODES[feed.colour, grey]
+    return FINE if feed.fine and not grey else _MODES[feed.colour, grey]
 
 
 def _mean(mean: tuple[float, ...], c: int) -> float:
@@ -58,7 +61,7 @@ def write_args(feed: Feed, shape: tuple[int, ...], address: int, rect: Rect, siz
     a["count"], a["constant"], a["first"] = mode_of(feed, len(shape) == 2), np.float32(255.0 / feed.out_range), feed.colour == "rgb"
     for c in range(3):
         a["slots"][c]["a"] = _mean(feed.out_mean, c)
-    if mode_of(feed, len(shape) == 2) == _MODES["y", False]:
+    if mode_of(feed, len(shape) == 2) in (_MODES["y", False], FINE):
         _set_picture(a["slots"][0]["value"], source, shape)
         for axis, name in enumerate(("rows", "columns")):
             left, weight = image.linear_taps(size[axis], shape[axis])

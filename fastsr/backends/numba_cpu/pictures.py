@@ -26,7 +26,8 @@ class Sink(NamedTuple):
 
     pixels: uint8 (H, W, 1 or 3), empty for none. chroma: float32 (2, h, w), Cr and Cb in 0..1 of the picture before. taps: int64, the left and then
     the right chroma pixel of each of W columns, then the upper and the lower one of each of H rows. factors: float32, what the network's output is
-    multiplied with, what is added before, then the weight of the right chroma pixel for each column and of the lower one for each row.
+    multiplied with, what is added before, 1 where `Feed.fine`, then the weight of the right chroma pixel for each column and of the lower one for
+    each row.
     """
 
     pixels: np.ndarray
@@ -47,7 +48,7 @@ def suits(picture: np.ndarray, feed: Feed, to_u8: bool) -> bool:
 def make_sink(rest: image.Rest, height: int, width: int) -> Sink:
     """The sink for a new picture of that size that the rest stands for."""
     mean = rest.feed.out_mean[0] if rest.feed.out_mean else 0.0
-    factors = [np.array([255.0 / rest.feed.out_range, mean], np.float32)]
+    factors = [np.array([255.0 / rest.feed.out_range, mean, rest.feed.fine], np.float32)]
     if rest.cr is None or rest.cb is None:
         return NO_SINK._replace(pixels=np.empty((height, width, 1), np.uint8), factors=factors[0])
     taps = []
@@ -106,6 +107,33 @@ def _colour_line(luma, factor, mean, lines, upper, lower, weight, out):
 
 
 @njit
+def _cut(v):
+    """v saturated and cut off to a whole number."""
+    return np.uint8(np.int32(min(max(v, np.float32(0)), np.float32(255))))
+
+
+_UNIT = 1.0 / 16384
+_BLUE, _RED = np.float32(29049 * _UNIT), np.float32(22987 * _UNIT)
+_GREEN_B, _GREEN_R = np.float32(-5636 * _UNIT), np.float32(-11698 * _UNIT)
+_TO_B, _TO_G, _TO_R = (np.float32(0.5 + 128 * c * _UNIT) for c in (-29049, 5636 + 11698, -22987))
+
+
+@njit
+def _fine_line(luma, factor, mean, lines, upper, lower, weight, out):
+    """As `_colour_line`, of a Y that is not rounded."""
+    cr_a, cr_b, cb_a, cb_b = lines[0, upper], lines[0, lower], lines[1, upper], lines[1, lower]
+    for x in range(luma.size):
+        y = (luma[x] + mean) * factor
+        y = y if y > np.float32(0) else np.float32(0)
+        y = y if y < np.float32(255) else np.float32(255)
+        cr = np.float32(_byte(_fma(cr_b[x] - cr_a[x], weight, cr_a[x]) * np.float32(255)))
+        cb = np.float32(_byte(_fma(cb_b[x] - cb_a[x], weight, cb_a[x]) * np.float32(255)))
+        out[3 * x] = _cut(_fma(cb, _BLUE, y + _TO_B))
+        out[3 * x + 1] = _cut(_fma(cb, _GREEN_B, _fma(cr, _GREEN_R, y + _TO_G)))
+        out[3 * x + 2] = _cut(_fma(cr, _RED, y + _TO_R))
+
+
+@njit
 def store_pixels(arena, start, rows, width, y0, x0, pixels, chroma, taps, factors):
     """Store a tile from pixel (y0, x0); its luma is at arena[start + rows[y] + x]. The rest: see `Sink`."""
     total = pixels.shape[1]
@@ -124,10 +152,14 @@ def store_pixels(arena, start, rows, width, y0, x0, pixels, chroma, taps, factor
             if held[row & 1] != row:
                 held[row & 1] = row
                 for plane in range(2):
-                    _enlarge(chroma[plane, row], taps[x0 : x0 + width], taps[total + x0 : total + x0 + width], factors[2 + x0 : 2 + x0 + width],
+                    _enlarge(chroma[plane, row], taps[x0 : x0 + width], taps[total + x0 : total + x0 + width], factors[3 + x0 : 3 + x0 + width],
                              lines[plane, row & 1])  # fmt: skip
         out = pixels[y].reshape(-1)[3 * x0 : 3 * (x0 + width)]
-        _colour_line(luma, factors[0], factors[1], lines, upper & 1, lower & 1, factors[2 + total + y], out)
+        weight = factors[3 + total + y]
+        if factors[2]:
+            _fine_line(luma, factors[0], factors[1], lines, upper & 1, lower & 1, weight, out)
+        else:
+            _colour_line(luma, factors[0], factors[1], lines, upper & 1, lower & 1, weight, out)
 
 
 _C = np.float32(1.0 / 255.0)
@@ -136,15 +168,18 @@ _C = np.float32(1.0 / 255.0)
 _PIXELS = types.Array(types.uint8, 3, "C", readonly=True)
 
 
-@njit(types.void(_PIXELS, types.float32, types.float32, types.float32[:, ::1], types.float32[:, :, ::1]), nogil=True, cache=True)
-def read_bgr(pixels, factor, mean, luma, chroma):
+@njit(types.void(_PIXELS, types.float32, types.float32, types.boolean, types.float32[:, ::1], types.float32[:, :, ::1]), nogil=True, cache=True)
+def read_bgr(pixels, factor, mean, fine, luma, chroma):
     """Luma as the network takes it and chroma in 0..1 of a BGR picture."""
     for i in range(pixels.shape[0]):
         line, y_line, cr_line, cb_line = pixels[i].reshape(-1), luma[i], chroma[0, i], chroma[1, i]
         for x in range(y_line.size):
             b, g, r = np.int32(line[3 * x]), np.int32(line[3 * x + 1]), np.int32(line[3 * x + 2])
             y = np.int32(np.int32(4899 * r + 9617 * g + 1868 * b + 8192) >> 14)
-            y_line[x] = np.float32(y) * factor - mean
+            level = np.float32(y)
+            if fine:
+                level = _fma(np.float32(b), np.float32(0.114), _fma(np.float32(g), np.float32(0.587), np.float32(r) * np.float32(0.299)))
+            y_line[x] = level * factor - mean
             cr_line[x] = np.float32(_saturate(np.int32((r - y) * 11682 + 2105344) >> 14)) * _C
             cb_line[x] = np.float32(_saturate(np.int32((b - y) * 9241 + 2105344) >> 14)) * _C
 
@@ -156,5 +191,5 @@ def read(picture: np.ndarray, feed: Feed, white: float) -> tuple[np.ndarray, ima
     height, width = picture.shape[:2]
     luma, chroma = np.empty((1, 1, height, width), np.float32), np.empty((2, height, width), np.float32)
     mean = feed.mean[0] if feed.mean else 0.0
-    read_bgr(np.ascontiguousarray(picture), np.float32(feed.range / 255.0), np.float32(mean), luma[0, 0], chroma)
+    read_bgr(np.ascontiguousarray(picture), np.float32(feed.range / 255.0), np.float32(mean), feed.fine, luma[0, 0], chroma)
     return luma, image.Rest(feed, np.dtype(np.uint8), False, height, width, *chroma)

@@ -13,14 +13,25 @@ enum PictureMode {
   GREY_TO_COLOUR = 2,
   BGR_TO_BGR = 3,
   BGR_TO_RGB = 4,
+  BGR_TO_FINE_Y = 5,
 };
 
 FASTSR_DEVICE int luma(int b, int g, int r) { return (4899 * r + 9617 * g + 1868 * b + 8192) >> 14; }
 
+FASTSR_DEVICE float fine_luma(int b, int g, int r) {
+  return fmaf(static_cast<float>(b), 0.114f, fmaf(static_cast<float>(g), 0.587f, static_cast<float>(r) * 0.299f));
+}
+
 FASTSR_DEVICE int saturated(int v) { return v < 0 ? 0 : v > 255 ? 255 : v; }
 
-// Rounded half to even, 0 for NaN.
-FASTSR_DEVICE int to_byte(float v) { return v > 0.0f ? static_cast<int>(rintf(fminf(v, 255.0f))) : 0; }
+// In 0..255, 0 for NaN.
+FASTSR_DEVICE float clipped(float v) { return v > 0.0f ? fminf(v, 255.0f) : 0.0f; }
+
+// The same rounded half to even.
+FASTSR_DEVICE int to_byte(float v) { return static_cast<int>(rintf(clipped(v))); }
+
+// The same cut off to a whole number.
+FASTSR_DEVICE unsigned char cut(float v) { return static_cast<unsigned char>(clipped(v)); }
 
 FASTSR_DEVICE const unsigned char* picture_at(const View& v, int y, int x) {
   return static_cast<const unsigned char*>(v.data) + y * v.stride + static_cast<long long>(x) * v.pitch;
@@ -46,7 +57,8 @@ FASTSR_KERNEL read_picture(const Args args) {
     if (args.count == BGR_TO_Y) v = luma(p[0], p[1], p[2]);
     if (args.count == BGR_TO_BGR) v = p[c];
     if (args.count == BGR_TO_RGB) v = p[2 - c];
-    to[c] = from_float<T>(static_cast<float>(v) * args.constant - args.slots[c].a);
+    const float level = args.count == BGR_TO_FINE_Y ? fine_luma(p[0], p[1], p[2]) : static_cast<float>(v);
+    to[c] = from_float<T>(level * args.constant - args.slots[c].a);
   }
   for (int c = args.out.channels; c < args.out.pitch; ++c) to[c] = from_float<T>(0.0f);
 }
@@ -83,7 +95,8 @@ FASTSR_KERNEL write_picture(const Args args) {
     case GREY_TO_COLOUR:
       to[0] = static_cast<unsigned char>(args.first ? luma(v[2], v[1], v[0]) : luma(v[0], v[1], v[2]));
       break;
-    case BGR_TO_Y: {
+    case BGR_TO_Y:
+    case BGR_TO_FINE_Y: {
       const View& before = args.slots[0].value;
       const int *rows = args.rows + 2 * y, *columns = args.columns + 2 * x;
       const float fx = args.column_factors[x];
@@ -91,6 +104,15 @@ FASTSR_KERNEL write_picture(const Args args) {
       const Chroma lower = between(chroma_of(before, rows[1], columns[0]), chroma_of(before, rows[1], columns[1]), fx);
       const Chroma mixed = between(upper, lower, args.row_factors[y]);
       const int cr = to_byte(mixed.cr * 255.0f) - 128, cb = to_byte(mixed.cb * 255.0f) - 128;
+      if (args.count == BGR_TO_FINE_Y) {
+        constexpr float UNIT = 1.0f / 16384;
+        const float l = clipped((to_float(from[0]) + args.slots[0].a) * args.constant);
+        const float red = static_cast<float>(cr + 128), blue = static_cast<float>(cb + 128);
+        to[0] = cut(fmaf(blue, 29049 * UNIT, l + (0.5f - 128 * 29049 * UNIT)));
+        to[1] = cut(fmaf(blue, -5636 * UNIT, fmaf(red, -11698 * UNIT, l + (0.5f + 128 * (5636 + 11698) * UNIT))));
+        to[2] = cut(fmaf(red, 22987 * UNIT, l + (0.5f - 128 * 22987 * UNIT)));
+        break;
+      }
       to[0] = static_cast<unsigned char>(saturated(v[0] + ((29049 * cb + 8192) >> 14)));
       to[1] = static_cast<unsigned char>(saturated(v[0] + ((-5636 * cb - 11698 * cr + 8192) >> 14)));
       to[2] = static_cast<unsigned char>(saturated(v[0] + ((22987 * cr + 8192) >> 14)));
