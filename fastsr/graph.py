@@ -70,7 +70,7 @@ class Feed:
     "raw" (neither: only `Model.run` works).
     pre_scale: the picture is enlarged by this factor with the bicubic filter before it is fed (SRCNN, VDSR); 1 for none.
     fine: Y of an 8-bit colour picture is not rounded to 8 bits, neither before the network nor behind it, where pixels are rounded once. Without it
-    the picture is cv2.dnn_superres's. For colour "y" only; pictures of other types are always so.
+    the picture is cv2.dnn_superres's. For colour "y" only. Y of pictures of other types is never rounded before the network.
     """
 
     colour: str = "raw"

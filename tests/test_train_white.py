@@ -111,6 +111,39 @@ def test_a_settled_channel_has_mean_0_and_deviation_1() -> None:
     assert bool(torch.isfinite(network(flat)).all())
 
 
+@pytest.mark.parametrize("arch", ["espcn", "fsrcnn", "fsrcnn-cv2"])
+def test_chains_of_other_networks_are_settled(arch: str) -> None:
+    network = run.make(recipes.RECIPES[arch], 2, 1)
+    before = network.shipped()
+    x = torch.rand(4, 1, 20, 20)
+    network.settle(x)
+    found: list[torch.Tensor] = []
+    hooks = [m.register_forward_hook(lambda _, __, y: found.append(y.clone())) for m in network.modules() if isinstance(m, white.EndConv2d)]
+    with torch.no_grad():
+        network(x)
+    for h in hooks:
+        h.remove()
+    assert len(found) == {"espcn": 3, "fsrcnn": 7, "fsrcnn-cv2": 8}[arch]
+    for y in found[: len(network.chain())]:
+        torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(y.shape[1]), rtol=0, atol=2e-3)
+        torch.testing.assert_close(y.std((0, 2, 3)), torch.ones(y.shape[1]), rtol=0, atol=2e-3)
+    assert [k for k, v in network.shipped().items() if torch.equal(v, before[k])] == [k for k in before if not k.startswith(CHAINS[arch])]
+
+
+CHAINS: dict[str, tuple[str, ...]] = {
+    "espcn": ("conv1.", "conv2."),
+    "fsrcnn": tuple(f"{part}.{k}.{what}" for part, n in (("first_part", 1), ("mid_part", 12)) for k in range(0, n, 2) for what in ("weight", "bias")),
+}
+CHAINS["fsrcnn-cv2"] = CHAINS["fsrcnn"]
+
+
+def test_a_network_without_a_chain_stays_as_it_is() -> None:
+    network = run.make(replace(recipes.RECIPES["srresnet"], options={"blocks": 1, "width": 4}), 2, 0)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    network.settle(torch.rand(2, 3, 12, 12))
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
 def test_a_training_begins_settled_and_only_a_fresh_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

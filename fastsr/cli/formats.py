@@ -38,6 +38,7 @@ in it leaves them open and the network is not large (8 M weights). `load(feed={.
 | `range`, `mean` | the network's input is pixel / 255 * range - mean |
 | `out_range`, `out_mean` | a pixel is (result + out_mean) / out_range * 255 |
 | `pre_scale` | the picture is enlarged by the bicubic filter as many times before; `load(scale=)` sets it for networks that keep the size |
+| `fine` | `true`: Y of an 8-bit colour picture is not rounded to 8 bits before and behind the network; without it pictures are OpenCV's to the bit |
 """
 
 

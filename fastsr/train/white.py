@@ -121,6 +121,8 @@ def settle(network: nn.Module, chain: Sequence[Settled], x: torch.Tensor) -> Non
         m.set(kernel / deviation[:, None, None, None], (bias - mean) / deviation)
         return (y - mean[:, None, None]) / deviation[:, None, None]
 
+    if not chain:  # a network may have more to it that a run changes, such as means for batch normalisation
+        return
     hooks = [m.register_forward_hook(changed) for m in chain if isinstance(m, nn.Module)]
     try:
         network(x)
