@@ -164,14 +164,15 @@ def from_network(y: np.ndarray, rest: Rest) -> np.ndarray:
     if feed.colour == "rgb":
         planes = planes[::-1]
     if rest.dtype == np.uint8:
-        bytes_ = [_round(p, 255.0 / feed.out_range, 255, np.uint8) for p in planes]
-        if feed.colour != "y":
-            return grey_u8(*bytes_) if rest.grey else np.stack(bytes_, axis=-1)
-        if rest.cr is None or rest.cb is None:
+        k = 255.0 / feed.out_range
+        if rest.cr is not None and rest.cb is not None:
+            size = y.shape[2:]
+            chroma = [_round(enlarge_linear(c, *size), 255.0, 255, np.uint8) for c in (rest.cr, rest.cb)]
+            return _fine_bgr_u8(_clipped(planes[0], k, 255), *chroma) if feed.fine else _bgr_u8(_round(planes[0], k, 255, np.uint8), *chroma)
+        bytes_ = [_round(p, k, 255, np.uint8) for p in planes]
+        if feed.colour == "y":
             return bytes_[0]
-        size = y.shape[2:]
-        chroma = [_round(enlarge_linear(c, *size), 255.0, 255, np.uint8) for c in (rest.cr, rest.cb)]
-        return _fine_bgr_u8(_clipped(planes[0], 255.0 / feed.out_range, 255), *chroma) if feed.fine else _bgr_u8(bytes_[0], *chroma)
+        return grey_u8(*bytes_) if rest.grey else np.stack(bytes_, axis=-1)
     white = 65535.0 if rest.dtype == np.uint16 else 1.0
     if rest.cr is not None and rest.cb is not None:
         size = y.shape[2:]

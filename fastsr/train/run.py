@@ -258,18 +258,15 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, facts if isinstance(facts, dict) else {}
 
 
-def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What the .fsr file `path` of a network that `fastsr train` has written holds, named as by `shipped`, and what it says of itself. network: which
-    is to begin with it, recipe: its own. Raises FastsrError when the tensors, in their order, do not make a network of that architecture which
+def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -> tuple[dict[str, torch.Tensor], int]:
+    """What the .fsr file `path` of a network that `fastsr train` has written holds, named as by `shipped`, and how many times it enlarges. network:
+    which is to begin with it, recipe: its own. Raises FastsrError when the tensors, in their order, do not make a network of that architecture which
     computes what the file's does."""
     found: list[np.ndarray] = []
     for step in program.steps:
         if step.weight is not None:
             found += [step.weight, *([] if step.bias is None else [step.bias])]
             found += [e.tensor.reshape(-1) for e in step.epilogue if e.op == "PRelu" and e.tensor is not None]
-    said = program.meta.get("architecture")
-    if said in registry() and said != recipe.arch:
-        raise FastsrError(f"'{path}' holds weights of the architecture {said}, not of {recipe.arch}")
     scale = program.scale() * program.feed.pre_scale
     if program.feed.colour != network.colour or scale.denominator != 1 or not 2 <= scale <= MAX_SCALE:
         raise FastsrError(f"'{path}' enlarges {program.feed.colour} pictures by {float(scale):.4g}: this network takes {network.colour} ones")
@@ -286,7 +283,7 @@ def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -
         raise FastsrError(f"'{path}': {e}; if it is one of these networks, take its .safetensors file") from None
     if not difference(program, x, want) <= TOLERANCE:
         raise FastsrError(f"'{path}' does not hold this network's weights in the order of `fastsr train`: take the .safetensors file")
-    return own.shipped(), {"architecture": recipe.arch, "scale": str(scale)}
+    return own.shipped(), int(scale)
 
 
 def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
@@ -299,13 +296,15 @@ def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
     if not path.exists() and shipped.is_shipped(str(path)):
         scales = shipped.scales(str(path))
         path = shipped.find(str(path), network.scale if network.scale in scales else None)
-    if path.suffix == ".fsr":
-        weights, facts = weights_of(load_program(path), path, network, recipe)
-    else:
-        weights, facts = read_weights(path)
-    if facts.get("architecture", recipe.arch) != recipe.arch:
-        raise FastsrError(f"'{path}' holds weights of the architecture {facts['architecture']}, not of {recipe.arch}")
+    program = load_program(path) if path.suffix == ".fsr" else None
+    weights, facts = read_weights(path) if program is None else ({}, program.meta)
+    said = facts.get("architecture", recipe.arch)
+    if said != recipe.arch and (program is None or said in [*registry()]):
+        raise FastsrError(f"'{path}' holds weights of the architecture {said}, not of {recipe.arch}")
     theirs = str(facts.get("scale", network.scale))
+    if program is not None:
+        weights, scale = weights_of(program, path, network, recipe)
+        theirs = str(scale)
     try:
         if theirs == str(network.scale):
             _take(network, weights, path, report)

@@ -73,11 +73,22 @@ def _fma(_: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 @njit
-def _byte(v):
-    """v rounded half to even and saturated, 0 for NaN."""
+def _clipped(v):
+    """v in 0..255, 0 for NaN."""
     v = v if v > np.float32(0) else np.float32(0)
-    v = v if v < np.float32(255) else np.float32(255)
-    return np.int32((v + _MAGIC) - _MAGIC)
+    return v if v < np.float32(255) else np.float32(255)
+
+
+@njit
+def _byte(v):
+    """The same rounded half to even."""
+    return np.int32((_clipped(v) + _MAGIC) - _MAGIC)
+
+
+@njit
+def _cut(v):
+    """The same cut off to a whole number."""
+    return np.uint8(np.int32(_clipped(v)))
 
 
 @njit
@@ -106,12 +117,6 @@ def _colour_line(luma, factor, mean, lines, upper, lower, weight, out):
         out[3 * x + 2] = _saturate(y + (np.int32(22987 * cr + 8192) >> 14))
 
 
-@njit
-def _cut(v):
-    """v saturated and cut off to a whole number."""
-    return np.uint8(np.int32(min(max(v, np.float32(0)), np.float32(255))))
-
-
 _UNIT = 1.0 / 16384
 _BLUE, _RED = np.float32(29049 * _UNIT), np.float32(22987 * _UNIT)
 _GREEN_B, _GREEN_R = np.float32(-5636 * _UNIT), np.float32(-11698 * _UNIT)
@@ -123,9 +128,7 @@ def _fine_line(luma, factor, mean, lines, upper, lower, weight, out):
     """As `_colour_line`, of a Y that is not rounded."""
     cr_a, cr_b, cb_a, cb_b = lines[0, upper], lines[0, lower], lines[1, upper], lines[1, lower]
     for x in range(luma.size):
-        y = (luma[x] + mean) * factor
-        y = y if y > np.float32(0) else np.float32(0)
-        y = y if y < np.float32(255) else np.float32(255)
+        y = _clipped((luma[x] + mean) * factor)
         cr = np.float32(_byte(_fma(cr_b[x] - cr_a[x], weight, cr_a[x]) * np.float32(255)))
         cb = np.float32(_byte(_fma(cb_b[x] - cb_a[x], weight, cb_a[x]) * np.float32(255)))
         out[3 * x] = _cut(_fma(cb, _BLUE, y + _TO_B))
