@@ -246,7 +246,7 @@ def _to_ycrcb(picture: np.ndarray, white: float, fine: bool = False) -> tuple[np
         cr = ((r - y) * 11682 + ((128 << 14) + 8192)) >> 14
         cb = ((b - y) * 9241 + ((128 << 14) + 8192)) >> 14
         if fine:
-            y = _luma_f32(*(c.astype(np.float32) for c in (b, g, r)))
+            y = fine_grey(*(picture[:, :, i] for i in range(3)))
         return y, _scale(np.clip(cr, 0, 255), 1.0 / 255.0), _scale(np.clip(cb, 0, 255), 1.0 / 255.0), 255.0
     b, g, r = (_scale(picture[:, :, i], 1.0 / white) for i in range(3))
     y = _luma_f32(b, g, r)
@@ -260,6 +260,11 @@ def _luma_u8(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:
 def grey_u8(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:
     """Y of planes of uint8, as OpenCV's 8-bit BGR2YCrCb makes it; uint8."""
     return _luma_u8(b.astype(np.int32), g.astype(np.int32), r.astype(np.int32)).astype(np.uint8)
+
+
+def fine_grey(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Y of planes of uint8 without rounding, as `Feed.fine` has it; float32 in 0..255."""
+    return _luma_f32(*(c.astype(np.float32) for c in (b, g, r)))
 
 
 def _luma_f32(b: np.ndarray, g: np.ndarray, r: np.ndarray) -> np.ndarray:

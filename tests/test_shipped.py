@@ -259,6 +259,7 @@ def test_card_says_what_the_file_is(path: Path) -> None:
     program = fsr.loads(data)
     assert f"{card['name']}_x{card['scale']}" == path.stem
     assert program.scale() * program.feed.pre_scale == card["scale"]
+    assert (program.feed.colour, program.feed.fine) == (card["colour"], card["colour"] == "y")
     assert parameters_of(program) == card["parameters"]
     assert multiply_adds_of(program) == pytest.approx(card["multiply_adds"], abs=0.1)
     assert fsr.dumps(program, half=True) == data

@@ -204,7 +204,7 @@ def test_exported_network_computes_what_was_trained(arch: str, scale: int, tmp_p
     program, error, _ = export.export(network, path)
     assert error <= export.TOLERANCE
     model = fastsr.load(program)
-    assert (model.scale, model.feed.colour) == (scale, network.colour)
+    assert (model.scale, model.feed.colour, model.feed.fine) == (scale, network.colour, network.colour == "y")
     picture = drawn(5, 20, 24)
     assert model.upscale(picture).shape == (20 * scale, 24 * scale, 3)
 

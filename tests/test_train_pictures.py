@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastsr
+from fastsr import image, metrics
 from fastsr.errors import FastsrError
 from fastsr.files import write_picture
+from fastsr.graph import Feed
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from fastsr.train import batches, degrade, leakage, measure, pictures  # noqa: E402
 from fastsr.train.batches import Patches, turned  # noqa: E402
+from fastsr.train.networks import SRCNN, Network  # noqa: E402
 from fastsr.train.slopes import Slopes  # noqa: E402
 
 
@@ -65,25 +69,57 @@ def test_luma_is_opencvs() -> None:
     assert (pictures.luma(rgb) == cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb)[:, :, 0]).all()
 
 
-def test_cache_gives_the_same_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+def test_networks_are_given_what_models_give_them(colour: str) -> None:
+    rgb = noise(1)
+    pair = pictures.Pair("", *pictures.pair(rgb, 2, colour))
+    network = SRCNN(2, colour)
+    network.enlarged = False
+    feed = Feed(colour, fine=colour == "y")
+    want, _ = image.to_network(pictures.smaller(rgb, 2)[:, :, ::-1], feed)
+    got = measure.given(torch.from_numpy(pair.small)[None], network).numpy()
+    np.testing.assert_allclose(got, want, rtol=0, atol=0.51 / (255 * pictures.FINE) if colour == "y" else 1e-6)
+    if colour == "y":
+        assert np.abs(got - np.rint(got * 255) / 255).max() > 0.4 / 255
+
+
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+def test_score_is_that_of_the_model(colour: str) -> None:
+    rgb = noise(1)
+    pair = pictures.Pair("", *pictures.pair(rgb, 2, colour))
+    enlarging = torch.nn.Upsample(scale_factor=2)
+
+    class Nearest(Network):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return enlarging(x)
+
+    model = fastsr.load("nearest", scale=2, feed={"colour": colour, "fine": colour == "y"})
+    large = model.upscale(np.ascontiguousarray(pictures.smaller(rgb, 2)[:, :, ::-1]))
+    want = metrics.psnr(large, np.ascontiguousarray(rgb[:, :, ::-1]), shave=2)
+    assert measure.mean_score(Nearest(2, colour), [pair]) == pytest.approx(want, abs=0.02)
+
+
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+def test_cache_gives_the_same_pictures(tmp_path: Path, colour: str) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     found = files(folder, 2)
     write_picture(folder / "small.png", noise(9, 20, 20))
     found = pictures.list_pictures(folder)
-    plain = pictures.open_store(found, 3, "rgb", least=16)
+    plain = pictures.open_store(found, 3, colour, least=16)
     for _ in range(2):
-        cached = pictures.open_store(found, 3, "rgb", least=16, cache=tmp_path / "cache")
+        cached = pictures.open_store(found, 3, colour, least=16, cache=tmp_path / "cache")
         assert cached.mark == plain.mark
         assert cached.skipped == plain.skipped == [("small.png", "is smaller than 48 pixels")]
         for a, b in zip(plain, cached, strict=True):
             assert (a.large == b.large).all()
             assert (a.small == b.small).all()
+            assert (a.small.dtype, a.large.dtype) == (b.small.dtype, b.large.dtype) == (np.uint16 if colour == "y" else np.uint8, np.uint8)
     large = next((tmp_path / "cache").glob("*/large.npy"))
     assert np.load(large).dtype == np.uint8
     large.write_bytes(large.read_bytes()[:1000])
     with pytest.raises(FastsrError, match="delete that folder"):
-        pictures.open_store(found, 3, "rgb", least=16, cache=tmp_path / "cache")
+        pictures.open_store(found, 3, colour, least=16, cache=tmp_path / "cache")
 
 
 # ---- degradation -------------------------------------------------------------------------------------------------------------------------------

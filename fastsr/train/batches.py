@@ -18,7 +18,7 @@ AHEAD = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """small: uint8 (N, C, patch, patch), large: (N, C, scale * patch, scale * patch)."""
+    """small: (N, C, patch, patch), large: (N, C, scale * patch, scale * patch), of the types that they have in a `Pair`."""
 
     small: np.ndarray
     large: np.ndarray
@@ -43,7 +43,7 @@ class Patches:
         draws = rng.integers(0, total[-1], (count, self.choice))
         turns = rng.integers(0, 8, count)
         c, s = self.pairs[0].small.shape[0], self.scale
-        small = np.empty((count, c, patch, patch), np.uint8)
+        small = np.empty((count, c, patch, patch), self.pairs[0].small.dtype)
         large = np.empty((count, c, patch * s, patch * s), np.uint8)
         found = [self._place(int(d), total, patch) for d in draws.flat]
         parts = [self.pairs[i].large[:, y * s : (y + patch) * s, x * s : (x + patch) * s] for i, y, x in found]

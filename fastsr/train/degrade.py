@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from ..errors import FastsrError
-from .pictures import Maker, Planes, planes
+from .pictures import Maker, Planes, planes, small_planes
 
 TILE = 384
 """Edge in pixels, about, of the parts of a picture that are degraded each for itself."""
@@ -136,7 +136,7 @@ def maker(scale: int, colour: str, seed: int, tile: int | None = TILE, draws: in
             shown = planes(part, colour)
             for draw in range(draws):
                 small = photo(part.transpose(2, 0, 1), scale, np.random.default_rng([seed, zlib.crc32(name.encode()), k, draw]))
-                found.append((shown, planes(small.transpose(1, 2, 0), colour)))
+                found.append((shown, small_planes(small.transpose(1, 2, 0), colour)))
         return found
 
     return make

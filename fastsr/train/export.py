@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def save_weights(network: Network, path: Path, half: bool = False, metadata: Map
 def export(network: Network, weights: Path, half: bool = False, metadata: Mapping[str, str] | None = None) -> tuple[Path, float, str]:
     """Write the weights and, beside them, the network as .fsr. Returns that path, the largest difference to PyTorch's result (white is 1), a warning.
 
-    weights: .safetensors or .npz. The warning is "" or says that the weights alone are taken for another network than they are. Raises
-    FastsrError when no reading of the weights computes what PyTorch does, ModelError and OSError when a file cannot be written.
+    weights: .safetensors or .npz. The .fsr of a network of colour "y" says `Feed.fine`. The warning is "" or says that the weights alone are taken
+    for another network than they are. Raises FastsrError when no reading of the weights computes what PyTorch does, ModelError and OSError when a
+    file cannot be written.
     """
     network = network.eval().float().cpu()
     save_weights(network, weights, half, metadata)
@@ -78,7 +80,7 @@ def export(network: Network, weights: Path, half: bool = False, metadata: Mappin
     if program is None or error > limit:
         raise FastsrError(f"the engine's result differs from PyTorch's by {error:.2g} (white is 1): '{weights}' is kept, but no .fsr was written")
     path = weights.with_suffix(".fsr")
-    fsr.save(program, path)
+    fsr.save(replace(program, feed=replace(program.feed, fine=network.colour == "y")), path)
     return path, error, warning
 
 

@@ -13,7 +13,7 @@ import torch
 from ..imresize import imresize, taps
 from ..metrics import psnr
 from .networks import Network
-from .pictures import Pair
+from .pictures import FINE, Pair
 
 STUDIO = 20 * math.log10(255 / 219)
 """dB by which PSNR rises when Y is squeezed from 0..255 to MATLAB's 16..235."""
@@ -34,16 +34,17 @@ def enlarged(x: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def given(small: torch.Tensor, network: Network) -> torch.Tensor:
-    """What the network takes of small pictures uint8 (N, C, H, W): floats 0..1."""
-    x = small.float() * (1 / 255)
+    """What the network takes of small pictures (N, C, H, W), as in a `Pair`: floats 0..1."""
+    x = small.float() * (1 / (255 if small.dtype == torch.uint8 else 255 * FINE))
     return enlarged(x, network.scale) if network.enlarged else x
 
 
 def result(network: Network, small: np.ndarray, device: Any = "cpu") -> np.ndarray:
-    """The picture (C, H * scale, W * scale) uint8 that the network makes of one (C, H, W) uint8."""
+    """The picture (C, H * scale, W * scale) that the network makes of the small one of a `Pair`: RGB uint8, Y float32 in 0..1."""
     with torch.no_grad():
         y = network(given(torch.from_numpy(np.array(small))[None].to(device), network))
-    return (y[0].float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    y = y[0].float().clamp(0, 1).cpu()
+    return y.numpy() if network.colour == "y" else (y * 255).round().to(torch.uint8).numpy()
 
 
 def _picture(planes: np.ndarray) -> np.ndarray:
@@ -52,8 +53,9 @@ def _picture(planes: np.ndarray) -> np.ndarray:
 
 
 def score(planes: np.ndarray, pair: Pair, scale: int) -> float:
-    """PSNR in dB of planes (C, H, W) uint8 against the picture's."""
-    value = psnr(_picture(planes), _picture(pair.large), shave=scale)
+    """PSNR in dB of planes (C, H, W), uint8 or float32 in 0..1, against the picture's."""
+    large = pair.large if planes.dtype == np.uint8 else pair.large * np.float32(1 / 255)
+    value = psnr(_picture(planes), _picture(large), shave=scale)
     return value + STUDIO if len(planes) == 1 else value
 
 
@@ -71,6 +73,7 @@ def bicubic_score(pairs: Sequence[Pair], scale: int) -> float:
     """Mean PSNR in dB of the bicubic filter over the pictures."""
     found = []
     for p in pairs:
-        large = imresize(np.ascontiguousarray(p.small.transpose(1, 2, 0)), float(scale))
-        found.append(score(np.atleast_3d(large).transpose(2, 0, 1), p, scale))
+        small = p.small if p.small.dtype == np.uint8 else p.small * np.float32(1 / (255 * FINE))
+        large = np.atleast_3d(imresize(np.ascontiguousarray(small.transpose(1, 2, 0)), float(scale))).transpose(2, 0, 1)
+        found.append(score(large if large.dtype == np.uint8 else np.clip(large, 0, 1, dtype=np.float32), p, scale))
     return float(np.mean(found))

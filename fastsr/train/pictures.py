@@ -1,7 +1,8 @@
 """Training pictures: decoded once, made smaller once, kept as bytes in memory or in memory-mapped files.
 
-A `Store` holds pairs of planes (C, H, W) uint8: the picture, cut to a multiple of the scale, and what the network is given. Y is that of OpenCV's
-8-bit conversion, as `Model.upscale` computes it; the small picture is made in RGB, rounded to 8 bits, and converted then, as it would be for a user.
+A `Store` holds pairs of planes (C, H, W): the picture, cut to a multiple of the scale, and what the network is given. Both are uint8, but Y of the
+small picture is uint16, in parts of 1 / `FINE` of a level, for it is not rounded (`Feed.fine`); the large one's is that of OpenCV's 8-bit conversion.
+The small picture is made in RGB, rounded to 8 bits, and converted then, as it would be for a user.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import numpy as np
 from ..atomic import explained
 from ..errors import FastsrError, PictureError
 from ..files import SUFFIXES, read_picture
-from ..image import grey_u8
+from ..image import fine_grey, grey_u8
 from ..imresize import imresize
 
-VERSION = 3
+VERSION = 4
+FINE = 256
 MAX_MEMORY = 2 << 30
 """Bytes of pictures up to which `open_store` keeps them in memory when no folder is named."""
 
@@ -79,6 +81,13 @@ def planes(rgb: np.ndarray, colour: str) -> np.ndarray:
     return luma(rgb)[None] if colour == "y" else np.ascontiguousarray(rgb.transpose(2, 0, 1))
 
 
+def small_planes(rgb: np.ndarray, colour: str) -> np.ndarray:
+    """(1, H, W) Y, uint16 in parts of 1 / FINE, or (3, H, W) RGB, uint8, of a picture (H, W, 3) uint8."""
+    if colour != "y":
+        return planes(rgb, colour)
+    return np.rint(fine_grey(rgb[:, :, 2], rgb[:, :, 1], rgb[:, :, 0]) * np.float32(FINE)).astype(np.uint16)[None]
+
+
 def smaller(rgb: np.ndarray, scale: int) -> np.ndarray:
     """The picture made smaller by the antialiased bicubic filter of the literature, rounded to 8 bits. H and W are multiples of scale."""
     small = imresize(rgb, 1 / scale)
@@ -91,12 +100,12 @@ def pair(rgb: np.ndarray, scale: int, colour: str) -> Planes:
     if not h or not w:
         raise PictureError(f"is smaller than {scale} pixels")
     rgb = rgb[:h, :w]
-    return planes(rgb, colour), planes(smaller(rgb, scale), colour)
+    return planes(rgb, colour), small_planes(smaller(rgb, scale), colour)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture `large` (C, H, W) and `small` (C, H / scale, W / scale), uint8."""
+    """A picture `large` (C, H, W) uint8 and `small` (C, H / scale, W / scale), uint8 or, as Y, uint16 in parts of 1 / FINE."""
 
     name: str
     large: np.ndarray
@@ -219,7 +228,7 @@ def _in_memory(work: Iterable[Any], mark: str) -> Store:
     for one in work:
         if isinstance(one, list):
             pairs += one
-            total += sum(a.size for a in _distinct(one).values()) + sum(p.small.size for p in one)
+            total += sum(a.nbytes for a in _distinct(one).values()) + sum(p.small.nbytes for p in one)
             if total > MAX_MEMORY:
                 raise FastsrError(f"the pictures take more than {MAX_MEMORY >> 30} GiB of memory: name a folder for them with --cache")
         else:
@@ -235,9 +244,9 @@ def _distinct(pairs: list[Pair]) -> dict[int, np.ndarray]:
 # ---- the cache ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def _header(count: int) -> bytes:
-    """The head of a .npy file of `count` bytes, HEADER bytes long (NumPy enhancement proposal 1)."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}"
+def _header(count: int, dtype: np.dtype[Any]) -> bytes:
+    """The head of a .npy file of `count` numbers, HEADER bytes long (NumPy enhancement proposal 1)."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({count},), }}"
     body = text.ljust(HEADER - 10 - 1).encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body
 
@@ -250,10 +259,11 @@ def _write(folder: Path, work: Iterable[Any], mark: str) -> None:
     try:
         part.mkdir(parents=True)
         sizes = {"large": 0, "small": 0}
+        types = dict.fromkeys(sizes, np.dtype(np.uint8))
         with (part / "large.npy").open("wb") as large, (part / "small.npy").open("wb") as small:
             outs = {"large": large, "small": small}
             for f in outs.values():
-                f.write(_header(0))
+                f.write(_header(0, types["large"]))
             for one in work:
                 if not isinstance(one, list):
                     skipped.append(one)
@@ -267,11 +277,12 @@ def _write(folder: Path, work: Iterable[Any], mark: str) -> None:
                             places[id(a)] = sizes[key]
                             f.write(a.tobytes())
                             sizes[key] += a.size
+                            types[key] = a.dtype
                         entry[key] = [places[id(a)], *a.shape]
                     entries.append(entry)
             for key, f in outs.items():
                 f.seek(0)
-                f.write(_header(sizes[key]))
+                f.write(_header(sizes[key], types[key]))
         (part / "index.json").write_text(json.dumps({"mark": mark, "pictures": entries, "skipped": skipped}))
         try:
             part.replace(folder)
