@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from commands import fails, listing, picture, process
 
-from fastsr.cli import main
+from fastsr.cli import eval_plot, main
 from fastsr.files import write_picture
 
 FAST = ["--backend", "reference"]
@@ -61,6 +62,23 @@ def test_plot(data: Path, tmp_path: Path, kind: str, magic: bytes, capsys: pytes
     if kind == "svg":
         text = (tmp_path / "p.svg").read_text(encoding="utf-8")
         assert "<!-- bilinear -->" in text and "<!-- bicubic -->" in text
+
+
+@pytest.mark.parametrize("apart", [1.02, 1.2, 1.8])
+def test_names_in_a_plot_do_not_overlap(apart: float) -> None:
+    figures = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    figure = figures.Figure(figsize=(5, 3.6), dpi=150)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(1, 100)
+    axes.set_ylim(33, 38)
+    names = eval_plot._mark(axes, [(6 * apart**k, 36 + 0.1 * (-1) ** k, f"network_x{k}", 9000) for k in range(4)])
+    figure.draw_without_rendering()
+    eval_plot._place(axes, names)
+    boxes = [name.get_window_extent() for name in names]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    panel = axes.get_window_extent()
+    assert all(panel.containsx(x) and panel.containsy(y) for box in boxes for x, y in box.corners())
 
 
 def test_pictures_that_fail_are_told_and_counted(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,10 +39,15 @@ def plot(sections: list[Section], kind: str) -> bytes:
     with matplotlib.rc_context(style):
         figure = figures.Figure(figsize=(1 + 4 * len(names), 0.6 + 3 * len(scales)), dpi=150, facecolor="white", layout="constrained")
         panels = figure.subplots(len(scales), len(names), squeeze=False)
+        drawn = []
         for section in sections:
-            _panel(panels[scales.index(section.scale)][names.index(section.data)], section)
+            axes = panels[scales.index(section.scale)][names.index(section.data)]
+            drawn.append((axes, _panel(axes, section)))
         figure.supxlabel("milliseconds for each picture, mean (further left is faster)", fontsize=9)
         figure.supylabel("PSNR of the luma, dB" if _metric(sections) == "psnr" else _metric(sections).upper(), fontsize=9)
+        figure.draw_without_rendering()
+        for axes, named in drawn:
+            _place(axes, named)
         out = io.BytesIO()
         figure.savefig(out, format=kind, metadata={{"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]: None})
     return out.getvalue()
@@ -54,7 +59,8 @@ def _metric(sections: list[Section]) -> str:
     return "psnr" if "psnr" in found or not found else found[0]
 
 
-def _panel(axes: Any, section: Section) -> None:
+def _panel(axes: Any, section: Section) -> list[Any]:
+    """Draw one panel. Returns the names of its points."""
     from ..evaluation import means
 
     metric = _metric([section])
@@ -80,8 +86,8 @@ def _panel(axes: Any, section: Section) -> None:
     wider = max(1.0, 8 / (max(times) / min(times))) ** 0.5 * 1.4
     axes.set_xlim(min(times) / wider, max(times) * wider)
     _time_ticks(axes)
-    _name(axes, points, [p[1] for p in points] + [value for value, _ in lines])
     axes.margins(y=0.2)
+    return _mark(axes, points)
 
 
 def _time_ticks(axes: Any) -> None:
@@ -92,19 +98,47 @@ def _time_ticks(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(tickers.NullFormatter())
 
 
-def _name(axes: Any, points: list[tuple[float, float, str, int]], values: list[float]) -> None:
-    """Points with their names (values: all that the panel shows): towards the middle, and of two that lie close together one above and one below."""
-    if not points:
-        return
-    times = [p[0] for p in points]
-    middle = math.sqrt(min(times) * max(times))
-    span = max(values) - min(values) or 1.0
-    above = True
-    before = math.inf
+def _mark(axes: Any, points: list[tuple[float, float, str, int]]) -> list[Any]:
+    """Draw the points. Returns their names, which `_place` puts beside them."""
+    names = []
     for time, value, name, parameters in sorted(points, key=lambda p: -p[1]):
-        above = not above if before - value < 0.09 * span else True
-        before = value
         axes.scatter([time], [value], s=20 + 6 * math.sqrt(parameters / 1e3), color=_POINT, alpha=0.75, edgecolors="none", zorder=3)
-        right = time > middle * 1.001
-        where = {"textcoords": "offset points", "ha": "right" if right else "left", "va": "bottom" if above else "top", "zorder": 4}
-        axes.annotate(name, (time, value), (-6 if right else 6, 3 if above else -3), fontsize=8, **where)
+        names.append(axes.annotate(name, (time, value), (6, 3), textcoords="offset points", fontsize=8, zorder=4))
+    return names
+
+
+def _place(axes: Any, names: list[Any]) -> None:
+    """Put each name beside its point where it covers least of the other points, of the names before it and of what is outside the panel.
+
+    The figure has been laid out before.
+    """
+    boxes = importlib.import_module("matplotlib.transforms")
+    panel = axes.get_window_extent()
+    taken = []
+    for name in names:
+        x, y = axes.transData.transform(name.xy)
+        taken.append(boxes.Bbox.from_extents(x - _NEAR, y - _NEAR, x + _NEAR, y + _NEAR))
+    for k, name in enumerate(names):
+        found = []
+        for place in _PLACES:
+            _put(name, *place)
+            box = name.get_window_extent()
+            covered = sum(_area(boxes.Bbox.intersection(box, other)) for i, other in enumerate(taken) if i != k)
+            found.append(covered + _area(box) - _area(boxes.Bbox.intersection(box, panel)))
+        _put(name, *_PLACES[found.index(min(found))])
+        taken.append(name.get_window_extent())
+
+
+_NEAR = 10
+"""Pixels around a point that no other's name should cover."""
+
+_PLACES = [(side, up) for up in (3, -3, 0, 12, -12, 21, -21) for side in ("left", "right")] + [("center", up) for up in (7, -7)]
+"""(horizontal alignment, points above the point) of a name, the preferred ones first."""
+
+
+def _put(name: Any, side: str, up: float) -> None:
+    name.set(ha=side, va="bottom" if up > 0 else "top" if up < 0 else "center", position=({"left": 6, "right": -6, "center": 0}[side], up))
+
+
+def _area(box: Any) -> float:
+    return 0.0 if box is None else float(box.width * box.height)
