@@ -91,7 +91,7 @@ _DEEP = (Stage(0.6, 24, 16), Stage(0.4, 48, 16))
 RECIPES: dict[str, Recipe] = {
     "srcnn": Recipe("srcnn", rate=5e-4),
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
-    "espcn": Recipe("espcn", rate=6e-3, revive=250, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
+    "espcn": Recipe("espcn", rate=4e-3, revive=250, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
     **{k: Recipe(k, rate=6e-3, steps=30_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
     "plain": Recipe("plain", rate=3e-3, steps=30_000, stages=_SMALL),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),
