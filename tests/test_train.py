@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -320,6 +321,9 @@ def test_finetune_writes_a_better_model(photos: Path, shared: Path, tmp_path: Pa
     before = float((out / "curve.csv").read_text().splitlines()[1].split(",")[4])
     assert outcome.psnr is not None
     assert outcome.psnr > before + 0.05
+    facts = json.loads((out / "training.json").read_text())
+    assert (facts["steps"], facts["psnr"], facts["settings"]["init"]) == (60, outcome.psnr, path.name)
+    assert facts["before"] == pytest.approx(before, abs=0.01)
     assert outcome.program is not None
     assert outcome.weights is not None
     results = [fastsr.load(p).upscale(drawn(0)) for p in (outcome.program, outcome.weights)]

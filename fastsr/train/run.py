@@ -192,13 +192,17 @@ def _finish(job: Job, trainer: Trainer, report: Report, bicubic: float | None, f
     if job.half:
         save_weights(shadow, job.out / f"{name}_fp16.safetensors", half=True, metadata=metadata)
     psnr = _last(trainer)
-    facts = {"settings": trainer.settings, "steps": trainer.step, "seconds": round(trainer.seconds, 1), "psnr": psnr, "bicubic": bicubic,
-             "difference to PyTorch": error}  # fmt: skip
-    write_atomically(job.out / "training.json", json.dumps(facts, indent=1, allow_nan=False).encode())
+    _tell(job, trainer, {"psnr": psnr, "bicubic": bicubic, "difference to PyTorch": error})
     gained = f": {psnr:.2f} dB, bicubic has {bicubic:.2f}" if psnr is not None and bicubic is not None else ""
     report.line(f"done after {duration(trainer.seconds)}{gained}")
     report.line(f"wrote {weights} and {program} (the engine's result differs from PyTorch's by at most {error:.1g})")
     return Outcome(True, trainer.step, psnr, bicubic, weights, program)
+
+
+def _tell(job: Job, trainer: Trainer, results: dict[str, Any]) -> None:
+    """Write training.json: settings and results."""
+    facts = {"settings": trainer.settings, "steps": trainer.step, "seconds": round(trainer.seconds, 1), **results}
+    write_atomically(job.out / "training.json", json.dumps(facts, indent=1, allow_nan=False).encode())
 
 
 def _last(trainer: Trainer) -> float | None:
@@ -211,6 +215,8 @@ def _tuned(job: Job, trainer: Trainer, network: tuned.Tuned, report: Report, bic
     program, onnx, error = tuned.save(network, job.out / (job.name or "tuned"))
     psnr = _last(trainer)
     before = trainer.history[0][4]
+    started = {"before": before if math.isfinite(before) else None, "floats": floats}
+    _tell(job, trainer, {**started, "psnr": psnr, "bicubic": bicubic, "difference to PyTorch": error})
     if psnr is not None and math.isfinite(before):
         had = f", the network in floats {floats:.2f}" if floats is not None else ""
         report.line(f"before {before:.2f} dB, after {psnr:.2f} dB ({psnr - before:+.2f}) on held-out pictures; bicubic has {bicubic:.2f}{had}")
