@@ -77,16 +77,29 @@ class Emulator:
             part = self.folder / f"{stem}.{os.getpid()}.so"
             source = part.with_suffix(".cpp")
             source.write_text(code)
-            command = [compiler() or "", "-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
-                       "-U_FORTIFY_SOURCE", f"-I{HERE}", f"-I{KERNELS}", str(source), str(HERE / "emulator.cpp"), "-o", str(part)]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[:4000]
+            self._compile("-shared", source, self._processor(), to=part)
             part.replace(library)
         loaded = ctypes.CDLL(str(library))
         loaded.size_of_args.restype = ctypes.c_size_t
         assert loaded.size_of_args() == ARGS.itemsize
         for k, n in enumerate(names):
             self._found[n] = getattr(loaded, f"kernel{k}")
+
+    def _processor(self) -> Path:
+        """The object file of what kernels run on, compiled once."""
+        path = self.folder / "emulator.o"
+        if not path.exists():
+            part = path.with_suffix(f".{os.getpid()}.o")
+            self._compile("-c", HERE / "emulator.cpp", to=part)
+            part.replace(path)
+        return path
+
+    @staticmethod
+    def _compile(what: str, *sources: Path, to: Path) -> None:
+        command = [compiler() or "", "-std=c++17", "-O1", "-fPIC", what, "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE",
+                   f"-I{HERE}", f"-I{KERNELS}", *map(str, sources), "-o", str(to)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[:4000]
 
     def functions(self, names: Sequence[str], threads: Sequence[int], shared: Sequence[int]) -> list[_Function]:
         self.prepare(names, shared)
