@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import pytest
 from commands import fails, listing, picture, process
 
 from fastsr.cli import eval_plot, main
+from fastsr.cli.eval import Section
+from fastsr.evaluation import Contender, Score
 from fastsr.files import write_picture
 
 FAST = ["--backend", "reference"]
@@ -65,20 +69,28 @@ def test_plot(data: Path, tmp_path: Path, kind: str, magic: bytes, capsys: pytes
 
 
 @pytest.mark.parametrize("apart", [1.02, 1.2, 1.8])
-def test_names_in_a_plot_do_not_overlap(apart: float) -> None:
-    figures = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
-    figure = figures.Figure(figsize=(5, 3.6), dpi=150)
-    axes = figure.subplots()
-    axes.set_xscale("log")
-    axes.set_xlim(1, 100)
-    axes.set_ylim(33, 38)
-    names = eval_plot._mark(axes, [(6 * apart**k, 36 + 0.1 * (-1) ** k, f"network_x{k}", 9000) for k in range(4)])
-    figure.draw_without_rendering()
-    eval_plot._place(axes, names)
-    boxes = [name.get_window_extent() for name in names]
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    panel = axes.get_window_extent()
-    assert all(panel.containsx(x) and panel.containsy(y) for box in boxes for x, y in box.corners())
+def test_names_in_a_plot_cover_nothing(apart: float) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    one = Contender("bicubic", 2, lambda small: small, None)
+    sections = [Section(f"Set{k}", 2, [(one, [Score("a", values={"psnr": 33.0})])]) for k in range(3)]
+    for section in sections:
+        for k in range(5):
+            model = replace(one, name=f"a_network_with_a_name_x{k}", parameters=1_000_000 if k == 2 else 9000)
+            time, value = (0.006 * apart**k, 36 + 0.1 * (-1) ** k) if k < 4 else (0.18, 33.02)
+            section.scores.append((model, [Score("a", seconds=time, values={"psnr": value})]))
+    figure, drawn = eval_plot.draw(sections)
+    before = [axes.get_window_extent() for axes, _, _ in drawn]
+    figure.savefig(io.BytesIO(), format="png")
+    np.testing.assert_allclose(before, [axes.get_window_extent() for axes, _, _ in drawn], rtol=1e-9)
+    for axes, names, lines in drawn:
+        boxes = [name.get_window_extent() for name, _ in names]
+        everything = [*boxes, *(line.get_window_extent() for line in lines)]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(everything, 2))
+        panel = axes.get_window_extent()
+        assert all(panel.containsx(x) and panel.containsy(y) for box in boxes for x, y in box.corners())
+        for k, (name, _) in enumerate(names):
+            x, y = axes.transData.transform(name.xy)
+            assert not any(box.contains(x, y) for i, box in enumerate(boxes) if i != k)
 
 
 def test_pictures_that_fail_are_told_and_counted(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

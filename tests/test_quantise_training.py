@@ -25,7 +25,7 @@ from fastsr.train.batches import Patches  # noqa: E402
 from fastsr.train.convert import GraphModule  # noqa: E402
 from fastsr.train.loop import Pace, Trainer  # noqa: E402
 from fastsr.train.networks import registry  # noqa: E402
-from fastsr.train.pictures import Pair, pair  # noqa: E402
+from fastsr.train.pictures import Pair, pair, smaller  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +113,8 @@ def test_training_gains_and_stays_quantised(espcn: Path, tmp_path: Path) -> None
     for path in (program, onnx):
         read = load_program(path)
         assert sum(levels.integer_convs(read)) == 3
-    small = pairs(12, 1)[0].small
-    results = [fastsr.load(p, "reference").upscale(small[0]) for p in (program, onnx)]
+    small = smaller(drawn(12, 96, 112), 2)
+    results = [fastsr.load(p, "reference").upscale(small) for p in (program, onnx)]
     np.testing.assert_array_equal(results[0], results[1])
 
 

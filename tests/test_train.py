@@ -329,6 +329,7 @@ def test_finetune_writes_a_better_model(photos: Path, shared: Path, tmp_path: Pa
     results = [fastsr.load(p).upscale(drawn(0)) for p in (outcome.program, outcome.weights)]
     assert results[0].shape == (144, 160, 3)
     assert (results[0] == results[1]).all()
+    assert fastsr.load(outcome.program).feed.fine and fastsr.load(outcome.weights).feed.fine
 
 
 def test_quantised_networks_are_refused(shared: Path) -> None:

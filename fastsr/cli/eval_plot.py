@@ -31,26 +31,31 @@ def check(path: str) -> None:
 def plot(sections: list[Section], kind: str) -> bytes:
     """The plot as a file's bytes; the area of a point grows with the number of parameters, filters without a time are lines."""
     matplotlib = importlib.import_module("matplotlib")
-    figures = importlib.import_module("matplotlib.figure")
-
-    scales = sorted({s.scale for s in sections})
-    names = list(dict.fromkeys(s.data for s in sections))
     style = {"font.size": 9, "text.color": _TEXT, "axes.labelcolor": _TEXT, "xtick.color": _TEXT, "ytick.color": _TEXT, "svg.hashsalt": "fastsr"}
+    out = io.BytesIO()
     with matplotlib.rc_context(style):
-        figure = figures.Figure(figsize=(1 + 4 * len(names), 0.6 + 3 * len(scales)), dpi=150, facecolor="white", layout="constrained")
-        panels = figure.subplots(len(scales), len(names), squeeze=False)
-        drawn = []
-        for section in sections:
-            axes = panels[scales.index(section.scale)][names.index(section.data)]
-            drawn.append((axes, _panel(axes, section)))
-        figure.supxlabel("milliseconds for each picture, mean (further left is faster)", fontsize=9)
-        figure.supylabel("PSNR of the luma, dB" if _metric(sections) == "psnr" else _metric(sections).upper(), fontsize=9)
-        figure.draw_without_rendering()
-        for axes, named in drawn:
-            _place(axes, named)
-        out = io.BytesIO()
+        figure, _ = draw(sections)
         figure.savefig(out, format=kind, metadata={{"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]: None})
     return out.getvalue()
+
+
+def draw(sections: list[Section]) -> tuple[Any, list[tuple[Any, list[tuple[Any, float]], list[Any]]]]:
+    """The figure, and of each panel its axes, the names of its points with their radius (1/72 inch), and the names of its lines."""
+    figures = importlib.import_module("matplotlib.figure")
+    scales = sorted({s.scale for s in sections})
+    names = list(dict.fromkeys(s.data for s in sections))
+    figure = figures.Figure(figsize=(1 + 4 * len(names), 0.6 + 3 * len(scales)), dpi=150, facecolor="white", layout="constrained")
+    panels = figure.subplots(len(scales), len(names), squeeze=False)
+    drawn = []
+    for section in sections:
+        axes = panels[scales.index(section.scale)][names.index(section.data)]
+        drawn.append((axes, *_panel(axes, section)))
+    figure.supxlabel("milliseconds for each picture, mean (further left is faster)", fontsize=9)
+    figure.supylabel("PSNR of the luma, dB" if _metric(sections) == "psnr" else _metric(sections).upper(), fontsize=9)
+    figure.draw_without_rendering()
+    for axes, names_of_points, names_of_lines in drawn:
+        _place(axes, names_of_points, names_of_lines)
+    return figure, drawn
 
 
 def _metric(sections: list[Section]) -> str:
@@ -59,8 +64,8 @@ def _metric(sections: list[Section]) -> str:
     return "psnr" if "psnr" in found or not found else found[0]
 
 
-def _panel(axes: Any, section: Section) -> list[Any]:
-    """Draw one panel. Returns the names of its points."""
+def _panel(axes: Any, section: Section) -> tuple[list[tuple[Any, float]], list[Any]]:
+    """Draw one panel. Returns what `_mark` does, and the names of its lines."""
     from ..evaluation import means
 
     metric = _metric([section])
@@ -78,16 +83,17 @@ def _panel(axes: Any, section: Section) -> list[Any]:
             lines.append((value, model.name))
             continue
         points.append((1e3 * row["seconds"], value, model.name.rsplit(".", 1)[0], model.parameters or 0))
+    named = []
     for value, name in lines:
         axes.axhline(value, color=_LINE, linestyle="--", linewidth=1, zorder=1)
         where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
-        axes.annotate(name, (0.99, value), (0, 3), color=_LINE, fontsize=8, **where)
+        named.append(axes.annotate(name, (0.99, value), (0, 3), color=_LINE, fontsize=8, **where))
     times = [p[0] for p in points] or [1.0, 10.0]
     wider = max(1.0, 8 / (max(times) / min(times))) ** 0.5 * 1.4
     axes.set_xlim(min(times) / wider, max(times) * wider)
     _time_ticks(axes)
     axes.margins(y=0.2)
-    return _mark(axes, points)
+    return _mark(axes, points), named
 
 
 def _time_ticks(axes: Any) -> None:
@@ -98,27 +104,30 @@ def _time_ticks(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(tickers.NullFormatter())
 
 
-def _mark(axes: Any, points: list[tuple[float, float, str, int]]) -> list[Any]:
-    """Draw the points. Returns their names, which `_place` puts beside them."""
+def _mark(axes: Any, points: list[tuple[float, float, str, int]]) -> list[tuple[Any, float]]:
+    """Draw the points. Returns their names, which `_place` puts beside them, and their radius."""
     names = []
     for time, value, name, parameters in sorted(points, key=lambda p: -p[1]):
-        axes.scatter([time], [value], s=20 + 6 * math.sqrt(parameters / 1e3), color=_POINT, alpha=0.75, edgecolors="none", zorder=3)
-        names.append(axes.annotate(name, (time, value), (6, 3), textcoords="offset points", fontsize=8, zorder=4))
+        area = 20 + 6 * math.sqrt(parameters / 1e3)
+        axes.scatter([time], [value], s=area, color=_POINT, alpha=0.75, edgecolors="none", zorder=3)
+        named = axes.annotate(name, (time, value), (0, 0), textcoords="offset points", fontsize=8, zorder=4)
+        named.set_in_layout(False)  # else the panel shrinks for a name that is moved then
+        names.append((named, math.sqrt(area / math.pi)))
     return names
 
 
-def _place(axes: Any, names: list[Any]) -> None:
-    """Put each name beside its point where it covers least of the other points, of the names before it and of what is outside the panel.
-
-    The figure has been laid out before.
-    """
+def _place(axes: Any, names: list[tuple[Any, float]], lines: list[Any]) -> None:
+    """Put each name beside its point where it covers least of the other points, of the names of lines, of those before it and of what is outside the
+    panel. The figure has been laid out before."""
     boxes = importlib.import_module("matplotlib.transforms")
     panel = axes.get_window_extent()
     taken = []
-    for name in names:
+    for name, radius in names:
         x, y = axes.transData.transform(name.xy)
-        taken.append(boxes.Bbox.from_extents(x - _NEAR, y - _NEAR, x + _NEAR, y + _NEAR))
-    for k, name in enumerate(names):
+        r = radius * axes.figure.dpi / 72
+        taken.append(boxes.Bbox.from_extents(x - r, y - r, x + r, y + r))
+    taken += [line.get_window_extent() for line in lines]
+    for k, (name, _) in enumerate(names):
         found = []
         for place in _PLACES:
             _put(name, *place)
@@ -128,9 +137,6 @@ def _place(axes: Any, names: list[Any]) -> None:
         _put(name, *_PLACES[found.index(min(found))])
         taken.append(name.get_window_extent())
 
-
-_NEAR = 10
-"""Pixels around a point that no other's name should cover."""
 
 _PLACES = [(side, up) for up in (3, -3, 0, 12, -12, 21, -21) for side in ("left", "right")] + [("center", up) for up in (7, -7)]
 """(horizontal alignment, points above the point) of a name, the preferred ones first."""

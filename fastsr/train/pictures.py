@@ -1,7 +1,7 @@
-"""Training pictures: decoded once, made smaller once, kept as bytes in memory or in memory-mapped files.
+"""Training pictures: decoded once, made smaller once, kept as small integers in memory or in memory-mapped files.
 
 A `Store` holds pairs of planes (C, H, W): the picture, cut to a multiple of the scale, and what the network is given. Both are uint8, but Y of the
-small picture is uint16, in parts of 1 / `FINE` of a level, for it is not rounded (`Feed.fine`); the large one's is that of OpenCV's 8-bit conversion.
+small picture is int16, in `PARTS` of a level, for it is not rounded (`Feed.fine`); the large one's is that of OpenCV's 8-bit conversion.
 The small picture is made in RGB, rounded to 8 bits, and converted then, as it would be for a user.
 """
 
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,10 @@ from ..files import SUFFIXES, read_picture
 from ..image import fine_grey, grey_u8
 from ..imresize import imresize
 
-VERSION = 4
-FINE = 256
+VERSION = 5
+PARTS = 128
+"""Of a level that Y of small pictures is counted in."""
+
 MAX_MEMORY = 2 << 30
 """Bytes of pictures up to which `open_store` keeps them in memory when no folder is named."""
 
@@ -82,10 +85,10 @@ def planes(rgb: np.ndarray, colour: str) -> np.ndarray:
 
 
 def small_planes(rgb: np.ndarray, colour: str) -> np.ndarray:
-    """(1, H, W) Y, uint16 in parts of 1 / FINE, or (3, H, W) RGB, uint8, of a picture (H, W, 3) uint8."""
+    """(1, H, W) Y, int16 in `PARTS` of a level, or (3, H, W) RGB, uint8, of a picture (H, W, 3) uint8."""
     if colour != "y":
         return planes(rgb, colour)
-    return np.rint(fine_grey(rgb[:, :, 2], rgb[:, :, 1], rgb[:, :, 0]) * np.float32(FINE)).astype(np.uint16)[None]
+    return np.rint(fine_grey(rgb[:, :, 2], rgb[:, :, 1], rgb[:, :, 0]) * np.float32(PARTS)).astype(np.int16)[None]
 
 
 def smaller(rgb: np.ndarray, scale: int) -> np.ndarray:
@@ -105,7 +108,7 @@ def pair(rgb: np.ndarray, scale: int, colour: str) -> Planes:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture `large` (C, H, W) uint8 and `small` (C, H / scale, W / scale), uint8 or, as Y, uint16 in parts of 1 / FINE."""
+    """A picture `large` (C, H, W) uint8 and `small` (C, H / scale, W / scale), uint8 or, as Y, int16 in `PARTS` of a level."""
 
     name: str
     large: np.ndarray
@@ -165,7 +168,7 @@ def open_store(
 
 def _mark(files: Sequence[Path], scale: int, colour: str, least: int, refuse_mark: str) -> str:
     """Of the settings and of the files' contents."""
-    total = hashlib.sha256(json.dumps([VERSION, scale, colour, least, refuse_mark]).encode())
+    total = hashlib.sha256(json.dumps([VERSION, sys.byteorder, scale, colour, least, refuse_mark]).encode())
     for path in files:
         digest = hashlib.sha256()
         with path.open("rb") as f:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ half-way between two levels go to either one."""
 
 
 def load(path: Path, scale: int | None = None) -> Tuned:
-    """The network in a model file, or that comes with fastsr.
+    """The network in a model file, or that comes with fastsr; one of Y is fed with unrounded Y from here on (`Feed.fine`).
 
     Raises ModelError for one that cannot be trained, does not enlarge by a whole number, or of which PyTorch's result is another than the engine's.
     """
@@ -40,6 +41,7 @@ def load(path: Path, scale: int | None = None) -> Tuned:
     if any(e.op == "Quantize" for step in program.steps for e in step.epilogue):
         raise ModelError(f"'{path}' is quantised (QuantizeLinear): fine-tune the float network that it was made from, with --int8")
     program.outputs = program.outputs[:1]
+    program.feed = replace(program.feed, fine=program.feed.colour == "y")
     graph = onnx_export.graph_of(program)
     graph.prune()
     try:
