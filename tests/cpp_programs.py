@@ -56,9 +56,9 @@ def build(factory: pytest.TempPathFactory, sources: Sequence[str]) -> Path:
         return target
 
     program = factory.mktemp("program") / Path(sources[0]).stem
-    built = [_built(s) for s in sources]
-    if any(built):
-        objects = [b or compiled(s) for b, s in zip(built, sources)]
+    built = _built(sources)
+    if built:
+        objects = [built.get(s) or compiled(s) for s in sources]
         if not subprocess.run([compiler, *map(str, objects), "-o", str(program)], capture_output=True).returncode:
             return program
     with ThreadPoolExecutor(2) as pool:
@@ -67,11 +67,11 @@ def build(factory: pytest.TempPathFactory, sources: Sequence[str]) -> Path:
     return program
 
 
-def _built(source: str) -> Path | None:
-    """The object file of a source that building the package has left, if it is newer than all that it could depend on."""
+def _built(sources: Sequence[str]) -> dict[str, Path]:
+    """The object files that building the package has left, by source: those newer than all that they could depend on."""
     newest = max(p.stat().st_mtime for p in (ROOT / "setup.py", *(ROOT / "csrc").rglob("*")))
-    found = ROOT.glob(f"build/temp*/{source.removesuffix('.cpp')}.o")
-    return next((p for p in found if p.stat().st_mtime > newest), None)
+    found = {s: p for s in sources for p in ROOT.glob(f"build/temp*/{s.removesuffix('.cpp')}.o")}
+    return {s: p for s, p in found.items() if p.stat().st_mtime > newest}
 
 
 def run(program: Path, *args: str, isa: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import torch
 from ..imresize import imresize, taps
 from ..metrics import psnr
 from .networks import Network
-from .pictures import PARTS, Pair
+from .pictures import Pair, white
 
 STUDIO = 20 * math.log10(255 / 219)
 """dB by which PSNR rises when Y is squeezed from 0..255 to MATLAB's 16..235."""
@@ -35,7 +35,7 @@ def enlarged(x: torch.Tensor, scale: int) -> torch.Tensor:
 
 def given(small: torch.Tensor, network: Network) -> torch.Tensor:
     """What the network takes of small pictures (N, C, H, W), as in a `Pair`: floats 0..1."""
-    x = small.float() * (1 / (255 if small.dtype == torch.uint8 else 255 * PARTS))
+    x = small.float() * (1 / white(small))
     return enlarged(x, network.scale) if network.enlarged else x
 
 
@@ -73,7 +73,7 @@ def bicubic_score(pairs: Sequence[Pair], scale: int) -> float:
     """Mean PSNR in dB of the bicubic filter over the pictures."""
     found = []
     for p in pairs:
-        small = p.small if p.small.dtype == np.uint8 else p.small * np.float32(1 / (255 * PARTS))
+        small = p.small if p.small.dtype == np.uint8 else p.small * np.float32(1 / white(p.small))
         large = np.atleast_3d(imresize(np.ascontiguousarray(small.transpose(1, 2, 0)), float(scale))).transpose(2, 0, 1)
         found.append(score(large if large.dtype == np.uint8 else np.clip(large, 0, 1, dtype=np.float32), p, scale))
     return float(np.mean(found))

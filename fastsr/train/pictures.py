@@ -115,6 +115,11 @@ class Pair:
     small: np.ndarray
 
 
+def white(small: Any) -> int:
+    """The value of white in the small picture of a Pair, an array or a tensor."""
+    return 255 if small.dtype.itemsize == 1 else 255 * PARTS
+
+
 class Store(Sequence[Pair]):
     """Pairs of pictures. skipped: (file, reason) of those that could not be used. mark: tells pictures and settings apart from others."""
 
