@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,29 @@ from fastsr.program import Program
 
 # The simulator has a thread for every thread of a GPU, and a loop that looks what they do: it is quicker when Python switches more often.
 sys.setswitchinterval(0.0002)
+
+
+def allocate_shared_arrays_once() -> None:
+    """The simulator's own function looks whether a block's shared array is there and then makes it, so two threads at the same time may get one each,
+    and read in it what nobody wrote. Arrays are told apart by the line that asks for them, as there."""
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.np.numpy_support import as_dtype
+
+    lock = threading.Lock()
+
+    def array(self: Any, shape: Any, dtype: Any) -> np.ndarray:
+        caller = sys._getframe(1)
+        place = caller.f_code.co_filename, caller.f_lineno
+        with lock:
+            if place not in self._allocations:
+                self._allocations[place] = np.empty(shape, as_dtype(dtype))
+            return self._allocations[place]
+
+    FakeCUDAShared.array = array
+
+
+if numba_cuda.only_named():
+    allocate_shared_arrays_once()
 
 
 def run(program: Program, x: np.ndarray, outputs: tuple[int, ...] = (0,), **options: Any) -> list[np.ndarray]:
