@@ -67,6 +67,7 @@ def command_of(settings: dict[str, Any], steps: int) -> str:
         raise FastsrError("no command gives these stages of patches: say with --command how it was trained")
     for key in ("degradation", "loss", "finish", "optimiser", "rate", "choice", "seed"):
         words += [f"--{key}", settings[key]]
+    words += ["--contours", settings["contours"]] if "contours" in settings else []
     words += ["--adversarial"] if settings["adversarial"] else []
     words += ["--init", settings["init"]] if settings["init"] else []
     return " ".join(map(str, [*words, "--steps", steps]))

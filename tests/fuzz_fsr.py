@@ -23,7 +23,7 @@ sys.path.append(str(HERE.parent))  # behind an installed fastsr, which has the c
 import fuzzing  # noqa: E402
 from fuzzing import NUMBERS, mutate_bytes  # noqa: E402
 from programs import espcn  # noqa: E402
-from test_fsr_readers import INTEGERS, mixed, quantised, sealed, verdict  # noqa: E402
+from test_fsr_readers import INTEGERS, fine, mixed, quantised, sealed, verdict  # noqa: E402
 from test_fsr_readers import NUMBERS as FLOATS  # noqa: E402
 
 from fastsr import _core, fsr  # noqa: E402
@@ -71,7 +71,7 @@ def again(program: Program) -> None:
 
 def run(count: int, seed: int, progress: bool = False) -> Counter[str]:
     """`fuzzing.run` on files for these readers."""
-    files = [fsr.dumps(program) for program in (espcn(channels=(3, 3)), mixed(), quantised())]
+    files = [fsr.dumps(program) for program in (espcn(channels=(3, 3)), mixed(), quantised(), fine())]
     reader = SimpleNamespace(probe=lambda head, path: True, loads=loads)
     return fuzzing.run(count, seed, files, mutated, reader, progress, again)
 

@@ -45,6 +45,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = b.program()
     program.feed = Feed("y")
     (folder / "y.fsr").write_bytes(fsr.dumps(program))
+    program.feed = Feed("y", fine=True)
+    (folder / "fine.fsr").write_bytes(fsr.dumps(program))
     b = Builder([1])
     b.step("SpaceToDepth", [0], 49, {"block": 7})
     (folder / "sevenths.fsr").write_bytes(fsr.dumps(b.program()))
@@ -95,4 +97,5 @@ def test_threads(built: Path) -> None:
 
 
 def test_mutated_files(built: Path) -> None:
-    assert "no crash" in call(link(built, "fuzz_fsr", CPP / "fuzz_fsr.cpp"), "20000", "1", built / "y.fsr", built / "quantised.fsr")
+    seeds = [built / f"{name}.fsr" for name in ("y", "fine", "quantised")]
+    assert "no crash" in call(link(built, "fuzz_fsr", CPP / "fuzz_fsr.cpp"), "20000", "1", *seeds)

@@ -175,6 +175,19 @@ def test_fast_is_as_cheap_as_fsrcnn(scale: int) -> None:
     assert recipe.rate_at(0, 10000) < recipe.rate_at(300, 10000) > recipe.rate_at(9000, 10000) > 0
 
 
+@pytest.mark.parametrize(("name", "least", "most"), [("balanced", 90_000, 100_000), ("best", 550_000, 650_000)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_sizes_of_presets(name: str, least: int, most: int, scale: int) -> None:
+    """And the larger one begins as the smaller one."""
+    network = run.make(recipes.preset(name, scale), scale, 0)
+    assert least <= sum(t.numel() for t in network.shipped().values()) <= most
+    smaller = run.make(recipes.preset("balanced", scale), scale, 1)
+    x = torch.rand(1, 1, 9, 11)
+    network.adopt(smaller.shipped()) if name == "balanced" else network.grow(smaller.shipped())
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), smaller(x), rtol=0, atol=1e-4)
+
+
 def test_checkpoint_runs_no_code(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:

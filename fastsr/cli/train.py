@@ -65,6 +65,8 @@ def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...], opti
     g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
     g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
     g.add_argument("--choice", type=positive, metavar="N", help="of each N patches that are drawn take the most detailed (default: the recipe's, 4)")
+    what = "of this share of the pictures also train on a twin with drawn contours (default: the recipe's; 0 with --degradation photo)"
+    g.add_argument("--contours", type=_share, metavar="SHARE", help=what)
     g.add_argument("--seed", type=seed, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
 
 
@@ -141,7 +143,9 @@ def run(args: argparse.Namespace) -> int:
         if args.init is None:
             raise UsageError("--adversarial needs --init: train the network without it first, then on from its weights")
         recipe = against(recipe)
-    changes = {k: getattr(args, k) for k in ("colour", "loss", "finish", "optimiser", "rate", "choice") if getattr(args, k) is not None}
+    changes = {k: getattr(args, k) for k in ("colour", "loss", "finish", "optimiser", "rate", "choice", "contours") if getattr(args, k) is not None}
+    if args.degradation == "photo":
+        changes.setdefault("contours", 0.0)
     if args.patch or args.batch:
         changes["stages"] = fixed(args.patch or recipe.largest, args.batch or recipe.stages[0].batch)
     recipe = replace(recipe, **changes, options={**recipe.options, **dict(args.option)})

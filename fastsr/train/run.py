@@ -24,7 +24,7 @@ from ..files import held_out
 from ..importers import safetensors
 from ..model import load_program
 from ..program import Program
-from . import degrade, measure, pictures, pruned, state, tuned
+from . import contours, degrade, measure, pictures, pruned, state, tuned
 from .batches import Patches
 from .export import TOLERANCE, difference, export, probe_picture, save_weights
 from .leakage import Guard
@@ -396,10 +396,13 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     if job.degradation == "photo":
         make = degrade.maker(scale, colour, job.seed, max(degrade.TILE, 2 * scale * job.recipe.largest))
         whole = degrade.maker(scale, colour, job.seed, None, 1)
+    share = job.recipe.contours
+    if share:
+        make = contours.also_contoured(make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)]), share, job.seed)
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(
         files, scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
-        make=make, make_mark=f"{job.degradation} {job.seed}" if make else "",
+        make=make, make_mark=f"{job.degradation} {job.seed}{f' {share}' if share else ''}" if make else "",
         progress=lambda done, total: report.status(f"preparing picture {done} of {total}"),
     )  # fmt: skip
     for name, why in data.skipped[:5]:
