@@ -1,9 +1,9 @@
-"""Photographs with drawn contours: long, clean, high edges, of which most photographs hold few, and pictures that people enlarge hold many (wings, leaves,
-lettering). Networks that have seen them draw such edges better.
+"""Photographs with drawn contours: long, clean, high edges, of which most photographs hold few, and pictures that people enlarge hold many (wings,
+leaves, lettering). Networks that have seen them draw such edges better.
 
-The level lines of a blurred copy of the photograph part it into regions, each of which gets a brightness of its own, and the photograph's detail stays on
-top: shapes as they are in nature, no drawing's. Related: pictures of dead leaves as training data (Achddou et al., "Synthetic images as a regularity prior
-for image restoration neural networks", SSVM 2021).
+The level lines of a blurred copy of the photograph part it into regions, each of which gets a brightness of its own, and the photograph's detail
+stays on top: shapes as they are in nature, no drawing's. Related: pictures of dead leaves as training data (Achddou et al., "Synthetic images as a
+regularity prior for image restoration neural networks", SSVM 2021).
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Recipe:
     largest norm of the gradient. ema: decay of the averaged weights, which are the ones that count. exact: share of the steps at the end that are not
     computed in bfloat16. revive: steps, in the first two thirds of all, from which on to the next a channel that is zero everywhere is
     drawn anew, 0 for never; srcnn and espcn heed it. adversarial, features: weights of these losses, see `adversarial`, beside 1 for the
-    pixels; 0 for a training without a discriminator. judge: its learning rate. choice: the most detailed of so many patches is taken. contours: share of
-    the pictures that are seen a second time with drawn contours, see `contours`."""
+    pixels; 0 for a training without a discriminator. judge: its learning rate. choice: the most detailed of so many patches is taken. contours:
+    share of the pictures that are seen a second time with drawn contours, see `contours`."""
 
     arch: str
     colour: str = "y"
