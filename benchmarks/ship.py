@@ -67,7 +67,8 @@ def command_of(settings: dict[str, Any], steps: int) -> str:
         raise FastsrError("no command gives these stages of patches: say with --command how it was trained")
     for key in ("degradation", "loss", "finish", "optimiser", "rate", "choice", "seed"):
         words += [f"--{key}", settings[key]]
-    words += ["--contours", settings["contours"]] if "contours" in settings else []
+    contours = settings.get("contours", 0.0)
+    words += ["--contours", contours] if contours != RECIPES[settings["arch"]].contours else []
     words += ["--adversarial"] if settings["adversarial"] else []
     words += ["--init", settings["init"]] if settings["init"] else []
     return " ".join(map(str, [*words, "--steps", steps]))

@@ -18,13 +18,14 @@ sys.setswitchinterval(0.0002)
 
 def allocate_shared_arrays_once() -> None:
     """The simulator's own function looks whether a block's shared array is there and then makes it, so two threads at the same time may get one each,
-    and read in it what nobody wrote. Arrays are told apart by the line that asks for them, as there."""
+    and read in it what nobody wrote. Arrays are told apart by the line that asks for them, as there; their size must be known."""
     from numba.cuda.simulator.kernelapi import FakeCUDAShared
     from numba.np.numpy_support import as_dtype
 
     lock = threading.Lock()
 
     def array(self: Any, shape: Any, dtype: Any) -> np.ndarray:
+        assert shape != 0
         caller = sys._getframe(1)
         place = caller.f_code.co_filename, caller.f_lineno
         with lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections import namedtuple
 from pathlib import Path
@@ -215,6 +216,20 @@ def test_several_threads_use_one_executable() -> None:
         np.testing.assert_array_equal(run(program, pictures[i])[0], want[i])
 
     in_threads(work, 3)
+
+
+def test_threads_of_a_block_share_its_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when another thread asks for them while they are made."""
+    empty = np.empty
+
+    def slow(*arguments: Any, **options: Any) -> np.ndarray:
+        time.sleep(0.002)
+        return empty(*arguments, **options)
+
+    b = Builder(2)
+    program = b.program(b.conv(0, 3))
+    monkeypatch.setattr(np, "empty", slow)
+    check(program, picture(program, 4, 5))
 
 
 def test_a_forked_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

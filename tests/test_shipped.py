@@ -341,7 +341,7 @@ def test_a_training_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (training / "training.json").write_text(json.dumps({"settings": settings, "steps": 300, "seconds": 43.5}))
     assert ship.main(arguments) == 1
     assert "is not what `fastsr train` writes" in capsys.readouterr().err
-    recipe = asdict(replace(RECIPES["espcn"], options={"width": 6}, finish=0.2, rate=0.001, stages=fixed(24, 8)))
+    recipe = asdict(replace(RECIPES["espcn"], options={"width": 6}, finish=0.2, rate=0.001, stages=fixed(24, 8), contours=0.5))
     settings |= {**recipe, "degradation": "photo", "init": "first.safetensors"}
     (training / "training.json").write_text(json.dumps({"settings": settings, "steps": 300, "seconds": 43.5}))
     assert ship.main(arguments) == 0
@@ -349,7 +349,8 @@ def test_a_training_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     card = shipped.card(out / "espcn_x2.fsr")
     assert [k for k in CARD if k not in card] == []
     wanted = "fastsr train --arch espcn --scale 2 --data photos/ --colour y --option width=6 --patch 24 --batch 8 --degradation photo --loss l1"
-    assert card["command"] == f"{wanted} --finish 0.2 --optimiser soap --rate 0.001 --choice 4 --seed 7 --init first.safetensors --steps 300"
+    wanted += " --finish 0.2 --optimiser soap --rate 0.001 --choice 4 --seed 7 --contours 0.5 --init first.safetensors --steps 300"
+    assert card["command"] == wanted
     assert card["sha256"] == hashlib.sha256((out / "espcn_x2.fsr").read_bytes()).hexdigest()
     assert card["evaluation"]["sets"]["Tiny"]["psnr"] != card["evaluation"]["bicubic"]["Tiny"]["psnr"]
     assert str(tmp_path) not in (out / "espcn_x2.json").read_text() and str(tmp_path).encode() not in (out / "espcn_x2.fsr").read_bytes()

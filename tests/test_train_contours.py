@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastsr.cli import main
+from fastsr.errors import FastsrError
 from fastsr.files import write_picture
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
@@ -41,6 +43,29 @@ def test_contours_follow_the_generator(form: tuple[int, int]) -> None:
     assert (made[0] == made[1]).all()
     assert (made[0] != made[2]).any()
     assert (rgb == kept).all()
+
+
+def test_threads_change_no_pixel() -> None:
+    rgb = photograph(300, 421)
+    made = []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        made.append([contours.contoured(rgb, np.random.default_rng(seed)) for seed in range(4)])
+    for other in made[1:]:
+        np.testing.assert_array_equal(made[0], other)
+
+
+def test_of_a_large_photograph_a_part_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = photograph(90, 120)
+    whole = contours.contoured(rgb, np.random.default_rng(5))
+    made = {contours.contoured(rgb, np.random.default_rng(seed), 60).tobytes() for seed in (5, 5, 6, 7)}
+    assert len(made) == 3
+    assert {len(m) for m in made} == {60 * 60 * 3}
+    assert contours.contoured(rgb[:50], np.random.default_rng(5), 60).shape == (50, 60, 3)
+    assert (contours.contoured(rgb, np.random.default_rng(5), 120) == whole).all()
+    monkeypatch.setattr(contours, "LARGEST", 60)
+    made = contours.also_contoured(lambda rgb, name: [(rgb, rgb)], 1.0, 0, 70)(rgb, "a.png")
+    assert made[1][0].shape == (70, 70, 3)
 
 
 def test_edges_are_high() -> None:
@@ -117,3 +142,23 @@ def test_training_sees_both(degradation: str, tmp_path: Path) -> None:
     assert not np.array_equal(twins[0].large, twins[each].large)
     assert np.array_equal(valid[0].large, same[0].large)
     assert np.array_equal(valid[0].small, same[0].small)
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [("--arch plain", 0.2), ("--preset balanced", 0.5), ("--arch espcn", None), ("--arch espcn --contours 0.3", 0.3),
+     ("--arch plain --contours 0", None), ("--arch plain --degradation photo", None), ("--arch plain --degradation photo --contours 1", 1.0)],
+)  # fmt: skip
+def test_command_says_the_share(words: str, share: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none, the settings are those of checkpoints that know none."""
+    seen = []
+    monkeypatch.setattr(run, "train", lambda job: seen.append(run._settings(job, "cpu", {})) or run.Outcome(True, 1, None, None, None, None))
+    assert main(["train", *words.split(), "--data", str(tmp_path)]) == 0
+    assert seen[0].get("contours") == share
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_impossible_shares(share: float, tmp_path: Path) -> None:
+    whole = job(tmp_path, tmp_path / "out")
+    with pytest.raises(FastsrError, match="a share from 0 to 1"):
+        run.train(replace(whole, recipe=replace(whole.recipe, contours=share)))

@@ -65,7 +65,7 @@ def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...], opti
     g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
     g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
     g.add_argument("--choice", type=positive, metavar="N", help="of each N patches that are drawn take the most detailed (default: the recipe's, 4)")
-    what = "of this share of the pictures also train on a twin with drawn contours (default: the recipe's; 0 with --degradation photo)"
+    what = "share of the pictures that are also seen with contours drawn (default: the recipe's, 0.5 at most; 0 with --degradation photo)"
     g.add_argument("--contours", type=_share, metavar="SHARE", help=what)
     g.add_argument("--seed", type=seed, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
 

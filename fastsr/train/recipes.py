@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
     "espcn": Recipe("espcn", rate=4e-3, revive=250, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
     **{k: Recipe(k, rate=6e-3, steps=30_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
-    "plain": Recipe("plain", rate=3e-3, steps=30_000, stages=_SMALL),
+    "plain": Recipe("plain", rate=3e-3, steps=30_000, stages=_SMALL, contours=0.2),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),
     "edsr": Recipe("edsr", "rgb", rate=3e-4, steps=300_000, stages=_DEEP, ema=0.9995),
     "srresnet": Recipe("srresnet", "rgb", rate=2e-4, steps=300_000, stages=_DEEP),
@@ -114,9 +114,9 @@ def preset(name: str, scale: int) -> Recipe:
     if name == "fast":
         return replace(RECIPES["plain"], options={"width": 16, "layers": 5 if scale == 2 else 4})
     if name == "balanced":
-        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=2e-3, steps=34_000)
+        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=2e-3, steps=34_000, contours=0.5)
     if name == "best":
-        return replace(RECIPES["plain"], options={"width": 64, "layers": 16}, rate=1e-3, steps=100_000)
+        return replace(RECIPES["plain"], options={"width": 64, "layers": 16}, rate=1e-3, steps=100_000, contours=0.5)
     raise FastsrError(f"no preset '{name}': choose fast, balanced or best")
 
 

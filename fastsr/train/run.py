@@ -124,6 +124,8 @@ def _train(job: Job, report: Report) -> Outcome:
         raise FastsrError(f"degradation '{job.degradation}': choose {' or '.join(DEGRADATIONS)}")
     if recipe.colour not in COLOURS:
         raise FastsrError(f"colour '{recipe.colour}': choose y or rgb")
+    if not 0 <= recipe.contours <= 1:
+        raise FastsrError(f"contours {recipe.contours}: a share from 0 to 1 is needed")
     device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     torch.set_num_threads(job.threads or os.cpu_count() or 1)
@@ -371,6 +373,8 @@ def _settings(job: Job, device: str, earlier: dict[str, Any]) -> dict[str, Any]:
     settings = {**_plain(asdict(job.recipe)), "scale": job.scale, "seed": job.seed, "bf16": _fast_bf16(device) if bf16 is None else bool(bf16),
                 "degradation": job.degradation, "init": None if job.init is None else job.init.name}  # fmt: skip
     settings.pop("steps", None)
+    if not settings["contours"]:
+        del settings["contours"]  # as in checkpoints of a fastsr that had none
     if job.pace.minutes is None:
         settings["total"] = job.pace.steps or job.recipe.steps
     if job.prune is not None:
@@ -398,11 +402,12 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
         whole = degrade.maker(scale, colour, job.seed, None, 1)
     share = job.recipe.contours
     if share:
-        make = contours.also_contoured(make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)]), share, job.seed)
+        alone = make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)])
+        make = contours.also_contoured(alone, share, job.seed, scale * job.recipe.largest)
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(
         files, scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
-        make=make, make_mark=f"{job.degradation} {job.seed}{f' {share}' if share else ''}" if make else "",
+        make=make, make_mark=f"{job.degradation} {job.seed}{f' contours {contours.VERSION} {float(share)}' if share else ''}" if make else "",
         progress=lambda done, total: report.status(f"preparing picture {done} of {total}"),
     )  # fmt: skip
     for name, why in data.skipped[:5]:
