@@ -71,6 +71,7 @@ def command_of(settings: dict[str, Any], steps: int) -> str:
     words += ["--contours", contours] if contours != RECIPES[settings["arch"]].contours else []
     words += ["--adversarial"] if settings["adversarial"] else []
     words += ["--init", settings["init"]] if settings["init"] else []
+    words += ["--teacher", settings["teacher"]] if settings.get("teacher") else []
     return " ".join(map(str, [*words, "--steps", steps]))
 
 

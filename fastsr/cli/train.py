@@ -33,6 +33,8 @@ def add_parser(commands: Any) -> None:
     add_data_options(p, "NAME-xSCALE", "the recipe's")
     what = "begin with these: .safetensors or .fsr of the same architecture, also of another scale, or a name that 'fastsr models' lists"
     p.add_argument("--init", metavar="WEIGHTS", help=what)
+    what = "learn what this network, a file or a name that 'fastsr models' lists, makes of the small pictures, instead of the photographs"
+    p.add_argument("--teacher", metavar="MODEL", help=what)
     p.add_argument("--adversarial", action="store_true", help="train the network of --init on against a discriminator, as in SRGAN")
     add_recipe_options(p, LOSSES, OPTIMISERS)
     add_machine_options(p)
@@ -153,7 +155,8 @@ def run(args: argparse.Namespace) -> int:
     from ..train.run import train
 
     name = args.preset or args.arch
-    more = {"init": None if args.init is None else Path(args.init), "half": args.half, "tensorboard": args.tensorboard}
+    init, teacher = (None if a is None else Path(a) for a in (args.init, args.teacher))
+    more = {"init": init, "teacher": teacher, "half": args.half, "tensorboard": args.tensorboard}
     return train(job_of(args, recipe, args.scale, f"{name}-x{args.scale}", name=f"{name}_x{args.scale}", **more)).exit_code
 
 

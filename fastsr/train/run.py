@@ -24,7 +24,7 @@ from ..files import held_out
 from ..importers import safetensors
 from ..model import load_program
 from ..program import Program
-from . import contours, degrade, measure, pictures, pruned, state, tuned
+from . import contours, degrade, measure, pictures, pruned, state, teacher, tuned
 from .batches import Patches
 from .export import TOLERANCE, difference, export, probe_picture, save_weights
 from .leakage import Guard
@@ -73,6 +73,8 @@ class Job:
     quiet: bool = False
     tensorboard: bool = False
     name: str = ""
+    teacher: Path | None = None
+    """A network, file or name, whose pictures are learnt from instead of the photographs."""
     network: Network | None = None
     """Trained on instead of one that the recipe makes; `init` then tells where it is from."""
 
@@ -372,6 +374,8 @@ def _settings(job: Job, device: str, earlier: dict[str, Any]) -> dict[str, Any]:
     bf16 = earlier.get("bf16") if job.bf16 is None else job.bf16
     settings = {**_plain(asdict(job.recipe)), "scale": job.scale, "seed": job.seed, "bf16": _fast_bf16(device) if bf16 is None else bool(bf16),
                 "degradation": job.degradation, "init": None if job.init is None else job.init.name}  # fmt: skip
+    if job.teacher is not None:
+        settings["teacher"] = job.teacher.name
     settings.pop("steps", None)
     if not settings["contours"]:
         del settings["contours"]  # as in checkpoints of a fastsr that had none
@@ -400,14 +404,19 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     if job.degradation == "photo":
         make = degrade.maker(scale, colour, job.seed, max(degrade.TILE, 2 * scale * job.recipe.largest))
         whole = degrade.maker(scale, colour, job.seed, None, 1)
-    share = job.recipe.contours
-    if share:
-        alone = make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)])
-        make = contours.also_contoured(alone, share, job.seed, scale * job.recipe.largest)
+    marks = [f"{job.degradation} {job.seed}"] if make else []
+    alone = make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)])
+    if job.recipe.contours:
+        make = alone = contours.also_contoured(alone, job.recipe.contours, job.seed, scale * job.recipe.largest)
+        marks.append(f"contours {contours.VERSION} {float(job.recipe.contours)} {job.seed}")
+    if job.teacher is not None:
+        model = teacher.find(job.teacher, scale)
+        make = teacher.taught(alone, model)
+        marks.append(f"teacher {teacher.mark(model)}")
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(
         files, scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,
-        make=make, make_mark=f"{job.degradation} {job.seed}{f' contours {contours.VERSION} {float(share)}' if share else ''}" if make else "",
+        make=make, make_mark=" ".join(marks),
         progress=lambda done, total: report.status(f"preparing picture {done} of {total}"),
     )  # fmt: skip
     for name, why in data.skipped[:5]:

@@ -1,0 +1,133 @@
+"""fastsr.train's teachers: networks whose pictures are learnt from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from programs import Builder
+
+import fastsr
+from fastsr import fsr
+from fastsr.cli import main
+from fastsr.errors import FastsrError, ModelError
+from fastsr.files import write_picture
+from fastsr.graph import Feed
+from fastsr.model import Model
+from fastsr.program import Epilogue, Program
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from trainings import job  # noqa: E402
+
+from fastsr.train import pictures, run, teacher  # noqa: E402
+from fastsr.train.report import Report  # noqa: E402
+
+
+def doubling(colour: str, fine: bool = False) -> Program:
+    """A network that enlarges by 2, of that colour, to pictures that look like its input's, channels in their order."""
+    channels = 1 if colour == "y" else 3
+    b = Builder([channels])
+    b.conv(0, 4 * channels, kh=1, kw=1, epilogue=[Epilogue("DepthToSpace", a=2.0, b=1.0)])
+    program = b.program()
+    weight = np.zeros((4 * channels, channels, 1, 1), np.float32)
+    for c in range(channels):
+        weight[4 * c : 4 * c + 4, c, 0, 0] = 0.6 + 0.1 * np.arange(4) - 0.05 * c
+    program.steps[0] = replace(program.steps[0], weight=weight, bias=np.zeros(4 * channels, np.float32))
+    program.feed = Feed(colour, fine=fine)
+    return program
+
+
+def photographs(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(count)
+    for k in range(count):
+        write_picture(folder / f"{folder.name}{k}.png", rng.integers(20, 200, (60, 70 + k, 3)).astype(np.uint8))
+    return folder
+
+
+def test_answers_of_y_are_not_rounded_before() -> None:
+    model = Model(doubling("y", fine=True))
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    small = pictures.small_planes(rgb, "y")
+    got = teacher.answer(model, small)
+    assert (got.shape, got.dtype) == ((1, 40, 48), np.uint8)
+    x = small.astype(np.float32) / np.float32(255 * pictures.PARTS)
+    want = np.clip(np.rint(model.run(x[None])[0] * 255), 0, 255)
+    np.testing.assert_array_equal(got, want)
+    whole = np.rint(small / pictures.PARTS)
+    assert (got != np.clip(np.rint(model.run((whole / 255).astype(np.float32)[None])[0] * 255), 0, 255)).any()
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_answers_of_colours(colour: str) -> None:
+    program = doubling(colour)
+    rgb = np.random.default_rng(1).integers(0, 256, (10, 12, 3)).astype(np.uint8)
+    got = teacher.answer(Model(program), pictures.small_planes(rgb, "rgb"))
+    want = Model(program).upscale(rgb[:, :, ::-1])[:, :, ::-1].transpose(2, 0, 1)
+    np.testing.assert_array_equal(got, want)
+    assert got.flags.c_contiguous
+    assert (got[0] != got[2]).any()
+
+
+def test_an_rgb_network_teaches_y() -> None:
+    small = pictures.small_planes(np.random.default_rng(2).integers(0, 256, (10, 12, 3)).astype(np.uint8), "y")
+    grey = teacher.answer(Model(doubling("rgb")), small)
+    assert grey.shape == (1, 20, 24)
+
+
+@pytest.mark.parametrize("degradation", ["bicubic", "photo"])
+def test_training_sees_answers(degradation: str, tmp_path: Path) -> None:
+    """Of photographs and of their twins with contours; what is measured on are photographs."""
+    fsr.save(doubling("y"), tmp_path / "double.fsr")
+    program = doubling("y")
+    program.steps[0].weight[:] *= 0.5  # type: ignore[index]
+    fsr.save(program, tmp_path / "darker.fsr")
+    data, valid = photographs(tmp_path / "data", 2), photographs(tmp_path / "valid", 1)
+    plain = job(data, tmp_path / "out", valid=valid, degradation=degradation, keep_cache=True)
+    plain = replace(plain, recipe=replace(plain.recipe, contours=1.0))
+    report = Report(tmp_path / "out", quiet=True)
+    jobs = [plain, *(replace(plain, teacher=tmp_path / name) for name in ("double.fsr", "darker.fsr"))]
+    (alone, kept), (taught, same), (other, _) = (run._pictures(j, report) for j in jobs)
+    assert len({alone.mark, taught.mark, other.mark}) == 3
+    model = fastsr.load(tmp_path / "double.fsr")
+    for a, b, c in zip(alone, taught, other, strict=True):
+        np.testing.assert_array_equal(a.small, b.small)
+        np.testing.assert_array_equal(b.large, teacher.answer(model, a.small))
+        assert b.large.mean() > 1.5 * c.large.mean()
+        assert (a.large != b.large).any()
+    np.testing.assert_array_equal(kept[0].large, same[0].large)
+
+
+def test_command_learns_from_a_teacher(tmp_path: Path) -> None:
+    """And goes on only with the same one."""
+    photographs(tmp_path / "data", 2)
+    fsr.save(doubling("y", fine=True), tmp_path / "double.fsr")
+    fsr.save(doubling("y"), tmp_path / "rounding.fsr")
+    folders = ["--data", str(tmp_path / "data"), "--val", str(photographs(tmp_path / "valid", 1)), "--out", str(tmp_path / "out")]
+    sizes = ["--option", "width=4", "--option", "layers=1", "--patch", "8", "--batch", "2"]
+    words = ["train", "--arch", "plain", "-q", "-j", "1", *sizes, *folders, "--steps"]
+    assert main([*words, "3", "--teacher", str(tmp_path / "double.fsr")]) == 0
+    facts = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert facts["settings"]["teacher"] == "double.fsr"
+    assert main([*words, "4", "--teacher", str(tmp_path / "rounding.fsr")]) == 1
+    assert main([*words, "4"]) == 1
+    assert main([*words, "4", "--teacher", str(tmp_path / "double.fsr")]) == 0
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["steps"] == 4
+
+
+def test_teachers_that_cannot_teach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photographs(tmp_path / "data", 3)
+    fsr.save(replace(doubling("y"), feed=Feed()), tmp_path / "raw.fsr")
+    fsr.save(doubling("y"), tmp_path / "double.fsr")
+    (tmp_path / "broken.fsr").write_bytes(b"FSR?")
+    for name, scale, error in (("raw.fsr", 2, FastsrError), ("double.fsr", 3, FastsrError), ("broken.fsr", 2, ModelError), ("none.fsr", 2, OSError)):
+        with pytest.raises(error):
+            teacher.find(tmp_path / name, scale)
+        assert main(["train", "--arch", "plain", "-s", str(scale), "--data", str(tmp_path / "data"), "-o", str(tmp_path / "o"), "--steps", "1",
+                     "--teacher", str(tmp_path / name), "--restart"]) == 1  # fmt: skip
+        assert name in capsys.readouterr().err
+    assert teacher.find(Path("fast"), 2).scale == 2
