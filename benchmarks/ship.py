@@ -68,7 +68,8 @@ def command_of(settings: dict[str, Any], steps: int) -> str:
     for key in ("degradation", "loss", "finish", "optimiser", "rate", "choice", "seed"):
         words += [f"--{key}", settings[key]]
     contours = settings.get("contours", 0.0)
-    words += ["--contours", contours] if contours != RECIPES[settings["arch"]].contours else []
+    usual = 0.0 if settings["degradation"] == "photo" else RECIPES[settings["arch"]].contours
+    words += ["--contours", contours] if contours != usual else []
     words += ["--adversarial"] if settings["adversarial"] else []
     words += ["--init", settings["init"]] if settings["init"] else []
     words += ["--teacher", settings["teacher"]] if settings.get("teacher") else []

@@ -53,7 +53,7 @@ def test_answers_of_y_are_not_rounded_before() -> None:
     model = Model(doubling("y", fine=True))
     rgb = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
     small = pictures.small_planes(rgb, "y")
-    got = teacher.answer(model, small)
+    got = teacher.answer(model, small, 2)
     assert (got.shape, got.dtype) == ((1, 40, 48), np.uint8)
     x = small.astype(np.float32) / np.float32(255 * pictures.PARTS)
     want = np.clip(np.rint(model.run(x[None])[0] * 255), 0, 255)
@@ -66,7 +66,7 @@ def test_answers_of_y_are_not_rounded_before() -> None:
 def test_answers_of_colours(colour: str) -> None:
     program = doubling(colour)
     rgb = np.random.default_rng(1).integers(0, 256, (10, 12, 3)).astype(np.uint8)
-    got = teacher.answer(Model(program), pictures.small_planes(rgb, "rgb"))
+    got = teacher.answer(Model(program), pictures.small_planes(rgb, "rgb"), 2)
     want = Model(program).upscale(rgb[:, :, ::-1])[:, :, ::-1].transpose(2, 0, 1)
     np.testing.assert_array_equal(got, want)
     assert got.flags.c_contiguous
@@ -74,9 +74,29 @@ def test_answers_of_colours(colour: str) -> None:
 
 
 def test_an_rgb_network_teaches_y() -> None:
+    """The luma of what it makes of a grey picture."""
     small = pictures.small_planes(np.random.default_rng(2).integers(0, 256, (10, 12, 3)).astype(np.uint8), "y")
-    grey = teacher.answer(Model(doubling("rgb")), small)
-    assert grey.shape == (1, 20, 24)
+    model = Model(doubling("rgb"))
+    got = teacher.answer(model, small, 2)
+    x = np.repeat(small.astype(np.float32) / np.float32(255 * pictures.PARTS), 3, axis=0)
+    red, green, blue = model.run(x[None])[0]
+    want = np.clip(255 * (0.299 * red + 0.587 * green + 0.114 * blue), 0, 255)
+    assert got.shape == (1, 20, 24)
+    np.testing.assert_allclose(got[0], want, rtol=0, atol=0.51)
+
+
+def test_answers_that_do_not_fit() -> None:
+    small = pictures.small_planes(np.random.default_rng(3).integers(0, 256, (20, 24, 3)).astype(np.uint8), "y")
+    b = Builder([1])
+    b.conv(0, 4, pt=0, pl=0, pb=0, pr=0, epilogue=[Epilogue("DepthToSpace", a=2.0, b=1.0)])
+    program = b.program()
+    program.feed = Feed("y")
+    with pytest.raises(FastsrError, match="36x44 of 20x24 pixels, not 2 times"):
+        teacher.answer(Model(program), small, 2)
+    program = doubling("y")
+    program.steps[0].weight[:] = np.inf  # type: ignore[index]
+    with pytest.raises(FastsrError, match="not finite"):
+        teacher.answer(Model(program), small - small.min(), 2)
 
 
 @pytest.mark.parametrize("degradation", ["bicubic", "photo"])
@@ -96,7 +116,7 @@ def test_training_sees_answers(degradation: str, tmp_path: Path) -> None:
     model = fastsr.load(tmp_path / "double.fsr")
     for a, b, c in zip(alone, taught, other, strict=True):
         np.testing.assert_array_equal(a.small, b.small)
-        np.testing.assert_array_equal(b.large, teacher.answer(model, a.small))
+        np.testing.assert_array_equal(b.large, teacher.answer(model, a.small, 2))
         assert b.large.mean() > 1.5 * c.large.mean()
         assert (a.large != b.large).any()
     np.testing.assert_array_equal(kept[0].large, same[0].large)
@@ -124,10 +144,12 @@ def test_teachers_that_cannot_teach(tmp_path: Path, capsys: pytest.CaptureFixtur
     fsr.save(replace(doubling("y"), feed=Feed()), tmp_path / "raw.fsr")
     fsr.save(doubling("y"), tmp_path / "double.fsr")
     (tmp_path / "broken.fsr").write_bytes(b"FSR?")
-    for name, scale, error in (("raw.fsr", 2, FastsrError), ("double.fsr", 3, FastsrError), ("broken.fsr", 2, ModelError), ("none.fsr", 2, OSError)):
+    cases = [("raw.fsr", 2, "plain", FastsrError), ("double.fsr", 3, "plain", ModelError), ("broken.fsr", 2, "plain", ModelError),
+             ("none.fsr", 2, "plain", OSError), ("double.fsr", 2, "srvgg", FastsrError)]  # fmt: skip
+    for name, scale, arch, error in cases:
         with pytest.raises(error):
-            teacher.find(tmp_path / name, scale)
-        assert main(["train", "--arch", "plain", "-s", str(scale), "--data", str(tmp_path / "data"), "-o", str(tmp_path / "o"), "--steps", "1",
+            teacher.find(tmp_path / name, scale, "y" if arch == "plain" else "rgb")
+        assert main(["train", "--arch", arch, "-s", str(scale), "--data", str(tmp_path / "data"), "-o", str(tmp_path / "o"), "--steps", "1",
                      "--teacher", str(tmp_path / name), "--restart"]) == 1  # fmt: skip
         assert name in capsys.readouterr().err
-    assert teacher.find(Path("fast"), 2).scale == 2
+    assert teacher.find(Path("fast"), 2, "y").scale == 2

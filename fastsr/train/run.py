@@ -396,6 +396,7 @@ def _fast_bf16(device: str) -> bool:
 def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictures.Pair]]:
     cache = (job.cache or job.out / "cache") if job.keep_cache else None
     root = job.data.resolve()
+    model = None if job.teacher is None else teacher.find(job.teacher, job.scale, job.recipe.colour)
     files = pictures.list_pictures(job.data, [p for p in (job.out, cache) if p is not None and root in p.resolve().parents])
     held = held_out(files, lambda path: _has_edges(path, 8 * job.scale)) if job.valid is None else []
     files = [f for f in files if f not in held]
@@ -407,11 +408,10 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     marks = [f"{job.degradation} {job.seed}"] if make else []
     alone = make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)])
     if job.recipe.contours:
-        make = alone = contours.also_contoured(alone, job.recipe.contours, job.seed, scale * job.recipe.largest)
+        make = contours.also_contoured(alone, job.recipe.contours, job.seed, scale * job.recipe.largest)
         marks.append(f"contours {contours.VERSION} {float(job.recipe.contours)} {job.seed}")
-    if job.teacher is not None:
-        model = teacher.find(job.teacher, scale)
-        make = teacher.taught(alone, model)
+    if model is not None:
+        make = teacher.taught(make or alone, model, scale)
         marks.append(f"teacher {teacher.mark(model)}")
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(

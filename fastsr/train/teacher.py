@@ -18,34 +18,48 @@ from ..model import Model, load
 from .pictures import Maker, Planes, white
 
 
-def find(name: Path, scale: int) -> Model:
-    """The teacher: a network in a file of any format, or one that comes with fastsr. Raises FastsrError when it does not enlarge by `scale` or takes
-    no pictures, ModelError, OSError."""
-    model = load(name, scale=scale, threads=1)
+def find(name: Path, scale: int, colour: str) -> Model:
+    """The teacher of a network of that colour ("y" or "rgb"): a network in a file of any format, or one that comes with fastsr, computed in float32.
+
+    Raises ModelError when it does not enlarge by `scale` or cannot be read, FastsrError when it takes no pictures, or knows luma only and is to teach
+    colours, OSError.
+    """
+    model = load(name, scale=scale, precision="f32", threads=1)
     if model.feed.colour == "raw" or len(model.program.inputs) != 1:
         raise FastsrError(f"the teacher '{name}' does not say how pictures are fed to it: choose one that takes pictures")
-    if model.scale != scale:
-        raise FastsrError(f"the teacher '{name}' enlarges by {model.scale}: one that enlarges by {scale} is needed")
+    if colour != "y" and model.feed.colour == "y":
+        raise FastsrError(f"the teacher '{name}' knows luma only, and a network of colours is to learn from it: choose one of colours")
     return model
 
 
 def mark(model: Model) -> str:
-    """Tells teachers apart."""
-    return hashlib.sha256(fsr.dumps(model.program)).hexdigest()[:16]
+    """Tells teachers apart, and what computes them."""
+    return f"{model.backend} {hashlib.sha256(fsr.dumps(model.program)).hexdigest()[:16]}"
 
 
-def answer(model: Model, small: np.ndarray) -> np.ndarray:
-    """What the teacher makes, (C, H * scale, W * scale) uint8, of a small picture of a `Pair`. Y is not rounded before it."""
+def answer(model: Model, small: np.ndarray, scale: int) -> np.ndarray:
+    """What the teacher makes, (C, H * scale, W * scale) uint8, of a small picture (C, H, W) of a `Pair`. Y is not rounded before it.
+
+    Raises FastsrError when that is of another size or holds what is no number.
+    """
     if len(small) == 1:
-        made: Any = model.upscale(small[0].astype(np.float32) / np.float32(white(small)))
-        return np.clip(np.rint(made * 255), 0, 255).astype(np.uint8)[None]
-    return np.ascontiguousarray(model.upscale(small[::-1].transpose(1, 2, 0)).transpose(2, 0, 1)[::-1])
+        made: Any = model.upscale(small[0].astype(np.float32) / np.float32(white(small)))[None]
+        if not np.isfinite(made).all():
+            raise FastsrError("the teacher's pictures hold numbers that are not finite: choose another one")
+        made = np.clip(np.rint(made * 255), 0, 255).astype(np.uint8)
+    else:
+        made = np.ascontiguousarray(model.upscale(small[::-1].transpose(1, 2, 0)).transpose(2, 0, 1)[::-1])
+    wanted = tuple(scale * n for n in small.shape[1:])
+    if made.shape[1:] != wanted:
+        sizes = " of ".join("x".join(map(str, size)) for size in (made.shape[1:], small.shape[1:]))
+        raise FastsrError(f"the teacher makes a picture of {sizes} pixels, not {scale} times as many each way: choose one that cuts no border off")
+    return made
 
 
-def taught(make: Maker, model: Model) -> Maker:
+def taught(make: Maker, model: Model, scale: int) -> Maker:
     """Makes the small pictures that `make` makes, each with the teacher's answer to it."""
 
     def answered(rgb: np.ndarray, name: str) -> list[Planes]:
-        return [(answer(model, small), small) for _, small in make(rgb, name)]
+        return [(answer(model, small, scale), small) for _, small in make(rgb, name)]
 
     return answered
