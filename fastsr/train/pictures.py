@@ -106,6 +106,11 @@ def pair(rgb: np.ndarray, scale: int, colour: str) -> Planes:
     return planes(rgb, colour), small_planes(smaller(rgb, scale), colour)
 
 
+def maker(scale: int, colour: str) -> Maker:
+    """Makes one pair of each picture, by `pair`."""
+    return lambda rgb, name: [pair(rgb, scale, colour)]
+
+
 @dataclass(frozen=True)
 class Pair:
     """A picture `large` (C, H, W) uint8 and `small` (C, H / scale, W / scale), uint8 or, as Y, int16 in `PARTS` of a level."""
@@ -153,11 +158,11 @@ def open_store(
     """Decode the files, or find them decoded in the folder `cache`, which is made when it is missing.
 
     least: pixels that both edges of the small picture must have; smaller pictures are skipped, as are files that cannot be read. refuse: see
-    `Reason`. make: how pairs are made of a picture, as by `pair` where it is missing. refuse_mark, make_mark: tell different ones apart. Without
+    `Reason`. make: how pairs are made of a picture, as by `maker` where it is missing. refuse_mark, make_mark: tell different ones apart. Without
     `cache` the pictures must fit into MAX_MEMORY. Raises FastsrError when no picture is left, OSError when the cache cannot be written.
     """
     mark = _mark(files, scale, colour, least, refuse_mark + make_mark)
-    work = _pairs(files, scale, least, refuse, make or (lambda rgb, name: [pair(rgb, scale, colour)]))
+    work = _pairs(files, scale, least, refuse, make or maker(scale, colour))
     if cache is None:
         store = _in_memory(_counted(work, len(files), progress), mark)
     else:

@@ -401,17 +401,16 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
     held = held_out(files, lambda path: _has_edges(path, 8 * job.scale)) if job.valid is None else []
     files = [f for f in files if f not in held]
     colour, scale = job.recipe.colour, job.scale
-    make = whole = None
+    make, whole, marks = pictures.maker(scale, colour), None, []
     if job.degradation == "photo":
         make = degrade.maker(scale, colour, job.seed, max(degrade.TILE, 2 * scale * job.recipe.largest))
         whole = degrade.maker(scale, colour, job.seed, None, 1)
-    marks = [f"{job.degradation} {job.seed}"] if make else []
-    alone = make or (lambda rgb, name: [pictures.pair(rgb, scale, colour)])
+        marks.append(f"{job.degradation} {job.seed}")
     if job.recipe.contours:
-        make = contours.also_contoured(alone, job.recipe.contours, job.seed, scale * job.recipe.largest)
+        make = contours.also_contoured(make, job.recipe.contours, job.seed, scale * job.recipe.largest)
         marks.append(f"contours {contours.VERSION} {float(job.recipe.contours)} {job.seed}")
     if model is not None:
-        make = teacher.taught(make or alone, model, scale)
+        make = teacher.taught(make, model, scale)
         marks.append(f"teacher {teacher.mark(model)}")
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(
