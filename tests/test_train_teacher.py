@@ -31,7 +31,7 @@ def doubling(colour: str, fine: bool = False) -> Program:
     """A network that enlarges by 2, of that colour, to pictures that look like its input's, channels in their order."""
     channels = 1 if colour == "y" else 3
     b = Builder([channels])
-    b.conv(0, 4 * channels, kh=1, kw=1, epilogue=[Epilogue("DepthToSpace", a=2.0, b=1.0)])
+    b.conv(0, 4 * channels, k=1, pt=0, epilogue=[Epilogue("DepthToSpace", a=2.0, b=1.0)])
     program = b.program()
     weight = np.zeros((4 * channels, channels, 1, 1), np.float32)
     for c in range(channels):
@@ -41,11 +41,11 @@ def doubling(colour: str, fine: bool = False) -> Program:
     return program
 
 
-def photographs(folder: Path, count: int) -> Path:
+def photographs(folder: Path, count: int, height: int = 60) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(count)
     for k in range(count):
-        write_picture(folder / f"{folder.name}{k}.png", rng.integers(20, 200, (60, 70 + k, 3)).astype(np.uint8))
+        write_picture(folder / f"{folder.name}{k}.png", rng.integers(20, 200, (height, 70 + k, 3)).astype(np.uint8))
     return folder
 
 
@@ -137,6 +137,24 @@ def test_command_learns_from_a_teacher(tmp_path: Path) -> None:
     assert main([*words, "4"]) == 1
     assert main([*words, "4", "--teacher", str(tmp_path / "double.fsr")]) == 0
     assert json.loads((tmp_path / "out" / "training.json").read_text())["steps"] == 4
+
+
+def test_finetuning_learns_from_a_teacher(tmp_path: Path) -> None:
+    """A network that doubles the picture becomes darker, as its teacher is; photographs alone leave it about as bright."""
+    data, valid = photographs(tmp_path / "data", 2, 80), photographs(tmp_path / "valid", 1)
+    fsr.save(doubling("y", fine=True), tmp_path / "double.fsr")
+    darker = doubling("y", fine=True)
+    darker.steps[0].weight[:] *= 0.5  # type: ignore[index]
+    fsr.save(darker, tmp_path / "darker.fsr")
+    words = ["finetune", str(tmp_path / "double.fsr"), "--data", str(data), "--val", str(valid), "-q", "-j", "1", "--steps", "60", "--rate", "2e-2"]
+    gains = []
+    for name, more in (("alone", []), ("taught", ["--teacher", str(tmp_path / "darker.fsr"), "--contours", "1"])):
+        assert main([*words, "-o", str(tmp_path / name), *more]) == 0
+        program = fsr.load(tmp_path / name / "double-tuned.fsr")
+        gains.append(float(program.steps[0].weight.mean()))  # type: ignore[union-attr]
+        settings = json.loads((tmp_path / name / "training.json").read_text())["settings"]
+        assert (settings.get("teacher"), settings.get("contours", 0)) == (("darker.fsr", 1) if more else (None, 0))
+    assert gains[1] < 0.65 * gains[0], gains
 
 
 def test_teachers_that_cannot_teach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

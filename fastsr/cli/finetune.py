@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("model", metavar="WEIGHTS", help="model file of any format that fastsr reads, or network that 'fastsr models' lists")
     what = "of the networks of this name that come with fastsr, or for networks that are fed enlarged pictures (default: their own)"
     p.add_argument("-s", "--scale", type=positive, metavar="N", help=what)
-    add_data_options(p, "NAME-tuned, NAME-pruned, NAME-int8", "3000; 10000 with --prune")
+    add_data_options(p, "NAME-tuned, NAME-pruned, NAME-int8", "3000; 10000 with --prune", "0")
     p.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate (default 1e-4; with --prune 2e-3 for soap, 5e-4 for adam)")
     p.add_argument("--optimiser", choices=OPTIMISERS, help="(default adam; soap with --prune)")
     p.add_argument("--prune", type=inner_share, metavar="SHARE", help="first take channels away until this share of the multiply-adds is gone: 0.5")
@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         recipe = pruned.recipe_for(recipe, args.optimiser)
     if args.rate is not None:
         recipe = replace(recipe, rate=args.rate)
+    if args.contours is not None:
+        recipe = replace(recipe, contours=args.contours)
     name = f"{path.stem}-{'int8' if args.int8 else 'tuned' if args.prune is None else 'pruned'}"
     job = job_of(args, recipe, network.scale, name, init=path, name=name, network=network, prune=args.prune, int8=args.int8)
     return train(job).exit_code

@@ -30,11 +30,9 @@ def add_parser(commands: Any) -> None:
     what = "fast: as cheap as FSRCNN; balanced: 100 thousand weights; best: 600 thousand, on a CPU with --init balanced"
     p.add_argument("--preset", choices=PRESETS, help=what)
     p.add_argument("-s", "--scale", type=positive, default=2, metavar="N", help="how many times larger pictures become (default 2)")
-    add_data_options(p, "NAME-xSCALE", "the recipe's")
+    add_data_options(p, "NAME-xSCALE", "the recipe's", "the recipe's, 0.5 at most; 0 with --degradation photo")
     what = "begin with these: .safetensors or .fsr of the same architecture, also of another scale, or a name that 'fastsr models' lists"
     p.add_argument("--init", metavar="WEIGHTS", help=what)
-    what = "learn what this network, a file or a name that 'fastsr models' lists, makes of the small pictures, instead of the photographs"
-    p.add_argument("--teacher", metavar="MODEL", help=what)
     p.add_argument("--adversarial", action="store_true", help="train the network of --init on against a discriminator, as in SRGAN")
     add_recipe_options(p, LOSSES, OPTIMISERS)
     add_machine_options(p)
@@ -42,11 +40,16 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--tensorboard", action="store_true", help="also write the curve for TensorBoard")
 
 
-def add_data_options(p: argparse.ArgumentParser, out: str, steps: str) -> None:
-    """The pictures, the folder for results, how long: what `job_of` reads besides the machine's options. out, steps: the defaults in words."""
+def add_data_options(p: argparse.ArgumentParser, out: str, steps: str, contours: str) -> None:
+    """The pictures, the folder for results, how long: what `job_of` reads besides the machine's options, and `--contours`. out, steps, contours: the
+    defaults in words."""
     p.add_argument("--data", required=True, metavar="DIR", help="folder of pictures to train on, with all folders in it")
     p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
     p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
+    what = f"share of the pictures that are also seen with contours drawn (default: {contours})"
+    p.add_argument("--contours", type=share, metavar="SHARE", help=what)
+    what = "learn what this network, a file or a name that 'fastsr models' lists, makes of the small pictures, instead of the photographs"
+    p.add_argument("--teacher", metavar="MODEL", help=what)
     p.add_argument("-o", "--out", metavar="DIR", help=f"folder for everything that is written (default: {out})")
     p.add_argument("--steps", type=positive, metavar="N", help=f"steps (default: {steps}); may be another number when a training goes on")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
@@ -61,14 +64,12 @@ def add_recipe_options(p: argparse.ArgumentParser, losses: tuple[str, ...], opti
     what = "bicubic: small pictures as in papers; photo: blurred, noisy, JPEG, as in Real-ESRGAN (default bicubic)"
     g.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help=what)
     g.add_argument("--loss", choices=losses, help="(default: the recipe's)")
-    g.add_argument("--finish", type=_share, metavar="SHARE", help="share of the steps at the end with the mean squared error")
+    g.add_argument("--finish", type=share, metavar="SHARE", help="share of the steps at the end with the mean squared error")
     g.add_argument("--optimiser", choices=optimisers, help="(default: the recipe's)")
     g.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate")
     g.add_argument("--patch", type=positive, metavar="N", help="edge of the small patches in pixels, the same throughout")
     g.add_argument("--batch", type=positive, metavar="N", help="patches in a step")
     g.add_argument("--choice", type=positive, metavar="N", help="of each N patches that are drawn take the most detailed (default: the recipe's, 4)")
-    what = "share of the pictures that are also seen with contours drawn (default: the recipe's, 0.5 at most; 0 with --degradation photo)"
-    g.add_argument("--contours", type=_share, metavar="SHARE", help=what)
     g.add_argument("--seed", type=seed, default=0, metavar="N", help="of the first weights and of the patches (default 0)")
 
 
@@ -106,7 +107,7 @@ def seconds(text: str) -> float:
     return _between(text, 0, 1e9, "a number of seconds")
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     """argparse type: 0..1."""
     return _between(text, 0, 1, "a share from 0 to 1")
 
@@ -155,8 +156,7 @@ def run(args: argparse.Namespace) -> int:
     from ..train.run import train
 
     name = args.preset or args.arch
-    init, teacher = (None if a is None else Path(a) for a in (args.init, args.teacher))
-    more = {"init": init, "teacher": teacher, "half": args.half, "tensorboard": args.tensorboard}
+    more = {"init": None if args.init is None else Path(args.init), "half": args.half, "tensorboard": args.tensorboard}
     return train(job_of(args, recipe, args.scale, f"{name}-x{args.scale}", name=f"{name}_x{args.scale}", **more)).exit_code
 
 
@@ -170,5 +170,5 @@ def job_of(args: argparse.Namespace, recipe: Recipe, scale: int, out: str, **mor
         exclude=tuple(map(Path, args.exclude)), pace=Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), seed=args.seed,
         bf16={"on": True, "off": False}.get(args.bf16), device=args.device, threads=args.threads,
         cache=None if args.cache in (None, "ram") else Path(args.cache), keep_cache=args.cache != "ram", degradation=args.degradation,
-        restart=args.restart, quiet=args.quiet, **more,
+        restart=args.restart, quiet=args.quiet, teacher=None if args.teacher is None else Path(args.teacher), **more,
     )  # fmt: skip
