@@ -48,13 +48,16 @@ float calibration_pixel(int plane, int y, int x) {
   const float dark = ink(0), light = std::abs(ink(1) - dark) < 0.5f ? 1 - dark : ink(1);
   const auto pick = [&](bool first) { return first ? dark : light; };
   const float slope = 4 * chance(1) - 2, along = static_cast<float>(cx) + slope * static_cast<float>(cy);
-  float texture = 0, weight = 0.5f;
-  for (int size = 32; size >= 2; size /= 2, weight *= 0.5f) texture += weight * smooth(hue, y, x, size);
+  const auto texture = [&] {
+    float sum = 0, weight = 0.5f;
+    for (int size = 32; size >= 2; size /= 2, weight *= 0.5f) sum += weight * smooth(hue, y, x, size);
+    return sum;
+  };
   const auto period = [&](int i) { return 1 + static_cast<int>(chance(i) * 4); };
   const auto grain = [&](int size) { return noise(20 + hue, y / size, x / size); };
   switch ((y / kCell * 5 + x / kCell) % 15) {
-    case 0: return clamp(texture * 1.1f);
-    case 1: return clamp((texture - 0.5f) * 4.0f + 0.5f);
+    case 0: return clamp(texture() * 1.1f);
+    case 1: return clamp((texture() - 0.5f) * 4.0f + 0.5f);
     case 2: return pick(noise(2, cy / period(2), cx / period(3) + 64 * cell) < 0.5f);                                     // blocks
     case 3: return pick(along < 16 + 16 * slope);                                                                         // a slanted edge
     case 4: return pick((cy / 2) % 4 == 0 || (cx % 7 == 3 && cy % 8 > 1) || (cx + cy) % 11 == 0);                         // letters
@@ -65,39 +68,47 @@ float calibration_pixel(int plane, int y, int x) {
     case 9: return pick(std::abs(along - 16 - 16 * slope) < 1 || cx == 3 || cy == 28);                                    // thin lines
     case 10: return pick(cx % 8 == 3 && cy % 8 == 5);                                                                     // single pixels
     case 11: return pick(static_cast<int>(std::floor(along / static_cast<float>(period(6) + 1))) % 2 == 0);               // slanted stripes
-    case 12: return clamp(0.5f + 0.5f * std::floor(4.0f * texture) / 4.0f * static_cast<float>(cy % 16 < 8 ? 1 : -1));     // posterised
+    case 12: return clamp(0.5f + 0.5f * std::floor(4.0f * texture()) / 4.0f * static_cast<float>(cy % 16 < 8 ? 1 : -1));     // posterised
     case 13: return cy < 16 ? grain(1) : grain(3);
-    default: return clamp(texture + 0.4f * pick(noise(3, cy / 8, cx / 8) < 0.5f) - 0.2f);
+    default: return clamp(texture() + 0.4f * pick(noise(3, cy / 8, cx / 8) < 0.5f) - 0.2f);
   }
 }
 
-// What an input of the program is fed: the picture from cell `first` on in the network's own range and channel order.
-std::vector<float> calibration_input(const Program& program, int value, Size size, Size first) {
-  const int channels = program.values[static_cast<size_t>(value)].channels;
-  const Feed& feed = program.feed;
-  std::vector<float> pixels;
-  pixels.reserve(static_cast<size_t>(channels) * static_cast<size_t>(size.h) * static_cast<size_t>(size.w));
-  for (int c = 0; c < channels; ++c) {
-    const double mean = feed.mean.empty() ? 0 : feed.mean[static_cast<size_t>(c) % feed.mean.size()];
-    for (int y = 0; y < size.h; ++y)
-      for (int x = 0; x < size.w; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y + first.h * kCell, x + first.w * kCell) * feed.range - mean));
-  }
-  return pixels;
-}
-
-// Runs a plan on the calibration picture of that size from cell `first` on; its outputs, one after the other.
-std::vector<float> run(const Plan& plan, Size picture, Calibration* calibration, Size first = {0, 0}) {
+// What the program's inputs are fed.
+struct Picture {
+  Size size;
   std::vector<std::vector<float>> inputs;
-  for (int v : plan.program.inputs) inputs.push_back(calibration_input(plan.program, v, picture, first));
+};
+
+// The picture of that size from cell `first` on, in the network's own range and channel order.
+Picture calibration_picture(const Program& program, Size size, Size first = {0, 0}) {
+  Picture picture{size, {}};
+  const Feed& feed = program.feed;
+  for (int value : program.inputs) {
+    const int channels = program.values[static_cast<size_t>(value)].channels;
+    std::vector<float> pixels;
+    pixels.reserve(static_cast<size_t>(channels) * static_cast<size_t>(size.h) * static_cast<size_t>(size.w));
+    for (int c = 0; c < channels; ++c) {
+      const double mean = feed.mean.empty() ? 0 : feed.mean[static_cast<size_t>(c) % feed.mean.size()];
+      for (int y = 0; y < size.h; ++y)
+        for (int x = 0; x < size.w; ++x) pixels.push_back(static_cast<float>(calibration_pixel(c, y + first.h * kCell, x + first.w * kCell) * feed.range - mean));
+    }
+    picture.inputs.push_back(std::move(pixels));
+  }
+  return picture;
+}
+
+// Runs a plan on a picture; its outputs, one after the other.
+std::vector<float> run(const Plan& plan, const Picture& picture, Calibration* calibration) {
   std::vector<int> values;
   for (const OutputInfo& o : plan.program.outputs) values.push_back(o.value);
-  const Prepared prepared(plan, picture.h, picture.w, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
+  const Prepared prepared(plan, picture.size.h, picture.size.w, values, {0, 0, calibration ? 1 : get_num_threads(), Teams::kAny});
   std::vector<ArraySource> sources;
   std::vector<const Source*> source_pointers;
-  sources.reserve(inputs.size());
-  for (size_t i = 0; i < inputs.size(); ++i) {
+  sources.reserve(picture.inputs.size());
+  for (size_t i = 0; i < picture.inputs.size(); ++i) {
     const int c = plan.program.values[static_cast<size_t>(plan.program.inputs[i])].channels;
-    sources.emplace_back(inputs[i].data(), c, picture.h, picture.w, ptrdiff_t{picture.h} * picture.w, ptrdiff_t{picture.w});
+    sources.emplace_back(picture.inputs[i].data(), c, picture.size.h, picture.size.w, ptrdiff_t{picture.size.h} * picture.size.w, ptrdiff_t{picture.size.w});
     source_pointers.push_back(&sources.back());
   }
   std::vector<float> results;
@@ -151,7 +162,7 @@ void measure_borders(const Plan& plan, Calibration& calibration) {
   constexpr int kSize = 4 * kLargestTile;
   for (int i = 0; i < kLargestTile * kLargestTile; ++i) {
     try {
-      run(plan, {kSize - i / kLargestTile, kSize - i % kLargestTile}, &calibration, {0, i});
+      run(plan, calibration_picture(plan.program, {kSize - i / kLargestTile, kSize - i % kLargestTile}, {0, i}), &calibration);
     } catch (const Error& e) {
       if (e.kind != ErrorKind::kPicture) throw;  // the network takes no picture of this size: nothing to look at
     }
@@ -181,7 +192,7 @@ namespace {
 // Chooses how steps run, until the result is close enough to the f32 result.
 class Search {
  public:
-  Search(const Program& program, const Kernels* kernels, const PlanOptions& options, Size picture, const std::vector<float>& expected,
+  Search(const Program& program, const Kernels* kernels, const PlanOptions& options, const Picture& picture, const std::vector<float>& expected,
          Calibration& calibration)
       : program_(program), kernels_(kernels), options_(options), picture_(picture), expected_(expected), ranges_(calibration.ranges) {
     for (size_t s = 0; s < ranges_.size(); ++s)
@@ -239,7 +250,7 @@ class Search {
   const Program& program_;
   const Kernels* kernels_;
   const PlanOptions& options_;
-  const Size picture_;
+  const Picture& picture_;
   const std::vector<float>& expected_;
   std::vector<InputRange> ranges_;
   std::vector<size_t> small_;        // steps that could have smaller tiles
@@ -269,10 +280,12 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   if (!any || unknown_inputs || !fast_kernels(*kernels)) return exact;
   double flops = 0;  // about, for a pixel of the input
   for (const StepPlan& s : exact->steps) flops += s.flops_per_pixel;
-  const Size picture{4 * kCell, (flops > kLargeNetwork ? 5 : 15) * kCell};
+  const Size size{4 * kCell, (flops > kLargeNetwork ? 5 : 15) * kCell};
+  Picture picture;
   std::vector<float> expected;
   try {
-    if (is_too_much(*exact, picture)) return exact;
+    if (is_too_much(*exact, size)) return exact;
+    picture = calibration_picture(program, size);
     PlanOptions measured = options;
     measured.groups = kGroups;
     const std::unique_ptr<Plan> plan = make_plan(program, kernels, measured);
