@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -36,6 +37,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FASTSR_SHARED") or ROOT.parent / "shared").resolve()
+
+
+def pytest_collection_finish() -> None:
+    """What exists before the tests stays: collections of garbage, of which tests ask for many, need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

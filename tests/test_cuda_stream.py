@@ -26,7 +26,7 @@ from fastsr.model import Model
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler")
 
-ORDERS = ["late", "early", 1, 2]
+ORDERS = ["late", "early", 1, pytest.param(2, marks=pytest.mark.slow)]
 
 
 @pytest.fixture

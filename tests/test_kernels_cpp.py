@@ -16,8 +16,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory, SOURCES)
 
 
-def test_kernels_and_the_same_again(program: Path) -> None:
+def test_kernels(program: Path) -> None:
     check_all(program)
+
+
+@pytest.mark.slow
+def test_kernels_and_the_same_again(program: Path) -> None:
+    check_all(program, again=True)
 
 
 def test_fastsr_isa_limits(program: Path) -> None:

@@ -185,6 +185,7 @@ def test_report(peers: Any, tmp_path: Path) -> None:
     assert (tmp_path / "roofline0.png").read_bytes() != (tmp_path / "roofline1.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_scaling(peers: Any, tmp_path: Path) -> None:
     """Only that it runs, and that every size and number of threads is there; not how fast."""
     if "cpu" not in available_backends():
