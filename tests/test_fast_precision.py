@@ -68,7 +68,6 @@ def read(shared: Path, name: str) -> np.ndarray:
     return picture
 
 
-@pytest.mark.slow
 def test_flat_pictures_have_no_marks_at_their_corners(shared: Path) -> None:
     """White corners of LapSRN_x8 reach numbers that no other place does: cut off, they are several levels away."""
     path = shared / "models" / "tensorflow" / "LapSRN_x8.pb"

@@ -140,7 +140,7 @@ def test_command_learns_from_a_teacher(tmp_path: Path) -> None:
 
 
 def test_finetuning_learns_from_a_teacher(tmp_path: Path) -> None:
-    """A network that doubles the picture becomes darker, as its teacher is; photographs alone leave it about as bright."""
+    """A network that doubles the picture, 0.75 as bright, becomes darker, as its teacher is; alone it becomes brighter."""
     data, valid = photographs(tmp_path / "data", 2, 80), photographs(tmp_path / "valid", 1)
     fsr.save(doubling("y", fine=True), tmp_path / "double.fsr")
     darker = doubling("y", fine=True)
@@ -154,7 +154,7 @@ def test_finetuning_learns_from_a_teacher(tmp_path: Path) -> None:
         gains.append(float(program.steps[0].weight.mean()))  # type: ignore[union-attr]
         settings = json.loads((tmp_path / name / "training.json").read_text())["settings"]
         assert (settings.get("teacher"), settings.get("contours", 0)) == (("darker.fsr", 1) if more else (None, 0))
-    assert gains[1] < 0.65 * gains[0], gains
+    assert gains[1] < 0.65 < 0.75 < gains[0], gains
 
 
 def test_teachers_that_cannot_teach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

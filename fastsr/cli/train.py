@@ -41,8 +41,7 @@ def add_parser(commands: Any) -> None:
 
 
 def add_data_options(p: argparse.ArgumentParser, out: str, steps: str, contours: str) -> None:
-    """The pictures, the folder for results, how long: what `job_of` reads besides the machine's options, and `--contours`. out, steps, contours: the
-    defaults in words."""
+    """The pictures, the folder for results, how long. out, steps, contours: the defaults in words."""
     p.add_argument("--data", required=True, metavar="DIR", help="folder of pictures to train on, with all folders in it")
     p.add_argument("--val", metavar="DIR", help="folder of pictures to measure on (default: a few of those of --data, which are then not trained on)")
     p.add_argument("--exclude", action="append", default=[], metavar="DIR", help="skip training pictures that look like one in there or hold it")
@@ -161,7 +160,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def job_of(args: argparse.Namespace, recipe: Recipe, scale: int, out: str, **more: Any) -> Job:
-    """What `add_data_options` and `add_machine_options` were given, as a training. out: the folder for results where none was given."""
+    """What `add_data_options` and `add_machine_options` were given, but for `--contours`, which is in the recipe, as a training. out: the folder for
+    results where none was given."""
     from ..train.loop import Pace
     from ..train.run import Job
 
