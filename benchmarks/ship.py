@@ -9,9 +9,11 @@ Data sets: the folders Set5, Set14 and BSD100 of the folder images of FASTSR_SHA
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import hashlib
 import json
+import math
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -53,6 +55,16 @@ def find_training(folder: Path) -> tuple[Path, dict[str, Any]]:
     except (ValueError, KeyError, TypeError):
         raise FastsrError(f"'{folder / 'training.json'}' is not what `fastsr train` writes") from None
     return programs[0], facts
+
+
+def curve_of(training: Path) -> dict[str, list[float]]:
+    """What the last training's curve.csv says: {"step", "psnr"}, of the pictures that it was measured on; empty where there is none."""
+    if not (training / "curve.csv").is_file():
+        return {"step": [], "psnr": []}
+    with (training / "curve.csv").open(encoding="utf-8", newline="") as f:
+        points = [(int(row["step"]), float(row["psnr"])) for row in csv.DictReader(f)]
+    measured = [(step, round(psnr, 3)) for step, psnr in points if math.isfinite(psnr)]
+    return {"step": [s for s, _ in measured], "psnr": [p for _, p in measured]}
 
 
 def command_of(settings: dict[str, Any], steps: int) -> str:
@@ -121,6 +133,7 @@ def card_of(name: str, program: Program, data: bytes, facts: dict[str, Any], arg
         "seed": settings["seed"],
         "settings": settings,
         "hours": round(facts["seconds"] / 3600, 2),
+        "curve": curve_of(args.training),
         "date": args.date,
         "data": {"what": f"{args.pictures} pictures: {args.data}" if args.pictures else args.data, "licence": args.data_licence},
         "licence": LICENCE,

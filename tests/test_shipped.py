@@ -344,6 +344,7 @@ def test_a_training_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     recipe = asdict(replace(RECIPES["espcn"], options={"width": 6}, finish=0.2, rate=0.001, stages=fixed(24, 8), contours=0.5))
     settings |= {**recipe, "degradation": "photo", "init": "first.safetensors"}
     (training / "training.json").write_text(json.dumps({"settings": settings, "steps": 300, "seconds": 43.5}))
+    (training / "curve.csv").write_text("step,seconds,rate,loss,psnr\n100,1.0,0.1,0.5,30.12345\n200,2.0,0.1,0.4,nan\n300,3.0,0.1,0.4,31.5\n")
     assert ship.main(arguments) == 0
     assert sorted(p.name for p in out.iterdir()) == ["espcn_x2.fsr", "espcn_x2.json"]
     card = shipped.card(out / "espcn_x2.fsr")
@@ -351,6 +352,7 @@ def test_a_training_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     wanted = "fastsr train --arch espcn --scale 2 --data photos/ --colour y --option width=6 --patch 24 --batch 8 --degradation photo --loss l1"
     wanted += " --finish 0.2 --optimiser soap --rate 0.001 --choice 4 --seed 7 --contours 0.5 --init first.safetensors --steps 300"
     assert card["command"] == wanted
+    assert card["curve"] == {"step": [100, 300], "psnr": [30.123, 31.5]}
     assert card["sha256"] == hashlib.sha256((out / "espcn_x2.fsr").read_bytes()).hexdigest()
     assert card["evaluation"]["sets"]["Tiny"]["psnr"] != card["evaluation"]["bicubic"]["Tiny"]["psnr"]
     assert str(tmp_path) not in (out / "espcn_x2.json").read_text() and str(tmp_path).encode() not in (out / "espcn_x2.fsr").read_bytes()
