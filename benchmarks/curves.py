@@ -2,7 +2,7 @@
 
     python benchmarks/curves.py best --plot docs/assets/curves.png
 
-One plot for each scale: PSNR of what was measured in training, after each step, and where the network ended that it began with.
+One plot for each scale: PSNR of what was measured in training, after each step, and what the network of the same scale has that it began as.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> int:
         first = (card["settings"].get("init") or "").partition("_x")[0]
         if first != args.name and (first, card["scale"]) in shipped.files():
             scores = shipped.card(shipped.find(first, card["scale"]))["evaluation"]["sets"]["Set5"]
-            ax.axhline(scores["psnr"], color=LIMIT, linestyle="--", label=f"{first}, which it began as")
+            ax.axhline(scores["psnr"], color=LIMIT, linestyle="--", label=f"{first} as it is shipped")
         ax.set_xlabel(f"step ({card['hours']:.1f} hours on one core in all)")
         ax.set_ylabel("PSNR of Set5, dB")
         ax.grid(color=GRID)
