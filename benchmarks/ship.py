@@ -58,11 +58,15 @@ def find_training(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def curve_of(training: Path) -> dict[str, list[float]]:
-    """What the last training's curve.csv says: {"step", "psnr"}, of the pictures that it was measured on; empty where there is none."""
+    """What the last training's curve.csv says: {"step", "psnr"}, of the pictures that it was measured on; empty where there is none. Raises
+    FastsrError for a damaged one."""
     if not (training / "curve.csv").is_file():
         return {"step": [], "psnr": []}
-    with (training / "curve.csv").open(encoding="utf-8", newline="") as f:
-        points = [(int(row["step"]), float(row["psnr"])) for row in csv.DictReader(f)]
+    try:
+        with (training / "curve.csv").open(encoding="utf-8", newline="") as f:
+            points = [(int(row["step"]), float(row["psnr"])) for row in csv.DictReader(f)]
+    except (KeyError, TypeError, ValueError):
+        raise FastsrError(f"'{training / 'curve.csv'}' is not what `fastsr train` writes: delete it to ship without a curve") from None
     measured = [(step, round(psnr, 3)) for step, psnr in points if math.isfinite(psnr)]
     return {"step": [s for s, _ in measured], "psnr": [p for _, p in measured]}
 

@@ -344,6 +344,9 @@ def test_a_training_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     recipe = asdict(replace(RECIPES["espcn"], options={"width": 6}, finish=0.2, rate=0.001, stages=fixed(24, 8), contours=0.5))
     settings |= {**recipe, "degradation": "photo", "init": "first.safetensors"}
     (training / "training.json").write_text(json.dumps({"settings": settings, "steps": 300, "seconds": 43.5}))
+    (training / "curve.csv").write_text("step,psnr\n100\n")
+    assert ship.main(arguments) == 1
+    assert "curve.csv' is not what" in capsys.readouterr().err
     (training / "curve.csv").write_text("step,seconds,rate,loss,psnr\n100,1.0,0.1,0.5,30.12345\n200,2.0,0.1,0.4,nan\n300,3.0,0.1,0.4,31.5\n")
     assert ship.main(arguments) == 0
     assert sorted(p.name for p in out.iterdir()) == ["espcn_x2.fsr", "espcn_x2.json"]

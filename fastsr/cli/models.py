@@ -48,6 +48,7 @@ NONE = "No network comes with this version."
 EXPLAINED = """\
 PSNR and SSIM are those of `fastsr eval` ([metrics.md](metrics.md)), means over the data set; multiply-adds those of the convolutions for each pixel
 of the result. What networks of luma are given and make is not rounded to 8 bits (`fine` in [formats.md](formats.md#how-pictures-are-fed)).
+A command that begins with the network's own file, `--init NAME_xN.fsr`, takes what the command before it made, shipped in 16 bits.
 """
 
 
