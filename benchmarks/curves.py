@@ -22,7 +22,8 @@ def main() -> int:
     p.add_argument("name", help="fast, balanced, best, ...")
     p.add_argument("--plot", type=Path, required=True, metavar="PNG", help="where the plot goes")
     args = p.parse_args()
-    cards = [shipped.card(path) for (name, _), path in shipped.files().items() if name == args.name]
+    files = shipped.files()
+    cards = [shipped.card(path) for (name, _), path in files.items() if name == args.name]
     cards = [c for c in cards if c.get("curve", {}).get("step")]
     if not cards:
         print(f"no card of '{args.name}' has a curve: ship it with benchmarks/ship.py")
@@ -31,8 +32,8 @@ def main() -> int:
     for card, ax in zip(cards, [axes] if len(cards) == 1 else axes, strict=True):
         ax.plot(card["curve"]["step"], card["curve"]["psnr"], color=OURS["f32"], label=f"{args.name} x{card['scale']}")
         first = (card["settings"].get("init") or "").partition("_x")[0]
-        if first != args.name and (first, card["scale"]) in shipped.files():
-            scores = shipped.card(shipped.find(first, card["scale"]))["evaluation"]["sets"]
+        if first != args.name and (first, card["scale"]) in files:
+            scores = shipped.card(files[first, card["scale"]])["evaluation"]["sets"]
             if "Set5" in scores:
                 ax.axhline(scores["Set5"]["psnr"], color=LIMIT, linestyle="--", label=f"{first} as it is shipped")
         ax.set_xlabel(f"step ({card['hours']:.1f} hours in all)")

@@ -27,8 +27,8 @@ from fastsr.train import pictures, run, teacher  # noqa: E402
 from fastsr.train.report import Report  # noqa: E402
 
 
-def doubling(colour: str, fine: bool = False) -> Program:
-    """A network that enlarges by 2, of that colour, to pictures that look like its input's, channels in their order."""
+def doubling(colour: str, fine: bool = False, gain: float = 1.0) -> Program:
+    """A network that enlarges by 2, of that colour, to pictures that look like its input's, `gain` times as bright, channels in their order."""
     channels = 1 if colour == "y" else 3
     b = Builder([channels])
     b.conv(0, 4 * channels, k=1, pt=0, epilogue=[Epilogue("DepthToSpace", a=2.0, b=1.0)])
@@ -36,7 +36,7 @@ def doubling(colour: str, fine: bool = False) -> Program:
     weight = np.zeros((4 * channels, channels, 1, 1), np.float32)
     for c in range(channels):
         weight[4 * c : 4 * c + 4, c, 0, 0] = 0.6 + 0.1 * np.arange(4) - 0.05 * c
-    program.steps[0] = replace(program.steps[0], weight=weight, bias=np.zeros(4 * channels, np.float32))
+    program.steps[0] = replace(program.steps[0], weight=weight * np.float32(gain), bias=np.zeros(4 * channels, np.float32))
     program.feed = Feed(colour, fine=fine)
     return program
 
@@ -103,9 +103,7 @@ def test_answers_that_do_not_fit() -> None:
 def test_training_sees_answers(degradation: str, tmp_path: Path) -> None:
     """Of photographs and of their twins with contours; what is measured on are photographs."""
     fsr.save(doubling("y"), tmp_path / "double.fsr")
-    program = doubling("y")
-    program.steps[0].weight[:] *= 0.5  # type: ignore[index]
-    fsr.save(program, tmp_path / "darker.fsr")
+    fsr.save(doubling("y", gain=0.5), tmp_path / "darker.fsr")
     data, valid = photographs(tmp_path / "data", 2), photographs(tmp_path / "valid", 1)
     plain = job(data, tmp_path / "out", valid=valid, degradation=degradation, keep_cache=True)
     plain = replace(plain, recipe=replace(plain.recipe, contours=1.0))
@@ -143,9 +141,7 @@ def test_finetuning_learns_from_a_teacher(tmp_path: Path) -> None:
     """A network that doubles the picture, 0.75 as bright, becomes darker, as its teacher is; alone it becomes brighter."""
     data, valid = photographs(tmp_path / "data", 2, 80), photographs(tmp_path / "valid", 1)
     fsr.save(doubling("y", fine=True), tmp_path / "double.fsr")
-    darker = doubling("y", fine=True)
-    darker.steps[0].weight[:] *= 0.5  # type: ignore[index]
-    fsr.save(darker, tmp_path / "darker.fsr")
+    fsr.save(doubling("y", fine=True, gain=0.5), tmp_path / "darker.fsr")
     words = ["finetune", str(tmp_path / "double.fsr"), "--data", str(data), "--val", str(valid), "-q", "-j", "1", "--steps", "60", "--rate", "2e-2"]
     gains = []
     for name, more in (("alone", []), ("taught", ["--teacher", str(tmp_path / "darker.fsr"), "--contours", "1"])):

@@ -54,10 +54,7 @@ def run(args: argparse.Namespace) -> int:
         recipe = replace(recipe, optimiser=args.optimiser)
     if args.prune is not None:
         recipe = pruned.recipe_for(recipe, args.optimiser)
-    if args.rate is not None:
-        recipe = replace(recipe, rate=args.rate)
-    if args.contours is not None:
-        recipe = replace(recipe, contours=args.contours)
+    recipe = replace(recipe, **{k: getattr(args, k) for k in ("rate", "contours") if getattr(args, k) is not None})
     name = f"{path.stem}-{'int8' if args.int8 else 'tuned' if args.prune is None else 'pruned'}"
     job = job_of(args, recipe, network.scale, name, init=path, name=name, network=network, prune=args.prune, int8=args.int8)
     return train(job).exit_code
