@@ -268,7 +268,7 @@ def test_channels_that_are_zero_are_drawn_anew() -> None:
 
 
 def test_branches_collapse_exactly() -> None:
-    from fastsr.train.plain import Branches
+    from fastsr.train.branches import Branches
 
     torch.manual_seed(0)
     block = Branches(4, 4, 2, identity=True).double()

@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 from trainings import job  # noqa: E402
 
 from fastsr.train import recipes, run, white  # noqa: E402
+from fastsr.train.branches import Branches  # noqa: E402
 from fastsr.train.plain import Plain  # noqa: E402
 
 
@@ -81,9 +82,9 @@ def test_a_convolution_computes_what_it_ships(i: int, k: int, pixels: bool, unit
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in m.parameters())
 
 
-@pytest.mark.parametrize("name", ["fast", "balanced"])
-def test_channels_begin_with_both_signs(name: str, shared: Path) -> None:
-    network = run.make(recipes.preset(name, 2), 2, 0)
+@pytest.mark.parametrize("options", [{"width": 16, "layers": 5}, recipes.preset("balanced", 2).options])
+def test_channels_begin_with_both_signs(options: dict[str, int], shared: Path) -> None:
+    network = run.make(replace(recipes.RECIPES["plain"], options=options), 2, 0)
     network.settle(F.unfold(planes(shared, "baby"), 24, stride=24)[0].T.reshape(-1, 1, 24, 24))
     x = planes(shared, "butterfly")
     with torch.no_grad():
@@ -118,7 +119,8 @@ def test_chains_of_other_networks_are_settled(arch: str) -> None:
     x = torch.rand(4, 1, 20, 20)
     network.settle(x)
     found: list[torch.Tensor] = []
-    hooks = [m.register_forward_hook(lambda _, __, y: found.append(y.clone())) for m in network.modules() if isinstance(m, white.EndConv2d)]
+    convolutions = [m for m in network.modules() if isinstance(m, white.EndConv2d | Branches)]
+    hooks = [m.register_forward_hook(lambda _, __, y: found.append(y.clone())) for m in convolutions]
     with torch.no_grad():
         network(x)
     for h in hooks:

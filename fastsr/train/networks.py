@@ -9,15 +9,17 @@ and PReLU commute with a positive factor, so only biases are multiplied.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from ..errors import ModelError
+from .branches import Branches
 from .slopes import Slopes
 from .white import EndConv2d, Settled, drawn, settle
 
@@ -43,23 +45,42 @@ class Network(nn.Module):
 
     def shipped(self) -> dict[str, torch.Tensor]:
         """The weights as the exported file has them, float32, contiguous."""
-        found = {k: v.detach().float() for k, v in self.state_dict().items() if "num_batches" not in k}
-        for name, m in self._ends():
-            found[f"{name}.weight"], found[f"{name}.bias"] = m.plain()
+        found: dict[str, torch.Tensor] = {}
+        parts = {f"{name}.{key}": (name, m) for name, m in self._merged() for key in m.state_dict()}
+        for key, value in self.state_dict().items():
+            if key in parts:
+                name, m = parts[key]
+                if f"{name}.weight" not in found:
+                    found[f"{name}.weight"], found[f"{name}.bias"] = m.plain()
+            elif "num_batches" not in key:
+                found[key] = value.detach().float()
         return {k: self._times(k, v, self.factor).contiguous() for k, v in found.items()}
 
     def adopt(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take weights named and scaled as by `shipped`. Raises ModelError when a tensor is missing, left over, or has another shape."""
-        mine = {k: v for k, v in self.state_dict().items() if "num_batches" not in k}
-        check_names(weights, {k: tuple(v.shape) for k, v in mine.items()})
+        mine = {k: tuple(v.shape) for k, v in self.shipped().items()}
+        check_names(weights, mine)
         given = {k: self._times(k, weights[k].float(), 1 / self.factor) for k in mine}
         self.load_state_dict(given, strict=False)
-        for name, m in self._ends():
+        for name, m in self._merged():
             m.set(given[f"{name}.weight"], given[f"{name}.bias"])
 
-    def _ends(self) -> list[tuple[str, EndConv2d]]:
-        """The convolutions that are learnt in units of their own, and their names."""
-        return [(name, m) for name, m in self.named_modules() if isinstance(m, EndConv2d)]
+    @staticmethod
+    def options_of(tensors: Sequence[np.ndarray]) -> dict[str, int]:
+        """Options of the network of this architecture that has these tensors, as far as a smaller one can begin a larger one."""
+        return {}
+
+    def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """Whether `grow` can take these weights, if all have the right shapes, and `adopt` cannot."""
+        return False
+
+    def grow(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take the weights of a smaller network, as `shipped` has them, so that the result is the same at first. Raises ModelError."""
+        raise ModelError("a network of this architecture cannot begin as a smaller one")
+
+    def _merged(self) -> list[tuple[str, EndConv2d | Branches]]:
+        """The convolutions that are not learnt as they are shipped, and their names."""
+        return [(name, m) for name, m in self.named_modules() if isinstance(m, EndConv2d | Branches)]
 
     def chain(self) -> list[Settled]:
         """The convolutions that `settle` works on, as a training runs them: those with an activation behind them of a network that is a chain."""
@@ -152,15 +173,18 @@ class ESPCN(Network):
 
 class FSRCNN(Network):
     """Dong et al., ECCV 2016: FSRCNN(width, narrow, maps). tail: "deconv", a 9x9 transposed convolution as in the paper, or "shuffle", a 1x1
-    convolution and a pixel shuffle as OpenCV's files have it."""
+    convolution and a pixel shuffle as OpenCV's files have it. expand: as in `Branches`, of the maps."""
 
-    def __init__(self, scale: int, colour: str = "y", width: int = 56, narrow: int = 12, maps: int = 4, tail: str = "deconv") -> None:
+    def __init__(
+        self, scale: int, colour: str = "y", width: int = 56, narrow: int = 12, maps: int = 4, tail: str = "deconv", expand: int = 2
+    ) -> None:
         super().__init__(scale, colour)
         c = self.channels
+        self.maps = maps
         self.first_part = nn.Sequential(EndConv2d(c, width, 5, True), Slopes(width))
         middle: list[nn.Module] = [EndConv2d(width, narrow, 1), Slopes(narrow)]
         for _ in range(maps):
-            middle += [EndConv2d(narrow, narrow, 3), Slopes(narrow)]
+            middle += [Branches(narrow, narrow, expand, True), Slopes(narrow)]
         self.mid_part = nn.Sequential(*middle, EndConv2d(narrow, width, 1), Slopes(width))
         if tail == "shuffle":
             self.last_part: nn.Module = EndConv2d(width, c * scale**2, 1, False, UNIT, 1.0)
@@ -175,7 +199,35 @@ class FSRCNN(Network):
 
     def chain(self) -> list[Settled]:
         """See `Network.chain`."""
-        return [m for m in [*self.first_part, *self.mid_part] if isinstance(m, EndConv2d)]
+        return [m for m in [*self.first_part, *self.mid_part] if not isinstance(m, Slopes)]
+
+    @staticmethod
+    def options_of(tensors: Sequence[np.ndarray]) -> dict[str, int]:
+        """See `Network.options_of`."""
+        kernels = [t for t in tensors if t.ndim == 4]
+        return {"width": len(kernels[0]), "narrow": len(kernels[1]), "maps": len(kernels) - 4} if len(kernels) > 3 else {}
+
+    @staticmethod
+    def _maps_of(weights: Mapping[str, torch.Tensor]) -> int:
+        """How many maps the network with these weights has."""
+        return sum(1 for n in weights if n.startswith("mid_part.") and n.endswith(".bias")) - 2
+
+    def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """See `Network.larger_than`."""
+        return 0 <= self._maps_of(weights) < self.maps
+
+    def grow(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take a network of fewer maps: the new ones, behind its own, hand on what they get. Raises ModelError when names or shapes do not fit."""
+        theirs, given = self._maps_of(weights), dict(weights)
+        wide, narrow = self.mid_part[0].in_channels, self.mid_part[0].out_channels
+        old = FSRCNN(self.scale, self.colour, wide, narrow, theirs, "deconv" if isinstance(self.last_part, nn.ConvTranspose2d) else "shuffle")
+        check_names(weights, {k: tuple(v.shape) for k, v in old.shipped().items()})
+        for k, name in ((2, "weight"), (2, "bias"), (3, "weight")):
+            given[f"mid_part.{2 * self.maps + k}.{name}"] = given.pop(f"mid_part.{2 * theirs + k}.{name}")
+        for k in range(theirs + 1, self.maps + 1):
+            given[f"mid_part.{2 * k}.weight"] = F.pad(torch.eye(narrow)[:, :, None, None], (1, 1, 1, 1))
+            given[f"mid_part.{2 * k}.bias"], given[f"mid_part.{2 * k + 1}.weight"] = torch.zeros(narrow), torch.ones(narrow)
+        self.adopt(given)
 
 
 class Autoencoder(Network):

@@ -1,10 +1,4 @@
-"""Plain chains of 3x3 convolutions, trained with several branches for each, shipped as one.
-
-As in ECBSR (Zhang et al., ACM Multimedia 2021) and SESR (Bhardwaj et al., MLSys 2022): a block is a 3x3 convolution, a 1x1 one that expands followed
-by a 3x3 one that squeezes, and the identity, all added. These are linear, so one 3x3 kernel is their exact sum; it is made in every step of
-training, and the picture goes through that one convolution only. Zero padding then belongs to the sum and not to a branch, so training and the
-shipped network agree at the borders too. The result of the chain is shuffled to pixels and added to the picture's nearest pixels.
-"""
+"""Plain chains of 3x3 convolutions. The result of the chain is shuffled to pixels and added to the picture's nearest pixels."""
 
 from __future__ import annotations
 
@@ -16,69 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from .networks import RESIDUAL, Network, check_names, conv
+from .branches import Branches
+from .networks import RESIDUAL, Network, check_names
 from .slopes import Slopes
-from .white import Settled, Units
-
-
-class Branches(nn.Module):
-    """A 3x3 convolution as the sum of branches. expand: how many times wider than the convolution the second branch's middle is, 0 for none. pixels,
-    unit: as in `Units`."""
-
-    def __init__(self, i: int, o: int, expand: int, identity: bool, pixels: bool = False, unit: float = 1.0) -> None:
-        super().__init__()
-        gain = 0.5 if identity else 1.0
-        self.units = Units(i, 3, pixels, unit)
-        self.conv3x3 = conv(i, o, 3, gain)
-        middle = expand * max(o, i)
-        self.expand = expand
-        if not expand:
-            self.identity = False
-            nn.init.normal_(self.conv3x3.weight, std=math.sqrt(1.9 / (9 * i)))
-            return
-        self.k0 = nn.Parameter(torch.randn(middle, i) * math.sqrt(1 / i))
-        self.b0 = nn.Parameter(torch.zeros(middle))
-        self.k1 = nn.Parameter(torch.randn(o, middle, 9) * math.sqrt(gain / (9 * middle)))
-        self.b1 = nn.Parameter(torch.zeros(o))
-        self.identity = identity and i == o
-        eye = F.pad(torch.eye(o, i)[:, :, None, None], (1, 1, 1, 1)) if self.identity else torch.zeros(0)
-        self.register_buffer("eye", eye, persistent=False)
-
-    def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The kernel (O, I, 3, 3) and the bias of the one convolution."""
-        return self.units.used(*self._learnt())
-
-    def _learnt(self) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.expand:
-            assert self.conv3x3.bias is not None
-            return self.conv3x3.weight, self.conv3x3.bias
-        k1, k0, b0 = self.k1, self.k0, self.b0
-        kernel = self.conv3x3.weight + torch.matmul(k0.T, k1).view(self.conv3x3.weight.shape)
-        if self.identity:
-            kernel = kernel + self.eye
-        return kernel, self.conv3x3.bias + self.b1 + k1.sum(2) @ b0
-
-    def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """`merged`, detached."""
-        kernel, bias = self.merged()
-        return kernel.detach(), bias.detach()
-
-    def set(self, kernel: torch.Tensor, bias: torch.Tensor) -> None:
-        """Make `merged` return these, the other branches contributing nothing at first."""
-        with torch.no_grad():
-            kernel, bias = self.units.learnt(kernel, bias)
-            if self.expand:
-                self.k1.zero_()
-                self.b1.zero_()
-            if self.identity:
-                kernel = kernel - self.eye
-            self.conv3x3.weight.copy_(kernel)
-            self.conv3x3.bias.copy_(bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            kernel, bias = self.merged()
-        return F.conv2d(x, kernel, bias, padding=1)
+from .white import Settled
 
 
 class Plain(Network):
@@ -126,10 +61,8 @@ class Plain(Network):
         found: dict[str, torch.Tensor] = {}
         for k in range(self.layers):
             name, slope = self._names(k)
-            with torch.no_grad():
-                kernel, bias = _double(self.block(k)).merged()
-            found[f"{name}.weight"] = kernel.float().contiguous()
-            found[f"{name}.bias"] = (bias * self.factor).float()
+            found[f"{name}.weight"], bias = self.block(k).plain()
+            found[f"{name}.bias"] = bias * self.factor
             if self.act == "prelu" and k < self.layers - 1:
                 found[slope] = self.slopes[k].weight.detach().float()
         return found
@@ -146,12 +79,12 @@ class Plain(Network):
 
     @staticmethod
     def options_of(tensors: Sequence[np.ndarray]) -> dict[str, int]:
-        """Options of the network with these kernels (O, I, 3, 3) among other tensors, as far as they tell."""
+        """See `Network.options_of`."""
         kernels = [t for t in tensors if t.ndim == 4]
         return {"layers": max(len(kernels) - 2, 1), "width": max(kernels[0].shape[0], 1)} if kernels else {}
 
     def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """Whether `grow` can take these weights, if all have the right shapes, and `adopt` cannot."""
+        """See `Network.larger_than`."""
         kernels = [weights[n] for n in (f"{self._names(k)[0]}.weight" for k in range(self.layers)) if n in weights]
         whole = 3 * len(kernels) - 1 if self.act == "prelu" else 2 * len(kernels)
         first = f"{self._names(0)[0]}.weight"
@@ -186,10 +119,3 @@ class Plain(Network):
             if self.act == "prelu" and not last:
                 with torch.no_grad():
                     self.slopes[k].weight[:narrow] = old.slopes[place[k]].weight if k in place else 1.0
-
-
-def _double(block: Branches) -> Branches:
-    """A copy in float64."""
-    import copy
-
-    return copy.deepcopy(block).double()

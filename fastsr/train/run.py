@@ -30,7 +30,6 @@ from .export import TOLERANCE, difference, export, probe_picture, save_weights
 from .leakage import Guard
 from .loop import Pace, Trainer
 from .networks import Network, registry
-from .plain import Plain
 from .recipes import COLOURS, MAX_SCALE, Recipe
 from .report import Report, duration
 
@@ -281,7 +280,7 @@ def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -
     if program.feed.colour != network.colour or scale.denominator != 1 or not 2 <= scale <= MAX_SCALE:
         raise FastsrError(f"'{path}' enlarges {program.feed.colour} pictures by {float(scale):.4g}: this network takes {network.colour} ones")
     try:
-        own = make(replace(recipe, options={**recipe.options, **(Plain.options_of(found) if isinstance(network, Plain) else {})}), int(scale), 0)
+        own = make(replace(recipe, options={**recipe.options, **network.options_of(found)}), int(scale), 0)
         names = own.shipped()
         if len(found) != len(names):
             raise ModelError(f"it has {len(found)} tensors, and {len(names)} are needed")
@@ -298,8 +297,8 @@ def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -
 
 def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
     """Have the network, which is of that recipe, begin with the weights in a file that `fastsr train` has written, .safetensors or .fsr, or with
-    those of a network that comes with fastsr. A plain network can begin as a smaller one. Of a network for another scale those layers are taken that
-    do not depend on it.
+    those of a network that comes with fastsr. A plain network can begin as a smaller one, FSRCNN as one of fewer maps. Of a network for another scale
+    those layers are taken that do not depend on it.
 
     Raises FastsrError when they belong to another architecture.
     """
@@ -319,7 +318,7 @@ def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
         if theirs == str(network.scale):
             _take(network, weights, path, report)
             return
-        if isinstance(network, Plain) and network.larger_than(weights) and theirs in map(str, range(2, MAX_SCALE + 1)):
+        if network.larger_than(weights) and theirs in map(str, range(2, MAX_SCALE + 1)):
             middle = make(recipe, int(theirs), 0)
             _take(middle, weights, path, report)
             weights = middle.shipped()
@@ -335,7 +334,7 @@ def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
 
 def _take(network: Network, weights: dict[str, torch.Tensor], path: Path, report: Report) -> None:
     """Begin with weights for the network's scale. Raises ModelError."""
-    if isinstance(network, Plain) and network.larger_than(weights):
+    if network.larger_than(weights):
         network.grow(weights)
         report.line(f"begins as the smaller network in '{path}'")
     else:
