@@ -89,6 +89,7 @@ def command_of(settings: dict[str, Any], steps: int) -> str:
     words += ["--adversarial"] if settings["adversarial"] else []
     words += ["--init", settings["init"]] if settings["init"] else []
     words += ["--teacher", settings["teacher"]] if settings.get("teacher") else []
+    words += ["--teacher-views", settings["teacher_views"]] if settings.get("teacher_views") else []
     return " ".join(map(str, [*words, "--steps", steps]))
 
 

@@ -140,14 +140,14 @@ class Contender:
     how: str = ""
 
 
-def contender(name: str, model: Model, filter: bool = False) -> Contender:
-    """A model as a contender. Raises FastsrError when it does not enlarge by a whole number above 1."""
+def contender(name: str, model: Model, filter: bool = False, views: int = 1) -> Contender:
+    """A model as a contender. views: as in `Model.upscale`. Raises FastsrError when it does not enlarge by a whole number above 1."""
     if model.scale < 2 or Fraction(model.scale).denominator != 1:
         raise FastsrError(f"'{name}' enlarges by {model.scale}: only whole numbers from 2 on can be measured")
-    parameters, multiply_adds = (None, None) if filter else (parameters_of(model.program), multiply_adds_of(model.program))
+    parameters, multiply_adds = (None, None) if filter else (parameters_of(model.program), views * multiply_adds_of(model.program))
 
     def enlarge(small: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        return model.upscale(small, progress=progress)
+        return model.upscale(small, views=views, progress=progress)
 
     return Contender(name, int(model.scale), enlarge, parameters, multiply_adds, how=model.describe())
 

@@ -19,6 +19,7 @@ from .errors import ModelError, PictureError
 from .graph import Feed
 from .levels import is_quantised
 from .program import Program
+from .views import check_views, mean_of_views
 
 if TYPE_CHECKING:
     from .many import Many
@@ -231,12 +232,12 @@ class Model:
         return f"<fastsr.Model x{self.scale}, {self.describe()}>"
 
     @overload
-    def upscale(self, picture: np.ndarray, *, progress: Progress | None = None) -> np.ndarray: ...
+    def upscale(self, picture: np.ndarray, *, views: int = 1, progress: Progress | None = None) -> np.ndarray: ...
 
     @overload
-    def upscale(self, picture: object, *, progress: Progress | None = None) -> Any: ...
+    def upscale(self, picture: object, *, views: int = 1, progress: Progress | None = None) -> Any: ...
 
-    def upscale(self, picture: Any, *, progress: Progress | None = None) -> Any:
+    def upscale(self, picture: Any, *, views: int = 1, progress: Progress | None = None) -> Any:
         """The enlarged picture.
 
         picture: uint8, uint16 or float32 (0..1); (H, W) or (H, W, 1) grey, (H, W, 3) BGR or (H, W, 4) BGRA, any strides. The result has the same
@@ -244,11 +245,15 @@ class Model:
         With the backend "cuda" also a uint8 picture, (H, W), (H, W, 1) or (H, W, 3) with any strides, that lies on the model's GPU: anything with
         `__dlpack__` or `__cuda_array_interface__` (PyTorch, CuPy, JAX, numba), or a cv2.cuda.GpuMat. The result is a CuPy array on that GPU, complete
         when this returns; neither is copied to the host.
+        views: 1 to 8; the mean of what the network makes of so many turned and mirrored views of the picture (`fastsr.views`), as many times slower.
+        Not of pictures on a GPU.
         progress: called with (done, total), how much of the work is done, in parts of no fixed size; an exception raised in it cancels the run.
         Raises PictureError for anything else, or for a picture that does not fit the network.
         """
         from . import image
 
+        if views != 1:
+            return self._mean_of_views(picture, views, progress)
         if image.lies_on_gpu(picture):
             self._check_feed()
             return self._executable.upscale_on_gpu(picture, progress)
@@ -260,7 +265,27 @@ class Model:
             return image.like(out, picture)
         return image.merge_alpha(out, self._executable.enlarged(alpha))
 
-    def upscale_many(self, pictures: Iterable[np.ndarray], *, threads: int | None = None, progress: Callable[[float], object] | None = None) -> Many:
+    def _mean_of_views(self, picture: Any, views: int, progress: Progress | None) -> np.ndarray:
+        from . import image
+
+        check_views(views)
+        if image.lies_on_gpu(picture):
+            raise PictureError("views of a picture on a GPU are not made: give it as a NumPy array")
+        picture = image.check_picture(picture)
+        done = 0
+
+        def enlarge(view: np.ndarray) -> np.ndarray:
+            nonlocal done
+            before = done
+            done += 1
+            return self.upscale(view, progress=None if progress is None else lambda k, n: progress(before * n + k, views * n))
+
+        mean = mean_of_views(enlarge, picture, views)
+        return mean if picture.dtype == np.float32 else np.rint(mean).astype(picture.dtype)
+
+    def upscale_many(
+        self, pictures: Iterable[np.ndarray], *, views: int = 1, threads: int | None = None, progress: Callable[[float], object] | None = None
+    ) -> Many:
         """The enlarged pictures, one after another in the order of `pictures`, with the same bits as `upscale` gives.
 
         An iterator. With the C++ core, pictures are computed in the background while the caller reads the next and uses the last: small ones several
@@ -269,6 +294,7 @@ class Model:
 
         pictures: any iterable of what `upscale` takes, all sizes and types. It is pulled as results are asked for, and not more than 4 pictures for
         each thread ahead, with "cuda" 4 in all; of large pictures one, or two. Pictures are copied, so the iterable may use its memory again.
+        views: as in `upscale`; with more than 1 a picture is computed when it is asked for, on all of the model's threads.
         threads: as in `load`; None for the model's. Only the C++ core heeds it.
         progress: called while a result is waited for, with how many pictures are done (3.25: a quarter of the fourth); an exception raised in it ends
         everything.
@@ -285,6 +311,9 @@ class Model:
             shape = tuple(getattr(pictures, "shape", ()))
             if len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
                 raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
+        if views != 1:
+            check_views(views)
+            return Many(pictures, lambda picture, tell: self.upscale(picture, views=views, progress=tell), None, 1, progress)
         stream, n = self._executable.stream(threads) or (None, 1)
         return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress, self._executable.in_flight)
 

@@ -85,6 +85,20 @@ def test_an_rgb_network_teaches_y() -> None:
     np.testing.assert_allclose(got[0], want, rtol=0, atol=0.51)
 
 
+@pytest.mark.parametrize("colour", ["y", "rgb"])
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_answers_are_the_mean_of_views(colour: str, count: int) -> None:
+    """`doubling` makes four different pixels of each, so turned pictures have them elsewhere; of all views the mean is the same for the four."""
+    small = pictures.small_planes(np.random.default_rng(4).integers(20, 200, (9, 12, 3)).astype(np.uint8), colour)
+    model = Model(doubling(colour, fine=colour == "y"))
+    one, got = teacher.answer(model, small, 2), teacher.answer(model, small, 2, count)
+    assert (got.shape, got.dtype) == (one.shape, np.uint8)
+    spread = [int(np.ptp(a[0].astype(int).reshape(9, 2, 12, 2), axis=(1, 3)).max()) for a in (one, got)]
+    assert spread[0] > 10
+    assert spread[1] == spread[0] if count == 1 else spread[1] <= (1 if count >= 2 else 0)
+    np.testing.assert_allclose(got.reshape(-1, 9, 2, 12, 2).mean((2, 4)), one.reshape(-1, 9, 2, 12, 2).mean((2, 4)), atol=1.0)
+
+
 def test_answers_that_do_not_fit() -> None:
     small = pictures.small_planes(np.random.default_rng(3).integers(0, 256, (20, 24, 3)).astype(np.uint8), "y")
     b = Builder([1])

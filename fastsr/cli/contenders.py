@@ -36,6 +36,9 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
         raise UsageError("--scale needs numbers of at least 2")
     for name in names:
         check_model_name(name)
+    def network(label: str, model: Model) -> Contender:
+        return contender(label + "+" * (args.views > 1), model, views=args.views)
+
     names = list(dict.fromkeys(names))
     labels = [label_of(name) for name in names]
     labels = [label if labels.count(label) == 1 else name for label, name in zip(labels, names)]
@@ -44,19 +47,19 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
         if _is_filter(name):
             continue
         if is_shipped(name) and (there := [s for s in scales if s in shipped.scales(name)]):
-            found[label] = [contender(label, ready(load_program(name, s, dict(args.feed)))) for s in there]
+            found[label] = [network(label, ready(load_program(name, s, dict(args.feed)))) for s in there]
             continue
         program = load_program(name, feed=dict(args.feed))
         model = ready(program)
         if scales and "scales" in program.meta:
-            found[label] = [contender(label, ready(load_program(name, scale, dict(args.feed)))) for scale in scales]
+            found[label] = [network(label, ready(load_program(name, scale, dict(args.feed)))) for scale in scales]
         elif scales and (program.feed.pre_scale > 1 or program.scale() == 1):
-            found[label] = [contender(label, ready(fed(program, {}, scale))) for scale in scales]
+            found[label] = [network(label, ready(fed(program, {}, scale))) for scale in scales]
         elif scales and model.scale not in scales:
             wanted = " ".join(map(str, scales))
             raise FastsrError(f"'{name}' enlarges by {model.scale}, which --scale {wanted} leaves out: drop the model or --scale")
         else:
-            found[label] = [contender(label, model)]
+            found[label] = [network(label, model)]
     every = sorted({*scales, *(c.scale for models in found.values() for c in models)}) or [2]
     for label, name in zip(labels, names):
         if label not in found:

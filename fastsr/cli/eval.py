@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import write_atomically
-from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed, check_model_name, positive, table, thousands
+from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed, add_tta, check_model_name, positive, table, thousands
 from .contenders import contenders
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
     scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
+    add_tta(p)
     what = "what is made small and what is rounded, see docs/metrics.md (default picture)"
     p.add_argument("--protocol", choices=("picture", "matlab", "luma"), default="picture", help=what)
     p.add_argument("--metrics", nargs="+", choices=tuple(HEADINGS), default=["psnr", "ssim"], help="what is measured (default: psnr ssim)")
@@ -216,4 +217,4 @@ def report_of(sections: list[Section], args: argparse.Namespace) -> dict[str, An
             for s in scores
         ]
     threads = args.threads or get_num_threads()
-    return {"protocol": args.protocol, "runs": args.runs, "threads": threads, "machine": machine(), "results": rows}
+    return {"protocol": args.protocol, "runs": args.runs, "threads": threads, "views": args.views, "machine": machine(), "results": rows}

@@ -49,6 +49,8 @@ def add_data_options(p: argparse.ArgumentParser, out: str, steps: str, contours:
     p.add_argument("--contours", type=share, metavar="SHARE", help=what)
     what = "learn what this network, a file or a name that 'fastsr models' lists, makes of the small pictures, instead of the photographs"
     p.add_argument("--teacher", metavar="MODEL", help=what)
+    what = "learn the mean of what the teacher makes of so many turned and mirrored views of each picture (default 1)"
+    p.add_argument("--teacher-views", type=int, choices=range(1, 9), default=1, metavar="1..8", help=what)
     p.add_argument("-o", "--out", metavar="DIR", help=f"folder for everything that is written (default: {out})")
     p.add_argument("--steps", type=positive, metavar="N", help=f"steps (default: {steps}); may be another number when a training goes on")
     p.add_argument("--minutes", type=above_zero, metavar="M", help="as many steps as fit into this time, or --steps if that is fewer")
@@ -162,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
 def job_of(args: argparse.Namespace, recipe: Recipe, scale: int, out: str, **more: Any) -> Job:
     """What `add_data_options` and `add_machine_options` were given, but for `--contours`, which is in the recipe, as a training. out: the folder for
     results where none was given."""
+    if args.teacher_views > 1 and args.teacher is None:
+        raise UsageError("--teacher-views says how a teacher is asked: name one with --teacher")
     from ..train.loop import Pace
     from ..train.run import Job
 
@@ -170,5 +174,6 @@ def job_of(args: argparse.Namespace, recipe: Recipe, scale: int, out: str, **mor
         exclude=tuple(map(Path, args.exclude)), pace=Pace(args.steps, args.minutes, args.save_seconds, args.eval_steps), seed=args.seed,
         bf16={"on": True, "off": False}.get(args.bf16), device=args.device, threads=args.threads,
         cache=None if args.cache in (None, "ram") else Path(args.cache), keep_cache=args.cache != "ram", degradation=args.degradation,
-        restart=args.restart, quiet=args.quiet, teacher=None if args.teacher is None else Path(args.teacher), **more,
+        restart=args.restart, quiet=args.quiet, teacher=None if args.teacher is None else Path(args.teacher),
+        teacher_views=args.teacher_views, **more,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import shipped
 from ..errors import FastsrError, ModelError
-from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed_options, check_model_name, load_model, positive
+from .common import MODEL, Progress, UsageError, add_command, add_engine_options, add_feed_options, add_tta, check_model_name, load_model, positive
 from .upscale_many import Jobs, Pipeline
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def add_parser(commands: Any) -> None:
     add_feed_options(p)
     p.add_argument("-f", "--format", metavar="EXT", help="format of the pictures in an output folder: png, jpg, webp, ... (default: as the input)")
     p.add_argument("-q", "--quality", type=positive, metavar="N", help="1 to 100: JPEG (default 95) and lossy WebP (default: lossless)")
+    add_tta(p)
     p.add_argument("-r", "--recursive", action="store_true", help="subfolders too")
     p.add_argument("--resume", action="store_true", help="skip pictures whose output exists already (default: they are replaced)")
     p.add_argument("--quiet", action="store_true", help="no progress bar, no line per picture")
@@ -209,7 +210,7 @@ def _single(args: argparse.Namespace, model: Model, source: Path, target: Path) 
     bar = Progress(1, not args.quiet)
     try:
         start = time.perf_counter()
-        result = model.upscale(picture, progress=bar.start(source.name, 0))
+        result = model.upscale(picture, views=args.views, progress=bar.start(source.name, 0))
         seconds = time.perf_counter() - start
     finally:
         bar.close()
@@ -223,7 +224,7 @@ def _single(args: argparse.Namespace, model: Model, source: Path, target: Path) 
 def _many(args: argparse.Namespace, model: Model, jobs: Jobs, pairs: list[tuple[Path, Path]], skipped: int) -> int:
     """Go on after a picture that fails, unless the disk is full, and say at the end which did."""
     start = time.perf_counter()
-    outcome = Pipeline(model, pairs, jobs, args.quality, args.quiet).run()
+    outcome = Pipeline(model, pairs, jobs, args.quality, args.quiet, args.views).run()
     failed, untried = outcome.failed, outcome.untried
     if not args.quiet:
         already = f", {skipped} skipped" if skipped else ""

@@ -68,8 +68,9 @@ class Outcome:
 class Pipeline:
     """One run over (input, output) pairs. Reports every picture in the order of the pairs, and goes on after a failure unless the disk is full."""
 
-    def __init__(self, model: Model, pairs: list[tuple[Path, Path]], jobs: Jobs, quality: int | None, quiet: bool) -> None:
-        self._model, self._scale = model, model.scale
+    def __init__(self, model: Model, pairs: list[tuple[Path, Path]], jobs: Jobs, quality: int | None, quiet: bool, views: int = 1) -> None:
+        """views: as in `Model.upscale`."""
+        self._model, self._scale, self._views = model, model.scale, views
         self._quality, self._quiet = quality, quiet
         self._reading, _, self._writing = jobs.complete()
         self._entries = [_Entry(k, source, target) for k, (source, target) in enumerate(pairs)]
@@ -85,7 +86,7 @@ class Pipeline:
     def run(self) -> Outcome:
         """Do it. On an exception, Ctrl-C included, files that are being written are finished and nothing else is."""
         self._bar = Progress(len(self._entries), not self._quiet)
-        results = self._model.upscale_many(self._decoded(), progress=self._show)
+        results = self._model.upscale_many(self._decoded(), views=self._views, progress=self._show)
         with ThreadPoolExecutor(self._reading) as self._reader, ThreadPoolExecutor(self._writing) as self._writer:
             try:
                 while not self._full:

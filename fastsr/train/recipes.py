@@ -108,11 +108,12 @@ RECIPES: dict[str, Recipe] = {
 def preset(name: str, scale: int) -> Recipe:
     """The recipe of a preset. Raises FastsrError for an unknown one.
 
-    fast: a plain network of 16 channels with at most the 12464 multiply-adds a pixel of FSRCNN(56, 12, 4); balanced: one of about 100 thousand
-    parameters; best: one of about 600 thousand, which on a CPU should begin as `balanced`.
+    fast: FSRCNN(56, 12, m) in the shape of OpenCV's files, m as large as the paper's 12464 multiply-adds a small pixel of FSRCNN(56, 12, 4) allow;
+    balanced: a plain network of about 100 thousand parameters; best: one of about 600 thousand, which on a CPU should begin as `balanced`.
     """
     if name == "fast":
-        return replace(RECIPES["plain"], options={"width": 16, "layers": 5 if scale == 2 else 4})
+        maps = (12464 - 56 * (25 + 2 * 12 + scale**2)) // (9 * 12**2)
+        return replace(RECIPES["fsrcnn-cv2"], options={"maps": maps}, contours=0.2)
     if name == "balanced":
         return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=2e-3, steps=34_000, contours=0.5)
     if name == "best":

@@ -74,6 +74,8 @@ class Job:
     name: str = ""
     teacher: Path | None = None
     """A network, file or name, whose pictures are learnt from instead of the photographs."""
+    teacher_views: int = 1
+    """Turned and mirrored ones of each picture whose mean the teacher's picture is."""
     network: Network | None = None
     """Trained on instead of one that the recipe makes; `init` then tells where it is from."""
 
@@ -375,6 +377,8 @@ def _settings(job: Job, device: str, earlier: dict[str, Any]) -> dict[str, Any]:
                 "degradation": job.degradation, "init": None if job.init is None else job.init.name}  # fmt: skip
     if job.teacher is not None:
         settings["teacher"] = job.teacher.name
+        if job.teacher_views > 1:
+            settings["teacher_views"] = job.teacher_views
     settings.pop("steps", None)
     if not settings["contours"]:
         del settings["contours"]  # as in checkpoints of a fastsr that had none
@@ -409,8 +413,8 @@ def _pictures(job: Job, report: Report) -> tuple[pictures.Store, Sequence[pictur
         make = contours.also_contoured(make, job.recipe.contours, job.seed, scale * job.recipe.largest)
         marks.append(f"contours {contours.VERSION} {float(job.recipe.contours)} {job.seed}")
     if model is not None:
-        make = teacher.taught(make, model, scale)
-        marks.append(f"teacher {teacher.mark(model)}")
+        make = teacher.taught(make, model, scale, job.teacher_views)
+        marks.append(f"teacher {teacher.mark(model)}{f' {job.teacher_views}' if job.teacher_views > 1 else ''}")
     guard = Guard([*job.exclude, *([job.valid] if job.valid is not None else [])], held)
     data = pictures.open_store(
         files, scale, colour, least=job.recipe.largest, cache=cache, refuse=guard.why_not, refuse_mark=guard.mark,

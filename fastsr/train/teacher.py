@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .. import fsr
 from ..errors import FastsrError
 from ..model import Model, load
+from ..views import mean_of_views
 from .pictures import Maker, Planes, white
 
 
@@ -37,18 +37,19 @@ def mark(model: Model) -> str:
     return f"{model.backend} {hashlib.sha256(fsr.dumps(model.program)).hexdigest()[:16]}"
 
 
-def answer(model: Model, small: np.ndarray, scale: int) -> np.ndarray:
-    """What the teacher makes, (C, H * scale, W * scale) uint8, of a small picture (C, H, W) of a `Pair`. Y is not rounded before it.
+def answer(model: Model, small: np.ndarray, scale: int, views: int = 1) -> np.ndarray:
+    """What the teacher makes, (C, H * scale, W * scale) uint8, of a small picture (C, H, W) of a `Pair`, as the mean of so many views of it. Y is not
+    rounded before it.
 
     Raises FastsrError when that is of another size or holds what is no number.
     """
     if len(small) == 1:
-        made: Any = model.upscale(small[0].astype(np.float32) / np.float32(white(small)))[None]
+        made = mean_of_views(model.upscale, small[0].astype(np.float32) / np.float32(white(small)), views)[None] * np.float32(255)
         if not np.isfinite(made).all():
             raise FastsrError("the teacher's pictures hold numbers that are not finite: choose another one")
-        made = np.clip(np.rint(made * 255), 0, 255).astype(np.uint8)
     else:
-        made = np.ascontiguousarray(model.upscale(small[::-1].transpose(1, 2, 0)).transpose(2, 0, 1)[::-1])
+        made = mean_of_views(model.upscale, small[::-1].transpose(1, 2, 0), views).transpose(2, 0, 1)[::-1]
+    made = np.ascontiguousarray(np.clip(np.rint(made), 0, 255).astype(np.uint8))
     wanted = tuple(scale * n for n in small.shape[1:])
     if made.shape[1:] != wanted:
         sizes = " of ".join("x".join(map(str, size)) for size in (made.shape[1:], small.shape[1:]))
@@ -56,10 +57,10 @@ def answer(model: Model, small: np.ndarray, scale: int) -> np.ndarray:
     return made
 
 
-def taught(make: Maker, model: Model, scale: int) -> Maker:
-    """Makes the small pictures that `make` makes, each with the teacher's answer to it."""
+def taught(make: Maker, model: Model, scale: int, views: int) -> Maker:
+    """Makes the small pictures that `make` makes, each with the teacher's answer to it. views: as in `answer`."""
 
     def answered(rgb: np.ndarray, name: str) -> list[Planes]:
-        return [(answer(model, small, scale), small) for _, small in make(rgb, name)]
+        return [(answer(model, small, scale, views), small) for _, small in make(rgb, name)]
 
     return answered
