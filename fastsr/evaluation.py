@@ -149,7 +149,7 @@ def contender(name: str, model: Model, filter: bool = False, views: int = 1) -> 
     def enlarge(small: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         return model.upscale(small, views=views, progress=progress)
 
-    return Contender(name, int(model.scale), enlarge, parameters, multiply_adds, how=model.describe())
+    return Contender(name, int(model.scale), enlarge, parameters, multiply_adds, how=model.describe() + (f", {views} views" if views > 1 else ""))
 
 
 def bicubic(scale: int) -> Contender:

@@ -248,11 +248,12 @@ class Model:
         views: 1 to 8; the mean of what the network makes of so many turned and mirrored views of the picture (`fastsr.views`), as many times slower.
         Not of pictures on a GPU.
         progress: called with (done, total), how much of the work is done, in parts of no fixed size; an exception raised in it cancels the run.
-        Raises PictureError for anything else, or for a picture that does not fit the network.
+        Raises PictureError for anything else, or for a picture that does not fit the network; ValueError for another number of views.
         """
         from . import image
 
-        if views != 1:
+        check_views(views)
+        if views > 1:
             return self._mean_of_views(picture, views, progress)
         if image.lies_on_gpu(picture):
             self._check_feed()
@@ -268,9 +269,8 @@ class Model:
     def _mean_of_views(self, picture: Any, views: int, progress: Progress | None) -> np.ndarray:
         from . import image
 
-        check_views(views)
         if image.lies_on_gpu(picture):
-            raise PictureError("views of a picture on a GPU are not made: give it as a NumPy array")
+            raise PictureError(f"views are made on the host, and the picture lies on a GPU: {image.TO_HOST}")
         picture = image.check_picture(picture)
         done = 0
 
@@ -281,7 +281,7 @@ class Model:
             return self.upscale(view, progress=None if progress is None else lambda k, n: progress(before * n + k, views * n))
 
         mean = mean_of_views(enlarge, picture, views)
-        return mean if picture.dtype == np.float32 else np.rint(mean).astype(picture.dtype)
+        return mean if picture.dtype == np.float32 else np.rint(mean, out=mean).astype(picture.dtype)
 
     def upscale_many(
         self, pictures: Iterable[np.ndarray], *, views: int = 1, threads: int | None = None, progress: Callable[[float], object] | None = None
@@ -294,8 +294,8 @@ class Model:
 
         pictures: any iterable of what `upscale` takes, all sizes and types. It is pulled as results are asked for, and not more than 4 pictures for
         each thread ahead, with "cuda" 4 in all; of large pictures one, or two. Pictures are copied, so the iterable may use its memory again.
-        views: as in `upscale`; with more than 1 a picture is computed when it is asked for, on all of the model's threads.
-        threads: as in `load`; None for the model's. Only the C++ core heeds it.
+        views: as in `upscale`; with more than 1 a picture is computed when it is asked for, on the model's threads.
+        threads: as in `load`; None for the model's. Only the C++ core heeds it, and not for several views.
         progress: called while a result is waited for, with how many pictures are done (3.25: a quarter of the fourth); an exception raised in it ends
         everything.
         Raises PictureError and MemoryError for a picture that `upscale` would raise them for, at its turn, with its number as in `pictures[3]`;
@@ -311,8 +311,8 @@ class Model:
             shape = tuple(getattr(pictures, "shape", ()))
             if len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
                 raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
-        if views != 1:
-            check_views(views)
+        check_views(views)
+        if views > 1:
             return Many(pictures, lambda picture, tell: self.upscale(picture, views=views, progress=tell), None, 1, progress)
         stream, n = self._executable.stream(threads) or (None, 1)
         return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress, self._executable.in_flight)

@@ -26,9 +26,15 @@ def mean_of_views(enlarge: Callable[[np.ndarray], np.ndarray], picture: np.ndarr
     Raises ValueError when there are not so many.
     """
     check_views(count)
-    total = np.float32(0)
+    total: np.ndarray | None = None
     for turns, mirrored in VIEWS[:count]:
         view = np.rot90(picture, turns)
         made = enlarge(np.ascontiguousarray(view[:, ::-1] if mirrored else view))
-        total = total + np.rot90(made[:, ::-1] if mirrored else made, -turns).astype(np.float32)
-    return np.asarray(total / np.float32(count))
+        back = np.rot90(made[:, ::-1] if mirrored else made, -turns)
+        if total is None:
+            total = back.astype(np.float32)
+        else:
+            total += back
+    assert total is not None
+    total /= np.float32(count)
+    return total

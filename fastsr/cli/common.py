@@ -84,9 +84,9 @@ def add_engine_options(
     group.add_argument("-t", "--tile", type=natural, metavar="N", help="tile edge in input pixels, 0 for automatic; the result does not depend on it")
 
 
-def add_tta(parser: argparse.ArgumentParser) -> None:
-    """-x, --tta."""
-    what = "the mean of what the network makes of 8 turned and mirrored views of a picture: a little better, 8 times slower"
+def add_tta(parser: argparse.ArgumentParser, named: str = "") -> None:
+    """-x, --tta. named: what is said of names."""
+    what = f"the mean of what a network makes of 8 turned and mirrored views of a picture: a little better, at least 8 times slower{named}"
     parser.add_argument("-x", "--tta", dest="views", action="store_const", const=8, default=1, help=what)
 
 

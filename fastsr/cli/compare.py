@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
-    add_tta(p)
+    add_tta(p, "; it is then called NAME+")
     p.add_argument("--budget", type=megabytes, default=5.0, metavar="MB", help="the page has at most so many megabytes (default 5)")
     p.add_argument("--runs", type=positive, default=3, metavar="N", help="runs of each model and picture; the fastest is told (default 3)")
     p.add_argument("--title", help="the page's title (default: the pictures' and the models' names)")

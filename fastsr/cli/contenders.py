@@ -32,13 +32,13 @@ def contenders(args: argparse.Namespace, names: Sequence[str], scales: Sequence[
     def ready(program: Program) -> Model:
         return Model(program, args.backend, args.precision, args.threads, args.tile or None, args.device)
 
+    def network(label: str, model: Model) -> Contender:
+        return contender(label + "+" * (args.views > 1), model, views=args.views)
+
     if scales and min(scales) < 2:
         raise UsageError("--scale needs numbers of at least 2")
     for name in names:
         check_model_name(name)
-    def network(label: str, model: Model) -> Contender:
-        return contender(label + "+" * (args.views > 1), model, views=args.views)
-
     names = list(dict.fromkeys(names))
     labels = [label_of(name) for name in names]
     labels = [label if labels.count(label) == 1 else name for label, name in zip(labels, names)]

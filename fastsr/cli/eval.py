@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     scales = "for filters (default: those of the other models, else 2), networks fed enlarged pictures, weights for several scales; others have one"
     p.add_argument("-s", "--scale", nargs="+", type=positive, metavar="N", help=scales)
     add_feed(p)
-    add_tta(p)
+    add_tta(p, "; it is then called NAME+")
     what = "what is made small and what is rounded, see docs/metrics.md (default picture)"
     p.add_argument("--protocol", choices=("picture", "matlab", "luma"), default="picture", help=what)
     p.add_argument("--metrics", nargs="+", choices=tuple(HEADINGS), default=["psnr", "ssim"], help="what is measured (default: psnr ssim)")
@@ -217,4 +217,4 @@ def report_of(sections: list[Section], args: argparse.Namespace) -> dict[str, An
             for s in scores
         ]
     threads = args.threads or get_num_threads()
-    return {"protocol": args.protocol, "runs": args.runs, "threads": threads, "views": args.views, "machine": machine(), "results": rows}
+    return {"protocol": args.protocol, "runs": args.runs, "threads": threads, "machine": machine(), "results": rows}

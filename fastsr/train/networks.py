@@ -78,6 +78,10 @@ class Network(nn.Module):
         """Take the weights of a smaller network, as `shipped` has them, so that the result is the same at first. Raises ModelError."""
         raise ModelError("a network of this architecture cannot begin as a smaller one")
 
+    def parts_for(self, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The weights of a network for another scale under the names that their layers have in this one."""
+        return weights
+
     def _merged(self) -> list[tuple[str, EndConv2d | Branches]]:
         """The convolutions that are not learnt as they are shipped, and their names."""
         return [(name, m) for name, m in self.named_modules() if isinstance(m, EndConv2d | Branches)]
@@ -205,12 +209,26 @@ class FSRCNN(Network):
     def options_of(tensors: Sequence[np.ndarray]) -> dict[str, int]:
         """See `Network.options_of`."""
         kernels = [t for t in tensors if t.ndim == 4]
-        return {"width": len(kernels[0]), "narrow": len(kernels[1]), "maps": len(kernels) - 4} if len(kernels) > 3 else {}
+        return {"width": len(kernels[0]), "narrow": len(kernels[1]), "maps": len(kernels) - 4, "expand": 0} if len(kernels) > 3 else {}
 
     @staticmethod
     def _maps_of(weights: Mapping[str, torch.Tensor]) -> int:
-        """How many maps the network with these weights has."""
-        return sum(1 for n in weights if n.startswith("mid_part.") and n.endswith(".bias")) - 2
+        """How many maps the network with these weights has, -1 for other weights."""
+        maps = sum(1 for n in weights if n.startswith("mid_part.") and n.endswith(".bias")) - 2
+        return maps if maps >= 0 and len(weights) == 3 * (maps + 3) + 2 else -1
+
+    @staticmethod
+    def _moved(weights: Mapping[str, torch.Tensor], theirs: int, maps: int) -> dict[str, torch.Tensor]:
+        """With the expanding convolution behind `theirs` maps where it is behind so many others; those that are too many are left out."""
+        names = {f"mid_part.{2 * theirs + k}.{what}": f"mid_part.{2 * maps + k}.{what}" for k, what in ((2, "weight"), (2, "bias"), (3, "weight"))}
+        last = {new: weights[old] for old, new in names.items() if old in weights}
+        many = [f"mid_part.{2 * maps + 2 + k}." for k in range(2 * (theirs - maps))]
+        return {n: w for n, w in weights.items() if n not in names and not n.startswith(tuple(many))} | last
+
+    def parts_for(self, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """See `Network.parts_for`: those of a network of more maps without the last of them."""
+        theirs = self._maps_of(weights)
+        return self._moved(weights, theirs, self.maps) if theirs > self.maps else weights
 
     def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
         """See `Network.larger_than`."""
@@ -218,12 +236,11 @@ class FSRCNN(Network):
 
     def grow(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take a network of fewer maps: the new ones, behind its own, hand on what they get. Raises ModelError when names or shapes do not fit."""
-        theirs, given = self._maps_of(weights), dict(weights)
+        theirs = self._maps_of(weights)
         wide, narrow = self.mid_part[0].in_channels, self.mid_part[0].out_channels
         old = FSRCNN(self.scale, self.colour, wide, narrow, theirs, "deconv" if isinstance(self.last_part, nn.ConvTranspose2d) else "shuffle")
         check_names(weights, {k: tuple(v.shape) for k, v in old.shipped().items()})
-        for k, name in ((2, "weight"), (2, "bias"), (3, "weight")):
-            given[f"mid_part.{2 * self.maps + k}.{name}"] = given.pop(f"mid_part.{2 * theirs + k}.{name}")
+        given = self._moved(weights, theirs, self.maps)
         for k in range(theirs + 1, self.maps + 1):
             given[f"mid_part.{2 * k}.weight"] = F.pad(torch.eye(narrow)[:, :, None, None], (1, 1, 1, 1))
             given[f"mid_part.{2 * k}.bias"], given[f"mid_part.{2 * k + 1}.weight"] = torch.zeros(narrow), torch.ones(narrow)

@@ -81,7 +81,7 @@ class Plain(Network):
     def options_of(tensors: Sequence[np.ndarray]) -> dict[str, int]:
         """See `Network.options_of`."""
         kernels = [t for t in tensors if t.ndim == 4]
-        return {"layers": max(len(kernels) - 2, 1), "width": max(kernels[0].shape[0], 1)} if kernels else {}
+        return {"layers": max(len(kernels) - 2, 1), "width": max(kernels[0].shape[0], 1), "expand": 0} if kernels else {}
 
     def larger_than(self, weights: Mapping[str, torch.Tensor]) -> bool:
         """See `Network.larger_than`."""

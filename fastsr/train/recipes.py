@@ -108,7 +108,7 @@ RECIPES: dict[str, Recipe] = {
 def preset(name: str, scale: int) -> Recipe:
     """The recipe of a preset. Raises FastsrError for an unknown one.
 
-    fast: FSRCNN(56, 12, m) in the shape of OpenCV's files, m as large as the paper's 12464 multiply-adds a small pixel of FSRCNN(56, 12, 4) allow;
+    fast: FSRCNN(56, 12, m) in the shape of OpenCV's files, m as large as the paper's 12464 multiply-adds for a pixel of luma allow;
     balanced: a plain network of about 100 thousand parameters; best: one of about 600 thousand, which on a CPU should begin as `balanced`.
     """
     if name == "fast":

@@ -24,6 +24,7 @@ from ..files import held_out
 from ..importers import safetensors
 from ..model import load_program
 from ..program import Program
+from ..views import VIEWS
 from . import contours, degrade, measure, pictures, pruned, state, teacher, tuned
 from .batches import Patches
 from .export import TOLERANCE, difference, export, probe_picture, save_weights
@@ -129,6 +130,8 @@ def _train(job: Job, report: Report) -> Outcome:
         raise FastsrError(f"colour '{recipe.colour}': choose y or rgb")
     if not 0 <= recipe.contours <= 1:
         raise FastsrError(f"contours {recipe.contours}: a share from 0 to 1 is needed")
+    if not 1 <= job.teacher_views <= len(VIEWS) or (job.teacher_views > 1 and job.teacher is None):
+        raise FastsrError(f"teacher_views {job.teacher_views}: 1 to {len(VIEWS)} are needed, and more than 1 only with a teacher")
     device = job.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
     torch.set_num_threads(job.threads or os.cpu_count() or 1)
@@ -300,7 +303,7 @@ def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -
 def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
     """Have the network, which is of that recipe, begin with the weights in a file that `fastsr train` has written, .safetensors or .fsr, or with
     those of a network that comes with fastsr. A plain network can begin as a smaller one, FSRCNN as one of fewer maps. Of a network for another scale
-    those layers are taken that do not depend on it.
+    those layers are taken that do not depend on it. A .fsr file does not hold FSRCNN's transposed convolution as it is trained.
 
     Raises FastsrError when they belong to another architecture.
     """
@@ -324,6 +327,7 @@ def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
             middle = make(recipe, int(theirs), 0)
             _take(middle, weights, path, report)
             weights = middle.shipped()
+        weights = dict(network.parts_for(weights))
         mine = network.shipped()
         same = {k for k, v in mine.items() if k in weights and weights[k].shape == v.shape}
         if not same:
