@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -272,12 +273,10 @@ class Model:
         if image.lies_on_gpu(picture):
             raise PictureError(f"views are made on the host, and the picture lies on a GPU: {image.TO_HOST}")
         picture = image.check_picture(picture)
-        done = 0
+        number = itertools.count()
 
         def enlarge(view: np.ndarray) -> np.ndarray:
-            nonlocal done
-            before = done
-            done += 1
+            before = next(number)
             return self.upscale(view, progress=None if progress is None else lambda k, n: progress(before * n + k, views * n))
 
         mean = mean_of_views(enlarge, picture, views)
@@ -312,10 +311,9 @@ class Model:
             if len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
                 raise PictureError("upscale_many takes a list or another iterable of pictures, and this is one picture: use upscale")
         check_views(views)
-        if views > 1:
-            return Many(pictures, lambda picture, tell: self.upscale(picture, views=views, progress=tell), None, 1, progress)
-        stream, n = self._executable.stream(threads) or (None, 1)
-        return Many(pictures, lambda picture, tell: self.upscale(picture, progress=tell), stream, n, progress, self._executable.in_flight)
+        stream, n = (self._executable.stream(threads) if views == 1 else None) or (None, 1)
+        least = self._executable.in_flight
+        return Many(pictures, lambda picture, tell: self.upscale(picture, views=views, progress=tell), stream, n, progress, least)
 
     def _check_feed(self) -> None:
         if self.feed.colour == "raw" or len(self.program.inputs) != 1:

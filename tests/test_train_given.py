@@ -288,6 +288,27 @@ def test_a_network_that_comes_with_fastsr_is_begun_with(tmp_path: Path) -> None:
             run.begin(run.make(recipes.RECIPES["srresnet"], scale, 0), Path(name), recipes.RECIPES["srresnet"], Report(tmp_path, quiet=True))
 
 
+def grown(small: recipes.Recipe, large: recipes.Recipe, photos: Path, tmp_path: Path, program: bool = True) -> tuple[Path, list[tuple[Any, Any]]]:
+    """The weights of a training of `small`, and the networks of `large` that begin with them and with its .fsr file: one for the same scale, which
+    computes the same, and one for another."""
+    first = run.train(job(photos, tmp_path / "small", recipe=small))
+    assert first.weights is not None
+    assert first.program is not None
+    quiet = Report(tmp_path, quiet=True)
+    old = run.make(small, 2, 0)
+    run.begin(old, first.weights, small, quiet)
+    x = torch.rand(2, old.channels, 13, 11)
+    found = []
+    for path in (first.weights, first.program) if program else (first.weights,):
+        network, other = run.make(large, 2, 5), run.make(large, 3, 6)
+        run.begin(network, path, large, quiet)
+        run.begin(other, path, large, quiet)
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), old(x), rtol=0, atol=1e-5)
+        found.append((network, other))
+    return first.weights, found
+
+
 @pytest.mark.parametrize("colour", ["y", "rgb"])
 @pytest.mark.parametrize("act", ["prelu", "relu"])
 @pytest.mark.parametrize(("width", "layers"), [(12, 3), (6, 5), (9, 7)])
@@ -295,26 +316,14 @@ def test_a_plain_network_grows_from_a_smaller_one(width: int, layers: int, act: 
     options = {"width": 6, "layers": 3, "act": act, "expand": 0}
     small = replace(recipes.RECIPES["plain"], colour=colour, options=options, stages=recipes.fixed(8, 2))
     large = replace(small, options={**options, "width": width, "layers": layers}, rate=1e-2)
-    first = run.train(job(photos, tmp_path / "small", recipe=small))
-    assert first.weights is not None
-    assert first.program is not None
-    x = torch.rand(2, 3 if colour == "rgb" else 1, 13, 11)
-    old = run.make(small, 2, 0)
-    quiet = Report(tmp_path, quiet=True)
-    run.begin(old, first.weights, small, quiet)
-    for path in (first.weights, first.program):
-        network = run.make(large, 2, 5)
-        run.begin(network, path, large, quiet)
-        with torch.no_grad():
-            torch.testing.assert_close(network(x), old(x), rtol=0, atol=1e-5)
-        other = run.make(large, 3, 6)
-        run.begin(other, path, large, quiet)
+    weights, networks = grown(small, large, photos, tmp_path)
+    for network, other in networks:
         for (name, a), b in zip(list(other.shipped().items())[:-2], network.shipped().values(), strict=False):
             assert a.shape == b.shape
             if ".0." in name or width == 6:
                 torch.testing.assert_close(a[:6], b[:6], rtol=0, atol=2e-4)
     before = network.shipped()
-    trained = run.train(job(photos, tmp_path / "large", recipe=large, init=first.weights, pace=Pace(8)))
+    trained = run.train(job(photos, tmp_path / "large", recipe=large, init=weights, pace=Pace(8)))
     assert trained.weights is not None
     tensors, _ = run.read_weights(trained.weights)
     assert {k: v.shape for k, v in tensors.items()} == {k: v.shape for k, v in before.items()}
@@ -330,31 +339,19 @@ def test_fsrcnn_grows_from_one_of_fewer_maps(maps: int, arch: str, photos: Path,
     options = {"width": 7, "narrow": 5, "maps": 1}
     small = replace(recipes.RECIPES[arch], options=options, stages=recipes.fixed(8, 2))
     large = replace(small, options={**options, "maps": maps}, rate=1e-2)
-    first = run.train(job(photos, tmp_path / "small", recipe=small))
-    assert first.weights is not None
-    assert first.program is not None
-    x = torch.rand(2, 1, 13, 11)
-    quiet = Report(tmp_path, quiet=True)
-    old = run.make(small, 2, 0)
-    run.begin(old, first.weights, small, quiet)
-    for path in (first.weights, first.program)[: 1 if arch == "fsrcnn" else 2]:  # .fsr holds a transposed convolution in another form
-        network = run.make(large, 2, 5)
-        run.begin(network, path, large, quiet)
-        with torch.no_grad():
-            torch.testing.assert_close(network(x), old(x), rtol=0, atol=1e-5)
-        other = run.make(large, 3, 6)
-        run.begin(other, path, large, quiet)
+    weights, networks = grown(small, large, photos, tmp_path, arch != "fsrcnn")  # .fsr holds a transposed convolution in another form
+    for network, other in networks:
         for (name, a), b in zip(other.shipped().items(), network.shipped().values(), strict=True):
             if not name.startswith("last_part"):
                 torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
     before = network.shipped()
-    trained = run.train(job(photos, tmp_path / "large", recipe=large, init=first.weights, pace=Pace(8)))
+    trained = run.train(job(photos, tmp_path / "large", recipe=large, init=weights, pace=Pace(8)))
     assert trained.weights is not None
     after, _ = run.read_weights(trained.weights)
     for k in range(1, maps):
         name = f"mid_part.{2 * k + 2}.weight"
         assert float((after[name] - before[name]).abs().max()) > 1e-4, "a new map has learnt nothing"
-    tensors, facts = run.read_weights(first.weights)
+    tensors, facts = run.read_weights(weights)
     arrays = {k: v.numpy() for k, v in tensors.items()}
     broken = tmp_path / "broken.safetensors"
     for changed in (
@@ -365,7 +362,7 @@ def test_fsrcnn_grows_from_one_of_fewer_maps(maps: int, arch: str, photos: Path,
     ):
         broken.write_bytes(safetensors_bytes(changed, facts))
         with pytest.raises(FastsrError, match=r"broken\.safetensors'.*(shape|no tensor|lacks)"):
-            run.begin(run.make(large, 2, 0), broken, large, quiet)
+            run.begin(run.make(large, 2, 0), broken, large, Report(tmp_path, quiet=True))
 
 
 def test_fsrcnn_of_fewer_maps_begins_as_one_for_another_scale(photos: Path, tmp_path: Path) -> None:

@@ -309,8 +309,8 @@ def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
     """
     if not path.exists() and shipped.is_shipped(str(path)):
         scales = shipped.scales(str(path))
-        alike = [s for s in scales if shipped.card(shipped.find(str(path), s))["settings"]["arch"] == recipe.arch]
-        path = shipped.find(str(path), network.scale if network.scale in scales else next(iter(alike), None))
+        alike = (s for s in scales if shipped.card(shipped.find(str(path), s))["settings"]["arch"] == recipe.arch)
+        path = shipped.find(str(path), network.scale if network.scale in scales else next(alike, None))
     program = load_program(path) if path.suffix == ".fsr" else None
     weights, facts = read_weights(path) if program is None else ({}, program.meta)
     said = facts.get("architecture", recipe.arch)
