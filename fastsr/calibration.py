@@ -137,3 +137,9 @@ def losses(before: Program, after: Program, files: Sequence[Path], threads: int 
         except (PictureError, OSError):
             continue
         yield Loss(path.name, scores[0], scores[1], between)
+
+
+def mean_loss(losses: Sequence[Loss]) -> float | None:
+    """dB that the quantised network loses against the originals, the mean over the pictures; None where that is unknown."""
+    known = [one.before - one.after for one in losses if one.before is not None and one.after is not None]
+    return float(np.mean(known)) if known else None

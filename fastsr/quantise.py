@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,23 +32,55 @@ _BIAS_BITS = 22
 """A bias is at most so many bits of the unit in which sums are counted, so float32 holds it."""
 
 
-def quantise(graph: Graph, inputs: Sequence[Array], *, threads: int | None = None, progress: Callable[[int, int], None] | None = None) -> Graph:
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised graph. `error`: the mean squared difference of its results to the float network's, over the calibration inputs. `work`: the
+    multiply-adds that each convolution of integers does there, by the name of its result.
+    """
+
+    graph: Graph
+    error: float
+    work: dict[str, int]
+
+
+def quantise(
+    graph: Graph,
+    inputs: Sequence[Array],
+    *,
+    floats: Collection[str] = (),
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Graph:
     """The graph with its convolutions quantised; the argument stays as it is. Weights and biases are still float constants: see `program_of`.
 
     graph: of one input, after the passes (`onnx_export.graph_of` makes such a one of any Program). inputs: what the network is fed, float32 arrays
-    (N, C, H, W) of any sizes; some hundred thousand pixels of different pictures are enough. progress: called with (done, total) nodes.
-    Convolutions whose weights are not constant, that only pick channels, or that see one pixel (channel attention) stay in floats.
+    (N, C, H, W) of any sizes; some hundred thousand pixels of different pictures are enough. floats: names of results of convolutions that stay in
+    floats (`mixed_precision` chooses them). progress: called with (done, total) nodes.
+    Convolutions whose weights are not constant, that only pick channels, or that see one pixel (channel attention) stay in floats too.
     Raises ModelError for a graph that is quantised already, has several inputs, or has no convolution that could be quantised, PictureError for an
     input that is too small for the network.
     """
+    return quantised(graph, inputs, floats=floats, threads=threads, progress=progress).graph
+
+
+def quantised(
+    graph: Graph,
+    inputs: Sequence[Array],
+    *,
+    floats: Collection[str] = (),
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Quantised:
+    """As `quantise`, with what the rounding costs."""
     check(graph)
     channels = graph.inputs[0].channels
     if not inputs or any(a.ndim != 4 or a.shape[1] != channels or not a.size for a in inputs):
         raise ModelError(f"calibration needs arrays (N, C, H, W) that the network can be fed, C being {channels}")
     new = copy.deepcopy(graph)
-    _Walk(new, [np.asarray(a, np.float32) for a in inputs], threads, progress).run()
+    walk = _Walk(new, [np.asarray(a, np.float32) for a in inputs], frozenset(floats), threads, progress)
+    walk.run()
     new.validate()
-    return new
+    return Quantised(new, walk.error(), walk.work)
 
 
 def check(graph: Graph) -> None:
@@ -152,8 +184,10 @@ class _Walk:
 
     graph: Graph
     inputs: list[Array]
+    floats: frozenset[str]
     threads: int | None
     progress: Callable[[int, int], None] | None
+    work: dict[str, int] = field(default_factory=dict)
     values: dict[str, _Value] = field(default_factory=dict)
     ready: dict[str, tuple[str, np.float32, list[Array]]] = field(default_factory=dict)
     """Of values that are quantised: the DequantizeLinear's result, the scale, and the numbers."""
@@ -167,19 +201,26 @@ class _Walk:
             if self.progress is not None:
                 self.progress(k, len(graph.nodes))
             names = list(node.inputs)
-            if _is_quantisable(graph, node) and not self.values[node.inputs[0]].one_pixel:
+            if _is_quantisable(graph, node) and node.output not in self.floats and not self.values[node.inputs[0]].one_pixel:
                 nodes.extend(self.quantised(node))
             else:
                 self.values.update(zip(node.outputs, self.plain(node), strict=True))
                 nodes.append(node)
             for name in names:
-                if last.get(name) == k:
+                if last.get(name) == k and name not in graph.outputs:
                     self.values.pop(name, None)
                     self.ready.pop(name, None)
         if not any(node.op == "QuantizeLinear" for node in nodes):
             raise ModelError("the network has no convolution over pictures with constant weights, so there is nothing to quantise")
         graph.nodes = nodes
         graph.prune()
+
+    def error(self) -> float:
+        """The mean squared difference of the results."""
+        results = [self.values[name] for name in self.graph.outputs if name in self.values]
+        pairs = [pair for value in results for pair in zip(value.float, value.rounded, strict=True)]
+        squares = sum(float(np.square(r - f, dtype=np.float64).sum()) for f, r in pairs)
+        return squares / max(sum(f.size for f, _ in pairs), 1)
 
     def plain(self, node: Node) -> list[_Value]:
         """The results of a node that stays as it is."""
@@ -227,6 +268,7 @@ class _Walk:
         now = _convolution(node, rounded, bias, self.threads)
         results = [now(a) for a in numbers]
         count = sum(a.size // a.shape[1] for a in floats)
+        self.work[node.output] = count * w.size
         off = [(f - r).sum(axis=(0, 2, 3), dtype=np.float64) for f, r in zip(floats, results, strict=True)]
         shift = (np.sum(off, axis=0) / count).astype(np.float32)
         for r in results:

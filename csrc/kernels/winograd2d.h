@@ -152,7 +152,7 @@ FASTSR_NOINLINE void winograd2d_input_mixed(const float* const* lines, const Mix
 template <int T>
 FASTSR_NOINLINE void winograd2d_input(const WinogradRows& r, const TileBlocks& b, float* v, const Segments<T>& segments, bool far) {
   constexpr int P = T + 2;
-  constexpr int kAhead = 2;  // channels
+  constexpr int kAhead = 6;  // channels
   const auto prefetch = [&](int channel) {
     if (channel >= r.cin) return;
     for (Segments<T> s = segments; s.valid(); s.next())

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .common import MODEL, Progress, UsageError, add_command, add_feed_options, binary, check_model_name, label_of, positive
 
+if TYPE_CHECKING:
+    from ..graph import Graph
+
 EXAMPLES = """\
   fastsr quantise ESPCN_x2.pb --data photos/
   fastsr quantise fast -s 3 --data photos/ -o fast_x3-int8.fsr
   fastsr quantise ESPCN_x2.pb --data photos/ -o espcn_x2-int8.onnx   for other runtimes
+  fastsr quantise fast -s 3 --data photos/ --most-loss 1             all convolutions, unless that costs more than 1 dB
 """
 
 
 PICTURES = 32
 """To calibrate on, unless told."""
+
+MOST_LOSS = 0.1
+"""dB that may be lost, unless told."""
+
+BAR = 1000
+"""Parts of the progress bar."""
 
 
 def add_parser(commands: Any) -> None:
@@ -29,6 +40,13 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--data", required=True, metavar="DIR", help="folder of photographs, with all folders in it; some are measured on")
     p.add_argument("-o", "--out", metavar="OUT", help="file to write: .fsr or .onnx (default: NAME-int8.fsr, NAME_x2-int8.fsr for named ones)")
     p.add_argument("-n", "--pictures", type=positive, default=PICTURES, metavar="N", help=f"pictures to calibrate on (default {PICTURES})")
+    p.add_argument(
+        "--most-loss",
+        type=decibels,
+        default=MOST_LOSS,
+        metavar="DB",
+        help=f"leave some convolutions in floats where otherwise more than this is lost on the pictures measured on (default {MOST_LOSS})",
+    )
     add_feed_options(p)
     p.add_argument("-j", "--threads", type=positive, metavar="N", help="threads (default: all cores)")
     p.add_argument("-q", "--quiet", action="store_true", help="print nothing")
@@ -36,7 +54,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate, quantise, measure, write. The file appears whole or not at all."""
-    from .. import calibration, levels, onnx_export, quantise
+    from .. import calibration, levels, mixed_precision, onnx_export, quantise
     from ..files import check_place, expand_inputs
     from ..model import load_program
 
@@ -56,19 +74,32 @@ def run(args: argparse.Namespace) -> int:
     say = _silent if args.quiet else print
     for _, why in skipped[:5]:
         say(f"skipped: {why}")
-    bar = Progress(len(graph.nodes), not args.quiet)
+    losses: dict[int, list[calibration.Loss]] = {}
+
+    def lost(graph: Graph) -> float | None:
+        losses[id(graph)] = list(calibration.losses(program, quantise.program_of(graph), kept, args.threads))
+        return calibration.mean_loss(losses[id(graph)])
+
+    bar = Progress(BAR, not args.quiet)
+
+    def show(what: str, done: int, total: int) -> None:
+        bar.name = what
+        bar.show(BAR * done / max(total, 1))
+
     try:
-        told = bar.start("quantising", 0)
-        made = quantise.quantise(graph, inputs, threads=args.threads, progress=lambda done, _: told(done, 1))
+        found = mixed_precision.quantise_within(graph, inputs, lost, args.most_loss, threads=args.threads, progress=show)
     finally:
         bar.close()
-    new = quantise.program_of(made)
-    convolutions = sum(step.kind == "Conv" for step in new.steps)
-    say(f"{label_of(args.model)}: {sum(levels.integer_convs(new))} of {convolutions} convolutions in 8-bit integers, "
-        f"calibrated on {len(fitting) - len(skipped)} pictures")  # fmt: skip
     if not args.quiet:
-        _tell(list(calibration.losses(program, new, kept, args.threads)), set(kept) <= set(fitting))
-    quantise.save(made, out)
+        new = quantise.program_of(found.graph)
+        integers, convolutions = sum(levels.integer_convs(new)), sum(step.kind == "Conv" for step in new.steps)
+        pictures = len(fitting) - len(skipped)
+        print(f"{label_of(args.model)}: {integers} of {convolutions} convolutions in 8-bit integers, calibrated on {pictures} pictures")
+        if found.floats:
+            kind = f"{len(found.floats)} convolutions with {100 * found.float_work:.0f} % of the multiply-adds stay in floats"
+            print(f"{kind}: all in integers lose {found.all_lost:.2f} dB (--most-loss)")
+        _tell(losses[id(found.graph)], set(kept) <= set(fitting))
+    quantise.save(found.graph, out)
     say(f"wrote {out}  {binary(out.stat().st_size)}")
     return 0
 
@@ -81,6 +112,17 @@ def default_name(model: str, scale: int | None) -> str:
     if not Path(model).exists() and shipped.is_shipped(model):
         name = shipped.find(model, scale).name
     return f"{Path(name).stem}-int8.fsr"
+
+
+def decibels(text: str) -> float:
+    """argparse type: a finite number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not (math.isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(f"a number of dB from 0 on is needed, got '{text}'")
+    return number
 
 
 def _silent(text: str) -> None:
