@@ -23,14 +23,14 @@ FASTSR_INLINE void transform_column(const V (&d)[T + 2], float* lines, ptrdiff_t
   FASTSR_UNROLL for (int i = 0; i < T + 2; i++) store(lines + i * T * line, t[i]);
 }
 
-// The columns J and J + 1 of W tiles, of pairs those of both channels. second: floats from the first channel's lines to the second one's. line: floats from
-// line to line.
+// The columns J and J + 1 of W tiles whose first pixels are `at` elements behind `rows`, of which n may be read; of pairs the columns of both channels.
+// second: floats from the first channel's lines to the second one's. line: floats from line to line.
 template <int T, int J, class E>
-FASTSR_INLINE void transform_columns(const Groups<T, E> (&in)[T + 2], ptrdiff_t second, float* lines, ptrdiff_t line) {
+FASTSR_INLINE void transform_columns(const E* const (&rows)[T + 2], ptrdiff_t at, ptrdiff_t second, int n, float* lines, ptrdiff_t line) {
   V d[T + 2];
   if constexpr (std::is_same_v<E, uint32_t>) {
     I both[2][T + 2];
-    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<J>(in[i], both[0][i], both[1][i]);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<J>(load_groups<T>(rows[i] + at, n), both[0][i], both[1][i]);
     FASTSR_UNROLL for (int j = 0; j < 2; j++) {
       FASTSR_UNROLL for (int i = 0; i < T + 2; i++) d[i] = low_half(both[j][i]);
       transform_column<T>(d, lines + (J + j) * line, line);
@@ -39,7 +39,7 @@ FASTSR_INLINE void transform_columns(const Groups<T, E> (&in)[T + 2], ptrdiff_t 
     }
   } else {
     V e[T + 2];
-    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<J>(in[i], d[i], e[i]);
+    FASTSR_UNROLL for (int i = 0; i < T + 2; i++) residues<J>(load_groups<T>(rows[i] + at, n), d[i], e[i]);
     transform_column<T>(d, lines + J * line, line);
     transform_column<T>(e, lines + (J + 1) * line, line);
   }
@@ -47,12 +47,10 @@ FASTSR_INLINE void transform_columns(const Groups<T, E> (&in)[T + 2], ptrdiff_t 
 
 template <int T, class E>
 FASTSR_INLINE void transform_tiles(const E* const (&in)[T + 2], ptrdiff_t at, ptrdiff_t second, int n, float* lines, ptrdiff_t line) {
-  Groups<T, E> tiles[T + 2];
   static_assert(W > 8 || T * W <= T + 2 + kOverRead, "sets without wide permutations read all groups");
-  FASTSR_UNROLL for (int i = 0; i < T + 2; i++) tiles[i] = load_groups<T>(in[i] + at, n);
-  transform_columns<T, 0>(tiles, second, lines, line);
-  transform_columns<T, 2>(tiles, second, lines, line);
-  if constexpr (T == 6) transform_columns<T, 4>(tiles, second, lines, line);
+  transform_columns<T, 0>(in, at, second, n, lines, line);
+  transform_columns<T, 2>(in, at, second, n, lines, line);
+  if constexpr (T == 6) transform_columns<T, 4>(in, at, second, n, lines, line);
 }
 
 // The first two columns of one tile.

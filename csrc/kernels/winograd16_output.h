@@ -128,31 +128,32 @@ constexpr int kFirst = (T + 1) * W;
 template <int T>
 FASTSR_NOINLINE void output_tiles(const Winograd16Rows& r, const int32_t* m, const float* coefs, int k, const Block16& block, int vector, uint32_t* first) {
   constexpr int kPoints = T + 2;
-  alignas(64) float columns[T * kPoints * W];  // A^T of each column of points
+  V columns[T][kPoints];  // A^T of each column of points, in registers where there are enough
   V start = set1(0.0f);
-  FASTSR_NO_UNROLL for (int j = 0; j < kPoints; j++, m += W, coefs += Points16<T>::kCoefs) {
+  FASTSR_UNROLL for (int j = 0; j < kPoints; j++) {
     V p[kPoints], y[T];
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + i * kPoints * W);
-    Points16<T>::scaled(p, coefs, start, y);
-    FASTSR_UNROLL for (int i = 0; i < T; i++) store(columns + (i * kPoints + j) * W, y[i]);
+    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + (i * kPoints + j) * W);
+    Points16<T>::scaled(p, coefs + j * Points16<T>::kCoefs, start, y);
+    FASTSR_UNROLL for (int i = 0; i < T; i++) columns[i][j] = y[i];
     start = set1(j == 0 && r.bias ? r.bias[k] : 0.0f);  // every result has the point (1, 1) once
   }
   const Run16 *const piece = block.piece + block.pieces[vector], *const end = block.piece + block.pieces[vector + 1];
   const bool whole = block.whole(vector);
-  FASTSR_NO_UNROLL for (int i = 0; i < T; i++) {
-    V c[kPoints], y[T];
-    FASTSR_UNROLL for (int j = 0; j < kPoints; j++) c[j] = load(columns + (i * kPoints + j) * W);
-    Points16<T>::output(c, y);
-    if (whole) {
+  V rows[T][T];
+  FASTSR_UNROLL for (int i = 0; i < T; i++) Points16<T>::output(columns[i], rows[i]);
+  if (whole) {
+    FASTSR_UNROLL for (int i = 0; i < T; i++) {
       if (T * piece->group + i >= r.rows) break;
-      finish_tiles(r, y, k, T * piece->group + i, static_cast<ptrdiff_t>(T) * piece->x, first + i * kFirst<T>);
-    } else {
-      float pixels[(T + 1) * W];
-      untile(y);
-      FASTSR_UNROLL for (int j = 0; j < T; j++) store(pixels + j * W, y[j]);
-      store(pixels + T * W, y[T - 1]);  // finish_pieces takes whole vectors
-      finish_pieces<T>(r, pixels, k, i, piece, end, first + i * kFirst<T>);
+      finish_tiles(r, rows[i], k, T * piece->group + i, static_cast<ptrdiff_t>(T) * piece->x, first + i * kFirst<T>);
     }
+    return;
+  }
+  FASTSR_UNROLL for (int i = 0; i < T; i++) {
+    float pixels[(T + 1) * W];
+    untile(rows[i]);
+    FASTSR_UNROLL for (int j = 0; j < T; j++) store(pixels + j * W, rows[i][j]);
+    store(pixels + T * W, rows[i][T - 1]);  // finish_pieces takes whole vectors
+    finish_pieces<T>(r, pixels, k, i, piece, end, first + i * kFirst<T>);
   }
 }
 
