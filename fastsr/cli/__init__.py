@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from .. import __version__, knobs, shipped
 from ..errors import FastsrError
-from . import backends, bench, compare, convert, eval, finetune, formats, info, models, quantise, run, train, upscale
+from . import backends, bench, compare, convert, eval, finetune, formats, info, interpolate, models, quantise, run, train, upscale
 
 COMMANDS = {
     "upscale": upscale,
@@ -26,6 +26,7 @@ COMMANDS = {
     "info": info,
     "convert": convert,
     "quantise": quantise,
+    "interpolate": interpolate,
     "bench": bench,
     "eval": eval,
     "compare": compare,
