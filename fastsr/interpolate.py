@@ -17,6 +17,9 @@ import numpy as np
 from .errors import ModelError
 from .program import Epilogue, Program, Step
 
+OWN = frozenset({"name", "source"})
+"""What a network's `meta` says of it alone."""
+
 
 def interpolate(programs: Sequence[Program], shares: Sequence[float]) -> Program:
     """The program whose weights, biases and other numbers are the sum of the given ones' times their shares. The arguments stay as they are.
@@ -27,15 +30,16 @@ def interpolate(programs: Sequence[Program], shares: Sequence[float]) -> Program
     """
     if not programs or len(shares) != len(programs) or not abs(sum(shares) - 1) < 1e-6:
         raise ValueError("each network needs a share, and shares sum up to 1")
+    if any(e.op == "Quantize" for p in programs for step in p.steps for e in step.epilogue):
+        raise ModelError("quantised networks cannot be interpolated: interpolate those of floats that they were made from")
     first = programs[0]
     for n, other in enumerate(programs[1:], 2):
         why = _difference(first, other)
         if why:
             raise ModelError(f"network {n} is not of the same shape as the first one: {why}")
-    if any(e.op == "Quantize" for step in first.steps for e in step.epilogue):
-        raise ModelError("quantised networks cannot be interpolated: interpolate those of floats that they were made from")
     steps = [_step(list(same), shares) for same in zip(*(p.steps for p in programs), strict=True)]
-    found = replace(first, steps=steps)
+    meta = {key: value for key, value in first.meta.items() if key not in OWN and all(p.meta.get(key) == value for p in programs)}
+    found = replace(first, steps=steps, meta=meta)
     found.validate()
     return found
 
@@ -45,14 +49,14 @@ def _difference(a: Program, b: Program) -> str:
     if a.feed != b.feed:
         names = [name for name, value in vars(a.feed).items() if value != getattr(b.feed, name)]
         told = ", ".join(f"{name}={getattr(b.feed, name)} for {getattr(a.feed, name)}" for name in names)
-        return f"it is fed otherwise, {told} (--feed says how)"
+        return f"it is fed otherwise, {told}"
     if len(a.steps) != len(b.steps):
         return f"{len(b.steps)} steps for {len(a.steps)}"
     for k, (s, t) in enumerate(zip(a.steps, b.steps, strict=True)):
         mine, others = _shape(s), _shape(t)
         if mine != others:
             what = next(name for name in mine if mine[name] != others[name])
-            return f"step {k} ({s.name or s.kind}) has {what} {others[what]} for {mine[what]}"
+            return f"step {k} ({s.name or s.kind}): {what} {others[what]} for {mine[what]}"
     ends = [([v.channels for v in p.values], p.inputs, [index for _, index in p.outputs]) for p in (a, b)]
     return "" if ends[0] == ends[1] else "it has other inputs, outputs or channels"
 
@@ -64,9 +68,9 @@ def _shape(step: Step) -> dict[str, Any]:
         "output": step.output,
         "parameters": step.params,
         "weights": None if step.weight is None else step.weight.shape,
-        "biases": None if step.bias is None else step.bias.shape,
         "operations": [(e.op, e.value, None if e.tensor is None else e.tensor.shape) for e in step.epilogue],
-        "blocks": [e.a for e in step.epilogue if e.op == "DepthToSpace"],
+        "blocks": [(e.a, e.b) for e in step.epilogue if e.op == "DepthToSpace"],
+        "bounds without end": [(n if math.isinf(n) else 0) for e in step.epilogue for n in (e.a, e.b)],
     }
 
 
@@ -85,15 +89,13 @@ def _operation(operations: list[Epilogue], shares: Sequence[float]) -> Epilogue:
 
 
 def _array(arrays: Sequence[np.ndarray | None], shares: Sequence[float]) -> np.ndarray | None:
-    first = arrays[0]
-    if first is None:
-        return None
-    return sum(np.asarray(a, np.float64) * s for a, s in zip(arrays, shares, strict=True)).astype(first.dtype)  # type: ignore[union-attr]
+    """The weighted sum; one that is not there is zero, as a missing bias is."""
+    there = [(np.asarray(a, np.float64), s) for a, s in zip(arrays, shares, strict=True) if a is not None]
+    return np.sum([a * s for a, s in there], axis=0).astype(np.float32) if there else None
 
 
 def _number(numbers: Sequence[float], shares: Sequence[float]) -> float:
-    """Equal ones stay what they are, also without end."""
+    """The weighted sum; of equal ones the same, as infinity times 0 is none."""
     if all(n == numbers[0] for n in numbers):
         return numbers[0]
-    mean = sum(n * s for n, s in zip(numbers, shares, strict=True))
-    return mean if math.isfinite(mean) else numbers[0]
+    return float(np.dot(numbers, shares))

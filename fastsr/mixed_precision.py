@@ -18,6 +18,9 @@ Array = np.ndarray
 PICTURES = 8
 """Calibration pictures that the errors of single convolutions are measured on."""
 
+CANDIDATES = 32
+"""Convolutions that are measured: those of the fewest multiply-adds, since each takes a run of the whole network."""
+
 TRIES = 4
 """Choices that are measured, each stricter than the one before."""
 
@@ -58,7 +61,8 @@ def quantise_within(
     """`quantise.quantise`, with convolutions left in floats where otherwise more than `most` dB are lost.
 
     lost: dB that a quantised graph loses on some pictures, None where that is unknown: then all are rounded. progress: called with what is done, how
-    much of it is done, and of how much. Raises what `quantise.quantise` raises. Where no choice keeps the limit it is the one that loses least.
+    much of it is done, and of how much. One convolution at least is of integers. Of at most TRIES choices the first that keeps the limit is taken, or
+    else the one that loses least. Raises what `quantise.quantise` raises.
     """
 
     def made(floats: Sequence[str]) -> quantise.Quantised:
@@ -67,15 +71,15 @@ def quantise_within(
     whole = made(())
     all_lost = lost(whole.graph)
     found = Found(whole.graph, (), 0.0, all_lost, all_lost)
-    if all_lost is None or all_lost <= most:
+    if all_lost is None or not all_lost > most:
         return found
-    found_costs = costs(graph, inputs, whole.work, threads=threads, progress=lambda done, total: progress("rounding one at a time", done, total))
-    allowed = (10 ** (most / 10) - 1) / (10 ** (all_lost / 10) - 1)
+    measured = costs(graph, inputs, whole.work, threads=threads, progress=lambda done, total: progress("rounding one at a time", done, total))
+    share = (10 ** (most / 10) - 1) / (10 ** (all_lost / 10) - 1)
     tried: set[frozenset[str]] = {frozenset()}
     for _ in range(TRIES):
-        floats = to_keep(found_costs, allowed)
-        allowed *= STRICTER
-        if len(floats) == len(found_costs) or frozenset(floats) in tried:
+        floats = to_keep(measured, share, whole.error, len(whole.work))
+        share *= STRICTER
+        if frozenset(floats) in tried:
             continue
         tried.add(frozenset(floats))
         now = made(floats).graph
@@ -95,23 +99,28 @@ def costs(
     threads: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Cost]:
-    """Of each convolution named in `work`, which `quantise.quantised` gives. progress: called with (done, total) convolutions."""
-    few = [a[:PICTURES] for a in inputs][:PICTURES]
+    """Of the CANDIDATES cheapest convolutions of `work`, which `quantise.quantised` gives. progress: called with (done, total) convolutions."""
+    few: list[Array] = []
+    for a in inputs:
+        few.append(a[: PICTURES - sum(map(len, few))])
+        if sum(map(len, few)) == PICTURES:
+            break
     found: list[Cost] = []
-    for name in work:
-        progress(len(found), len(work))
+    names = sorted(work, key=work.__getitem__)[:CANDIDATES]
+    for name in names:
+        progress(len(found), len(names))
         alone = quantise.quantised(graph, few, floats=work.keys() - {name}, threads=threads)
         found.append(Cost(name, alone.error, work[name]))
     return found
 
 
-def to_keep(costs: Sequence[Cost], share: float) -> tuple[str, ...]:
-    """Names of the convolutions to leave in floats, so that the errors of the others sum up to at most `share` of all.
+def to_keep(costs: Sequence[Cost], share: float, whole: float, count: int) -> tuple[str, ...]:
+    """Names of the convolutions to leave in floats, so that the errors of the others sum up to at most `share` of all, but never all of them.
 
-    Those are taken first that make the largest errors for their multiply-adds. Those that turn out not to be needed are given back, beginning
-    with the one of most multiply-adds.
+    whole: the error with all `count` convolutions rounded, those without a cost too. Those are taken first that make the largest errors for their
+    multiply-adds. Those that turn out not to be needed are given back, beginning with the one of most multiply-adds.
     """
-    left = sum(c.error for c in costs)
+    left = max(whole, sum(c.error for c in costs))
     allowed = share * left
     kept: list[Cost] = []
     for c in sorted(costs, key=lambda c: c.error / c.work, reverse=True):
@@ -123,4 +132,6 @@ def to_keep(costs: Sequence[Cost], share: float) -> tuple[str, ...]:
         if left + c.error <= allowed:
             kept.remove(c)
             left += c.error
+    if len(kept) == count:
+        kept.remove(min(kept, key=lambda c: c.error))
     return tuple(c.name for c in kept)

@@ -34,7 +34,7 @@ _BIAS_BITS = 22
 
 @dataclass(frozen=True)
 class Quantised:
-    """A quantised graph. `error`: the mean squared difference of its results to the float network's, over the calibration inputs. `work`: the
+    """A quantised graph. `error`: the mean squared difference of its first result to the float network's, over the calibration inputs. `work`: the
     multiply-adds that each convolution of integers does there, by the name of its result.
     """
 
@@ -76,6 +76,9 @@ def quantised(
     channels = graph.inputs[0].channels
     if not inputs or any(a.ndim != 4 or a.shape[1] != channels or not a.size for a in inputs):
         raise ModelError(f"calibration needs arrays (N, C, H, W) that the network can be fed, C being {channels}")
+    unknown = sorted(set(floats) - {node.output for node in graph.nodes if node.op == "Conv"})
+    if unknown:
+        raise ModelError(f"the network has no convolution that makes '{unknown[0]}'")
     new = copy.deepcopy(graph)
     walk = _Walk(new, [np.asarray(a, np.float32) for a in inputs], frozenset(floats), threads, progress)
     walk.run()
@@ -211,16 +214,16 @@ class _Walk:
                     self.values.pop(name, None)
                     self.ready.pop(name, None)
         if not any(node.op == "QuantizeLinear" for node in nodes):
-            raise ModelError("the network has no convolution over pictures with constant weights, so there is nothing to quantise")
+            left = " that may be rounded" if self.floats else ""
+            raise ModelError(f"the network has no convolution over pictures with constant weights{left}, so there is nothing to quantise")
         graph.nodes = nodes
         graph.prune()
 
     def error(self) -> float:
-        """The mean squared difference of the results."""
-        results = [self.values[name] for name in self.graph.outputs if name in self.values]
-        pairs = [pair for value in results for pair in zip(value.float, value.rounded, strict=True)]
-        squares = sum(float(np.square(r - f, dtype=np.float64).sum()) for f, r in pairs)
-        return squares / max(sum(f.size for f, _ in pairs), 1)
+        """The mean squared difference of the first result."""
+        result = self.values[self.graph.outputs[0]]
+        squares = sum(float(np.square(r - f, dtype=np.float64).sum()) for f, r in zip(result.float, result.rounded, strict=True))
+        return squares / sum(f.size for f in result.float)
 
     def plain(self, node: Node) -> list[_Value]:
         """The results of a node that stays as it is."""

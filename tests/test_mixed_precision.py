@@ -16,6 +16,7 @@ from pictures import drawn
 import fastsr
 from fastsr import calibration, levels, mixed_precision, onnx_export, ops, quantise
 from fastsr.cli import main
+from fastsr.errors import ModelError
 from fastsr.files import write_picture
 from fastsr.graph import Feed, Graph
 from fastsr.lower import lower
@@ -85,10 +86,28 @@ def test_costs_are_of_one_convolution_at_a_time() -> None:
     graph = coarse()
     work = quantise.quantised(graph, inputs(), threads=1).work
     found = mixed_precision.costs(graph, inputs(), work, threads=1)
-    assert [c.name for c in found] == list(work) and [c.work for c in found] == list(work.values())
+    assert {c.name: c.work for c in found} == work and len(found) == len(work)
     for c in found:
         alone = quantise.quantise(graph, inputs(), floats=[n for n in work if n != c.name], threads=1)
         assert c.error == pytest.approx(error(alone, graph), rel=0.02)
+
+
+def test_few_pictures_and_the_cheapest_convolutions_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = coarse()
+    work = quantise.quantised(graph, inputs(), threads=1).work
+    seen: list[list[int]] = []
+    whole = quantise.quantised
+
+    def spy(graph: Graph, inputs: list[np.ndarray], **options: Any) -> quantise.Quantised:
+        seen.append([len(a) for a in inputs])
+        return whole(graph, inputs, **options)
+
+    monkeypatch.setattr(mixed_precision.quantise, "quantised", spy)
+    monkeypatch.setattr(mixed_precision, "CANDIDATES", 2)
+    some = [np.repeat(inputs()[0][:, :, : 40 - 8 * k], 3, axis=0) for k in range(4)]
+    found = mixed_precision.costs(graph, some, work, threads=1)
+    assert [c.work for c in found] == sorted(work.values())[:2]
+    assert seen == [[3, 3, 2]] * 2, "8 pictures of all sizes together"
 
 
 COSTS = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 1000)), min_size=1, max_size=8).map(
@@ -96,24 +115,29 @@ COSTS = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 1000)), min_size=1, m
 )
 
 
-@given(COSTS, st.floats(0, 1))
+@given(COSTS, st.floats(0, 1), st.floats(0, 1), st.integers(0, 2))
 @settings(deadline=None)
-def test_what_is_kept_is_enough_and_needed(costs: list[Cost], share: float) -> None:
-    kept = mixed_precision.to_keep(costs, share)
+def test_what_is_kept_is_enough_and_needed(costs: list[Cost], share: float, more: float, others: int) -> None:
+    total = sum(c.error for c in costs)
+    whole = total + (more if others else 0)
+    kept = mixed_precision.to_keep(costs, share, whole, len(costs) + others)
     assert len(set(kept)) == len(kept) <= len(costs)
-    left = sum(c.error for c in costs if c.name not in kept)
-    allowed = share * sum(c.error for c in costs)
-    assert left <= allowed * (1 + 1e-9) + 1e-12
+    left = whole - sum(c.error for c in costs if c.name in kept)
+    rounded = [c for c in costs if c.name not in kept]
+    assert rounded or others, "one at least is of integers"
+    enough = left <= share * whole * (1 + 1e-9) + 1e-12
+    assert enough or not rounded or rounded == [min(costs, key=lambda c: c.error)], "no more could be kept"
     for c in costs:
-        assert c.name not in kept or left + c.error > allowed * (1 - 1e-9) - 1e-12, "one could be of integers"
+        assert not enough or c.name not in kept or left + c.error > share * whole * (1 - 1e-9) - 1e-12, "one could be of integers"
 
 
 def test_the_largest_error_for_the_least_work_goes_first() -> None:
     costs = [Cost("first", 5, 10), Cost("large", 4, 1000), Cost("small", 1, 10)]
-    assert mixed_precision.to_keep(costs, 1.0) == ()
-    assert mixed_precision.to_keep(costs, 0.5) == ("first",)
-    assert mixed_precision.to_keep(costs, 0.4) == ("first", "small")
-    assert set(mixed_precision.to_keep(costs, 0.0)) == {"first", "large", "small"}
+    assert mixed_precision.to_keep(costs, 1.0, 10, 3) == ()
+    assert mixed_precision.to_keep(costs, 0.5, 10, 3) == ("first",)
+    assert mixed_precision.to_keep(costs, 0.4, 10, 3) == ("first", "small")
+    assert set(mixed_precision.to_keep(costs, 0.0, 10, 3)) == {"first", "large"}, "not all of them"
+    assert set(mixed_precision.to_keep(costs, 0.0, 20, 4)) == {"first", "large", "small"}, "a fourth one is not measured"
 
 
 class Lost:
@@ -141,23 +165,52 @@ def test_within_the_limit() -> None:
     assert {what for what, _, _ in told} == {"quantising", "rounding one at a time"} and all(0 <= done <= total for _, done, total in told)
 
 
-def test_all_are_rounded_where_that_is_good_enough_or_nothing_is_known() -> None:
+@pytest.mark.parametrize("known", [None, float("nan")])
+def test_all_are_rounded_where_nothing_is_known(known: float | None) -> None:
+    graph = coarse()
+    found = mixed_precision.quantise_within(graph, inputs(), lambda _: known, 0.0, threads=1)
+    assert not found.floats and found.lost is known
+
+
+def test_all_are_rounded_where_that_is_good_enough() -> None:
     graph = coarse()
     lost = Lost(graph, 1.0)
     found = mixed_precision.quantise_within(graph, inputs(), lost, 0.5, threads=1)
     assert not found.floats and lost.asked == 1 and found.lost == found.all_lost
-    assert found.graph.dump() == quantise.quantise(graph, inputs(), threads=1).dump()
-    found = mixed_precision.quantise_within(graph, inputs(), lambda _: None, 0.0, threads=1)
-    assert not found.floats and found.lost is None
+    want = quantise.quantise(graph, inputs(), threads=1)
+    assert found.graph.dump() == want.dump()
+    assert all(np.array_equal(a, want.constants[name]) for name, a in found.graph.constants.items())
 
 
-def test_a_limit_that_cannot_be_kept_takes_the_best() -> None:
+def test_a_stricter_limit_loses_less() -> None:
     graph = coarse()
-    lost = Lost(graph, 1e-12)
-    found = mixed_precision.quantise_within(graph, inputs(), lost, 0.01, threads=1)
-    assert found.lost is not None and found.all_lost is not None and found.lost <= found.all_lost
-    assert lost.asked <= 1 + mixed_precision.TRIES
-    assert any(levels.integer_convs(quantise.program_of(found.graph))), "one at least is of integers"
+    whole = quantise.quantised(graph, inputs(), threads=1)
+    before = 4.0
+    for most in (2.9, 0.5, 0.05, 0.0):
+        lost = Lost(graph, whole.error)
+        found = mixed_precision.quantise_within(graph, inputs(), lost, most, threads=1)
+        assert found.lost is not None and found.all_lost is not None and found.floats and 1 < lost.asked <= 1 + mixed_precision.TRIES
+        assert found.lost < found.all_lost and found.lost <= before
+        assert any(levels.integer_convs(quantise.program_of(found.graph))), "one at least is of integers"
+        before = found.lost
+    assert before > 0, "the last limit cannot be kept"
+
+
+def test_of_several_results_the_first_counts() -> None:
+    graph = coarse()
+    work = quantise.quantised(graph, inputs(), threads=1).work
+    several = coarse()
+    several.outputs.append(list(work)[1])
+    want, got = (mixed_precision.costs(g, inputs(), work, threads=1) for g in (graph, several))
+    assert got == want
+
+
+def test_names_of_no_convolution() -> None:
+    graph = coarse()
+    with pytest.raises(ModelError, match="no convolution that makes 'nothing'"):
+        quantise.quantise(graph, inputs(), floats=["nothing"])
+    with pytest.raises(ModelError, match="that may be rounded"):
+        quantise.quantise(graph, inputs(), floats=list(quantise.quantised(graph, inputs(), threads=1).work))
 
 
 @pytest.fixture
@@ -183,9 +236,23 @@ def test_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     whole = fastsr.load(out, threads=1).upscale(drawn(20)).astype(float)
     told, integers = run(60 - calibration_between(told) - 1)
     assert integers < 3 and f"{integers} of 3 convolutions in 8-bit integers" in told
-    assert f"{3 - integers} convolutions with" in told and "stay in floats" in told
+    assert f"{3 - integers} with" in told and "stay in floats" in told and "cannot be kept" not in told
     want, mixed = (fastsr.load(p, threads=1).upscale(drawn(20)).astype(float) for p in (network, out))
     assert np.mean((mixed - want) ** 2) < np.mean((whole - want) ** 2)
+
+
+def test_command_tells_where_the_limit_cannot_be_kept(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    network, out = tmp_path / "net.fsr", tmp_path / "mixed.fsr"
+    save_program(lower(in_range()), network)
+    command = ["quantise", str(network), "--data", str(photos), "-o", str(out), "-j", "1", "--most-loss", "0"]
+    monkeypatch.setattr(calibration, "mean_loss", lambda losses: 1.0)
+    assert main(command) == 0
+    assert "--most-loss 0 cannot be kept" in capsys.readouterr().out
+    monkeypatch.setattr(calibration, "mean_loss", lambda losses: None)
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "3 of 3" in told and "cannot be measured here" in told
 
 
 def calibration_between(told: str) -> float:

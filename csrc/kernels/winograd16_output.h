@@ -143,8 +143,8 @@ FASTSR_NOINLINE void output_tiles(const Winograd16Rows& r, const int32_t* m, con
   FASTSR_UNROLL for (int i = 0; i < T; i++) Points16<T>::output(columns[i], rows[i]);
   if (whole) {
     FASTSR_UNROLL for (int i = 0; i < T; i++) {
-      if (T * piece->group + i >= r.rows) break;
-      finish_tiles(r, rows[i], k, T * piece->group + i, static_cast<ptrdiff_t>(T) * piece->x, first + i * kFirst<T>);
+      const int row = T * piece->group + i;
+      if (row < r.rows) finish_tiles(r, rows[i], k, row, static_cast<ptrdiff_t>(T) * piece->x, first + i * kFirst<T>);
     }
     return;
   }

@@ -148,7 +148,7 @@ FASTSR_NOINLINE void winograd2d_input_mixed(const float* const* lines, const Mix
   }
 }
 
-// V of a block. far: what the channels after the next one are made from is fetched, also where the last block's products did so: much was read since.
+// V of a block. far: what the channels kAhead further on are made from is fetched, also where the last block's products did so: much was read since.
 template <int T>
 FASTSR_NOINLINE void winograd2d_input(const WinogradRows& r, const TileBlocks& b, float* v, const Segments<T>& segments, bool far) {
   constexpr int P = T + 2;

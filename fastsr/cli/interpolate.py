@@ -46,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     for model in args.models:
         check_model_name(model)
     check_place(out)
+    for model in args.models:
+        if out.exists() and Path(model).exists() and out.samefile(model):
+            raise UsageError(f"'{out}' is one of the networks: choose another name with -o")
     programs = [load_program(model, args.scale, dict(args.feed)) for model in args.models]
     save_program(interpolate(programs, shares), out)
     told = " + ".join(f"{s:.3g} {label_of(model)}" for s, model in zip(shares, args.models, strict=True))

@@ -74,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
     say = _silent if args.quiet else print
     for _, why in skipped[:5]:
         say(f"skipped: {why}")
-    losses: dict[int, list[calibration.Loss]] = {}
+    measured: list[tuple[Graph, list[calibration.Loss]]] = []
 
     def lost(graph: Graph) -> float | None:
-        losses[id(graph)] = list(calibration.losses(program, quantise.program_of(graph), kept, args.threads))
-        return calibration.mean_loss(losses[id(graph)])
+        measured.append((graph, list(calibration.losses(program, quantise.program_of(graph), kept, args.threads))))
+        return calibration.mean_loss(measured[-1][1])
 
     bar = Progress(BAR, not args.quiet)
 
@@ -96,9 +96,13 @@ def run(args: argparse.Namespace) -> int:
         pictures = len(fitting) - len(skipped)
         print(f"{label_of(args.model)}: {integers} of {convolutions} convolutions in 8-bit integers, calibrated on {pictures} pictures")
         if found.floats:
-            kind = f"{len(found.floats)} convolutions with {100 * found.float_work:.0f} % of the multiply-adds stay in floats"
-            print(f"{kind}: all in integers lose {found.all_lost:.2f} dB (--most-loss)")
-        _tell(losses[id(found.graph)], set(kept) <= set(fitting))
+            stay = f"{len(found.floats)} with {100 * found.float_work:.0f} % of the multiply-adds stay in floats"
+            print(f"{stay}: all in integers lose {found.all_lost:.2f} dB (--most-loss)")
+        if found.lost is None:
+            print("what is lost against originals cannot be measured here, so all that can be is in integers, whatever --most-loss says")
+        elif found.lost > args.most_loss:
+            print(f"--most-loss {args.most_loss:g} cannot be kept")
+        _tell(next(losses for graph, losses in measured if graph is found.graph), set(kept) <= set(fitting))
     quantise.save(found.graph, out)
     say(f"wrote {out}  {binary(out.stat().st_size)}")
     return 0
