@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--rate", type=above_zero, metavar="R", help="highest learning rate (default 1e-4; with --prune 2e-3 for soap, 5e-4 for adam)")
     p.add_argument("--optimiser", choices=OPTIMISERS, help="(default adam; soap with --prune)")
     p.add_argument("--prune", type=inner_share, metavar="SHARE", help="first take channels away until this share of the multiply-adds is gone: 0.5")
-    p.add_argument("--int8", action="store_true", help="quantise the network first, all convolutions that can be, and train with the rounding in place")
+    p.add_argument("--int8", action="store_true", help="quantise all convolutions that can be first, and train with the rounding in place")
     p.add_argument("--degradation", choices=("bicubic", "photo"), default="bicubic", help="how small pictures are made (default bicubic)")
     p.add_argument("--seed", type=seed, default=0, metavar="N", help="of the patches (default 0)")
     add_machine_options(p)
