@@ -25,7 +25,7 @@ EXAMPLES = """\
 PICTURES = 32
 """To calibrate on, unless told."""
 
-MOST_LOSS = 0.1
+MOST_LOSS = 0.08
 """dB that may be lost, unless told."""
 
 BAR = 1000
