@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,17 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def between(text: str, low: float, high: float, what: str, ends: bool = True) -> float:
+    """For argparse types: a number from `low` to `high`; these themselves only with `ends`. what: said of what is needed."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high or (not ends and value in (low, high)):
+        raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
+    return value
+
+
 def size(text: str) -> tuple[int, int]:
     """argparse type: WIDTHxHEIGHT; returns (height, width)."""
     width, x, height = text.lower().partition("x")
@@ -118,6 +130,17 @@ def check_model_name(name: str) -> None:
     if not Path(name).exists() and not is_baseline(name) and not shipped.is_shipped(name):
         ours = f"the networks that come with fastsr are {', '.join(shipped.names())}; " if shipped.names() else ""
         raise FastsrError(f"no model file '{name}' ({ours}the filters are {', '.join(BASELINES)})")
+
+
+def model_output(name: str, models: Sequence[str] = (), told: str = "the network itself") -> Path:
+    """The path of a model file that is to be written. Raises UsageError for one that is neither .fsr nor .onnx, or that is one of the files `models`;
+    told: what it is then."""
+    out = Path(name)
+    if out.suffix.lower() not in (".fsr", ".onnx"):
+        raise UsageError(f"the output's name must end in .fsr or .onnx, got '{name}'")
+    if any(out.exists() and Path(model).exists() and out.samefile(model) for model in models):
+        raise UsageError(f"'{out}' is {told}: choose another name with -o")
+    return out
 
 
 def is_shipped(name: str) -> bool:

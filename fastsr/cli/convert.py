@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from .common import MODEL, UsageError, add_command, add_feed_options, binary, check_model_name, label_of
+from .common import MODEL, add_command, add_feed_options, binary, check_model_name, label_of, model_output
 
 EXAMPLES = """\
   fastsr convert ESPCN_x2.pb espcn_x2.fsr
@@ -28,9 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, lower, write. The file appears whole or not at all."""
     from ..model import load_program, save_program
 
-    out = Path(args.output)
-    if out.suffix.lower() not in (".fsr", ".onnx"):
-        raise UsageError(f"the output's name must end in .fsr or .onnx, got '{args.output}'")
+    out = model_output(args.output)
     check_model_name(args.model)
     program = load_program(args.model, args.scale, dict(args.feed))
     save_program(program, out)

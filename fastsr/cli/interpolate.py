@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
-from pathlib import Path
+import sys
 from typing import Any
 
-from .common import MODEL, UsageError, add_command, add_feed_options, binary, check_model_name, label_of
+from .common import MODEL, UsageError, add_command, add_feed_options, between, binary, check_model_name, label_of, model_output
 
 EXAMPLES = """\
   fastsr interpolate psnr.pth gan.pth -o between.fsr
@@ -32,9 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from ..interpolate import interpolate
     from ..model import load_program, save_program
 
-    out = Path(args.out)
-    if out.suffix.lower() not in (".fsr", ".onnx"):
-        raise UsageError(f"the output's name must end in .fsr or .onnx, got '{args.out}'")
+    out = model_output(args.out, args.models, "one of the networks")
     count = len(args.models)
     if count < 2:
         raise UsageError("two networks or more are needed")
@@ -46,9 +43,6 @@ def run(args: argparse.Namespace) -> int:
     for model in args.models:
         check_model_name(model)
     check_place(out)
-    for model in args.models:
-        if out.exists() and Path(model).exists() and out.samefile(model):
-            raise UsageError(f"'{out}' is one of the networks: choose another name with -o")
     programs = [load_program(model, args.scale, dict(args.feed)) for model in args.models]
     save_program(interpolate(programs, shares), out)
     told = " + ".join(f"{s:.3g} {label_of(model)}" for s, model in zip(shares, args.models, strict=True))
@@ -58,10 +52,4 @@ def run(args: argparse.Namespace) -> int:
 
 def share(text: str) -> float:
     """argparse type: a finite number."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"a number is needed, got '{text}'")
-    return number
+    return between(text, -sys.float_info.max, sys.float_info.max, "a number")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .common import MODEL, Progress, UsageError, add_command, add_feed_options, binary, check_model_name, label_of, positive
+from .common import MODEL, Progress, add_command, add_feed_options, between, binary, check_model_name, label_of, model_output, positive
 
 if TYPE_CHECKING:
     from ..graph import Graph
@@ -58,13 +58,9 @@ def run(args: argparse.Namespace) -> int:
     from ..files import check_place, expand_inputs
     from ..model import load_program
 
-    out = Path(args.out or default_name(args.model, args.scale))
-    if out.suffix.lower() not in (".fsr", ".onnx"):
-        raise UsageError(f"the output's name must end in .fsr or .onnx, got '{args.out}'")
+    out = model_output(args.out or default_name(args.model, args.scale), [args.model])
     check_model_name(args.model)
     check_place(out)
-    if out.exists() and Path(args.model).exists() and out.samefile(args.model):
-        raise UsageError(f"'{out}' is the network itself: choose another name with -o")
     program = load_program(args.model, args.scale, dict(args.feed))
     graph = onnx_export.graph_of(program)
     quantise.check(graph)
@@ -120,13 +116,7 @@ def default_name(model: str, scale: int | None) -> str:
 
 def decibels(text: str) -> float:
     """argparse type: a finite number of at least 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not (math.isfinite(number) and number >= 0):
-        raise argparse.ArgumentTypeError(f"a number of dB from 0 on is needed, got '{text}'")
-    return number
+    return between(text, 0, sys.float_info.max, "a number of dB from 0 on")
 
 
 def _silent(text: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import UsageError, add_command, positive
+from .common import UsageError, add_command, between, positive
 
 if TYPE_CHECKING:
     from ..train.recipes import Recipe
@@ -88,12 +88,12 @@ def add_machine_options(p: argparse.ArgumentParser) -> None:
 
 def above_zero(text: str) -> float:
     """argparse type: a number above 0."""
-    return _between(text, 0, 1e9, "a number above 0", ends=False)
+    return between(text, 0, 1e9, "a number above 0", ends=False)
 
 
 def inner_share(text: str) -> float:
     """argparse type: a number between 0 and 1, which is neither."""
-    return _between(text, 0, 1, "a share between 0 and 1", ends=False)
+    return between(text, 0, 1, "a share between 0 and 1", ends=False)
 
 
 def seed(text: str) -> int:
@@ -105,23 +105,12 @@ def seed(text: str) -> int:
 
 def seconds(text: str) -> float:
     """argparse type: 0 or more."""
-    return _between(text, 0, 1e9, "a number of seconds")
+    return between(text, 0, 1e9, "a number of seconds")
 
 
 def share(text: str) -> float:
     """argparse type: 0..1."""
-    return _between(text, 0, 1, "a share from 0 to 1")
-
-
-def _between(text: str, low: float, high: float, what: str, ends: bool = True) -> float:
-    """A number from `low` to `high`; these themselves only with `ends`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = low - 1
-    if not low <= value <= high or (not ends and value in (low, high)):
-        raise argparse.ArgumentTypeError(f"{what} is needed, got '{text}'")
-    return value
+    return between(text, 0, 1, "a share from 0 to 1")
 
 
 def _option(text: str) -> tuple[str, Any]:
