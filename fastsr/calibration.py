@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -123,20 +123,44 @@ class Loss:
     between: float
 
 
-def losses(before: Program, after: Program, files: Sequence[Path], threads: int | None = None) -> Iterator[Loss]:
-    """Both networks on each picture that can be read and is more than border."""
-    scale = scale_of(before)
-    models = Model(before, precision="f32", threads=threads), Model(after, threads=threads)
-    for path in files:
-        try:
-            small, original = pair(path, scale)
-            results = [m.upscale(small) for m in models]
-            fits = scale > 1 and results[0].shape == original.shape
-            scores = [psnr(r, original, shave=scale) for r in results] if fits else [None, None]
-            between = psnr(results[1], results[0], shave=scale)
-        except (PictureError, OSError):
-            continue
-        yield Loss(path.name, scores[0], scores[1], between)
+class Losses:
+    """What quantised networks lose on some pictures, those that can be read and are more than border. What the float one makes is computed once."""
+
+    def __init__(self, before: Program, files: Sequence[Path], threads: int | None = None) -> None:
+        self.scale, self.threads = scale_of(before), threads
+        model = Model(before, precision="f32", threads=threads)
+        self._pictures: list[_Picture] = []
+        for path in files:
+            try:
+                small, original = pair(path, self.scale)
+                result = model.upscale(small)
+                fits = self.scale > 1 and result.shape == original.shape
+                score = psnr(result, original, shave=self.scale) if fits else None
+                psnr(result, result, shave=self.scale)  # PictureError where the border is all
+            except (PictureError, OSError):
+                continue
+            self._pictures.append(_Picture(path.name, small, original if fits else None, result, score))
+
+    def of(self, after: Program) -> list[Loss]:
+        """Those of a network, picture by picture."""
+        model = Model(after, threads=self.threads)
+        found = []
+        for p in self._pictures:
+            result = model.upscale(p.small)
+            score = psnr(result, p.original, shave=self.scale) if p.original is not None else None
+            found.append(Loss(p.name, p.before, score, psnr(result, p.result, shave=self.scale)))
+        return found
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """original: None where the float network's result, `result`, has another size. before: its PSNR."""
+
+    name: str
+    small: np.ndarray
+    original: np.ndarray | None
+    result: np.ndarray
+    before: float | None
 
 
 def mean_loss(losses: Sequence[Loss]) -> float | None:

@@ -274,12 +274,14 @@ def test_fast_loses_little_on_set5(scale: int, shared: Path) -> None:
     program = fastsr.load("fast", scale=scale).program
     fitting, kept = calibration.split(sorted(data.glob("*.jpg"))[::4], 16)
 
-    def lost(graph: Graph, files: Any = kept) -> float:
-        loss = calibration.mean_loss(list(calibration.losses(program, quantise.program_of(graph), files, threads=1)))
+    losses = calibration.Losses(program, kept, threads=1)
+
+    def lost(graph: Graph, losses: calibration.Losses = losses) -> float:
+        loss = calibration.mean_loss(losses.of(quantise.program_of(graph)))
         assert loss is not None
         return loss
 
     graph = onnx_export.graph_of(program)
     found = mixed_precision.quantise_within(graph, calibration.inputs_of(program, fitting)[0], lost, 0.08, threads=1)
     assert found.lost is not None and found.lost <= 0.08
-    assert lost(found.graph, originals) <= 0.15
+    assert lost(found.graph, calibration.Losses(program, originals, threads=1)) <= 0.15

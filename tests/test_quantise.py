@@ -347,7 +347,7 @@ def test_pictures_that_the_network_cannot_be_fed_are_skipped(photos: Path, tmp_p
     inputs, skipped = calibration.inputs_of(program, sorted(photos.glob("*.png")))
     assert [p.name for p, _ in skipped] == ["0.png"] and "too small" in skipped[0][1]
     assert sum(len(a) for a in inputs) == 5
-    assert [one.picture for one in calibration.losses(program, program, sorted(photos.glob("*.png"))[:2], threads=1)] == ["1.png"]
+    assert [one.picture for one in calibration.Losses(program, sorted(photos.glob("*.png"))[:2], threads=1).of(program)] == ["1.png"]
 
 
 def test_inputs(photos: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,5 +429,5 @@ def test_trained_networks_lose_little(name: str, most: float, shared: Path) -> N
     program = load_program(path)
     inputs, _ = calibration.inputs_of(program, calibration.split(sorted(data.glob("*.jpg")), 12)[0])
     new = quantise.program_of(quantise.quantise(onnx_export.graph_of(program), inputs, threads=1))
-    losses = list(calibration.losses(program, new, originals, threads=1))
+    losses = calibration.Losses(program, originals, threads=1).of(new)
     assert np.mean([one.before - one.after for one in losses if one.before is not None and one.after is not None]) < most

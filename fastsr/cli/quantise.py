@@ -70,10 +70,11 @@ def run(args: argparse.Namespace) -> int:
     say = _silent if args.quiet else print
     for _, why in skipped[:5]:
         say(f"skipped: {why}")
+    losses = calibration.Losses(program, kept, args.threads)
     measured: list[tuple[Graph, list[calibration.Loss]]] = []
 
     def lost(graph: Graph) -> float | None:
-        measured.append((graph, list(calibration.losses(program, quantise.program_of(graph), kept, args.threads))))
+        measured.append((graph, losses.of(quantise.program_of(graph))))
         return calibration.mean_loss(measured[-1][1])
 
     bar = Progress(BAR, not args.quiet)
