@@ -12,6 +12,7 @@ import test_archs_carn
 import test_archs_cunet
 import test_archs_dense
 import test_archs_ecbsr
+import test_archs_hourglass
 import test_archs_imdn
 import test_archs_lapsrn
 import test_archs_others
@@ -49,6 +50,7 @@ NETWORKS = {
     "SRDenseNet": (test_archs_dense.SrDenseNet, 3, 2, 2, 1),
     "BSRN": (test_archs_rfdn.Bsrn, 8, 2, 2, "u"),
     "ECBSR": (test_archs_ecbsr.Ecbsr, 6, 2, 2, "prelu", True),
+    "hourglass": (test_archs_hourglass.Hourglass, 1, 8, 4, 2, 2),
     "RealPLKSR": (test_archs_plksr.Plksr, 8, 4, 5, 2, 2),
 }
 

@@ -43,6 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "fsrcnn-small": {},
     "fsrcnn-cv2": {},
     "fsrcnn-small-cv2": {},
+    "hourglass": {"width": 8, "narrow": 4, "maps": 2},
     "plain": {"layers": 2, "width": 6},
     "autoencoder": {"width": 6},
     "edsr": {"blocks": 3, "width": 8},

@@ -243,10 +243,11 @@ def test_weights_of_another_scale_begin_with_what_fits(photos: Path, tmp_path: P
             torch.testing.assert_close(a[k], b[k], rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("arch", ["plain", "espcn", "fsrcnn-cv2", "edsr"])
+@pytest.mark.parametrize("arch", ["plain", "espcn", "fsrcnn-cv2", "hourglass", "edsr"])
 def test_a_network_as_fsr_is_begun_with(arch: str, photos: Path, tmp_path: Path) -> None:
     options: dict[str, dict[str, Any]] = {
-        "plain": {"width": 6, "layers": 2}, "espcn": {"widths": (8, 4)}, "fsrcnn-cv2": {"width": 8, "maps": 2}, "edsr": {"blocks": 2, "width": 8}
+        "plain": {"width": 6, "layers": 2}, "espcn": {"widths": (8, 4)}, "fsrcnn-cv2": {"width": 8, "maps": 2},
+        "hourglass": {"width": 8, "maps": 2}, "edsr": {"blocks": 2, "width": 8}
     }  # fmt: skip
     recipe = replace(recipes.RECIPES[arch], options=options[arch], stages=recipes.fixed(8, 2))
     first = run.train(job(photos, tmp_path / "first", recipe=recipe))
@@ -333,7 +334,7 @@ def test_a_plain_network_grows_from_a_smaller_one(width: int, layers: int, act: 
         assert all(len({float(row.sum()) for row in k[6:]}) == len(k[6:]) for k in kernels[:-1]), "new channels are alike"
 
 
-@pytest.mark.parametrize("arch", ["fsrcnn", "fsrcnn-cv2"])
+@pytest.mark.parametrize("arch", ["fsrcnn", "fsrcnn-cv2", "hourglass"])
 @pytest.mark.parametrize("maps", [1, 2, 5])
 def test_fsrcnn_grows_from_one_of_fewer_maps(maps: int, arch: str, photos: Path, tmp_path: Path) -> None:
     options = {"width": 7, "narrow": 5, "maps": 1}

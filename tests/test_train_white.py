@@ -112,7 +112,7 @@ def test_a_settled_channel_has_mean_0_and_deviation_1() -> None:
     assert bool(torch.isfinite(network(flat)).all())
 
 
-@pytest.mark.parametrize("arch", ["espcn", "fsrcnn", "fsrcnn-cv2"])
+@pytest.mark.parametrize("arch", ["espcn", "fsrcnn", "fsrcnn-cv2", "hourglass"])
 def test_chains_of_other_networks_are_settled(arch: str) -> None:
     network = run.make(recipes.RECIPES[arch], 2, 1)
     before = network.shipped()
@@ -125,7 +125,7 @@ def test_chains_of_other_networks_are_settled(arch: str) -> None:
         network(x)
     for h in hooks:
         h.remove()
-    assert len(found) == {"espcn": 3, "fsrcnn": 7, "fsrcnn-cv2": 8}[arch]
+    assert len(found) == {"espcn": 3, "fsrcnn": 7, "fsrcnn-cv2": 8, "hourglass": 8}[arch]
     for y in found[: len(network.chain())]:
         torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(y.shape[1]), rtol=0, atol=2e-3)
         torch.testing.assert_close(y.std((0, 2, 3)), torch.ones(y.shape[1]), rtol=0, atol=2e-3)
@@ -137,6 +137,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "fsrcnn": tuple(f"{part}.{k}.{what}" for part, n in (("first_part", 1), ("mid_part", 12)) for k in range(0, n, 2) for what in ("weight", "bias")),
 }
 CHAINS["fsrcnn-cv2"] = CHAINS["fsrcnn"]
+CHAINS["hourglass"] = tuple(f"hourglass.{name}" for name in CHAINS["fsrcnn"])
 
 
 def test_a_network_without_a_chain_stays_as_it_is() -> None:

@@ -14,6 +14,7 @@ namespace {
 
 constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float);  // what a thread takes beside rings and scratch
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
+constexpr double kShared = 16 << 20;  // bytes of values that stay in the third-level cache, which others use too
 constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
 constexpr int kSmallCut = 4;       // cuts lie at multiples of this and of all groups where the picture is large enough
 constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
@@ -55,6 +56,17 @@ struct Strips : Axis {
   double widest = 0;         // bytes that the most demanding convolution goes through for one row
   std::vector<Calls> calls;  // for each of kScratch that makes a difference
 };
+
+// Bytes that step i reads and writes of values, about; what is written is read first.
+double step_bytes(const Net& net, size_t i) {
+  if (net.nothing_to_do(i)) return 0;
+  const auto bytes = [&](int v) {
+    return (net.plan.elements[static_cast<size_t>(v)] == Element::kHalf ? 2.0 : 4.0) * net.lines(v) * net.size(v).h * net.size(v).w;
+  };
+  double sum = 2 * bytes(net.step(i).out);
+  for (int v : net.step(i).in) sum += bytes(v);
+  return net.plan.steps[i].residual >= 0 ? sum + bytes(net.plan.steps[i].residual) : sum;
+}
 
 // First, last and a middle piece stand for all: how often each counts.
 double weight(int sample, int pieces) { return pieces == 1 ? (sample == 0) : pieces == 2 ? (sample != 1) : sample == 1 ? pieces - 2 : 1; }
@@ -118,6 +130,7 @@ class CostModel {
       const auto passes = static_cast<double>(plan.before.size() + plan.after.size() + (plan.block > 1) + 2);
       flops_.push_back(net.active[i] ? plan.cost_per_pixel() + 10 * passes * net.step(i).channels : 0);
       share_.push_back(net.active[i] ? rows_at_a_time(net, i, chunk) : 1);
+      bytes_.push_back(net.active[i] ? step_bytes(net, i) / (static_cast<double>(net.result_extent(i, 0)) * net.result_extent(i, 1)) : 0);
     }
     // Pieces of a network that is cut at means are fed with, and make, values of many channels; pictures have few, whose cost does not show.
     const auto add_lines = [&](int v) { lines_ += std::max(0, net.channels(v) - 4) * static_cast<double>(net.size(v).h); };
@@ -143,8 +156,11 @@ class CostModel {
   // rings: floats. team: whether the threads work on one tile after the other together, or on tiles of their own.
   double time(const Bands& bands, const Strips& strips, const Strips::Calls& calls, double rings, int threads, bool team) const {
     // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes; a single vector of
-    // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before.
-    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4;
+    // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before; a byte of a value that is in no
+    // cache any more when it is read, and what part of the time that is hidden behind a step's operations.
+    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4, kByte = 20, kHidden = 0.8;
+    const double n = static_cast<double>(bands.pieces) * strips.pieces, tiles_at_once = team ? 1 : std::min<double>(threads, n);
+    const double missed = kByte * std::clamp((4 * rings * tiles_at_once - kShared) / kShared, 0.0, 1.0);
     double work = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
       if (flops_[i] == 0) continue;
@@ -161,6 +177,7 @@ class CostModel {
         const double tiles = std::max(1.0, std::min(all, static_cast<double>(calls.columns[i]) / plan.col_group * call_groups));
         flops *= std::ceil(tiles / kLanes) * kLanes / tiles * (tiles <= kLanes ? kSingle : 1);
       }
+      flops += std::max(0.0, missed * bytes_[i] - kHidden * flops);
       double step = (flops * strips.pixels[i] + kRow * strips.pieces) * bands.pixels[i];
       if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * strips.pieces * bands.pixels[i] / (call_groups * group);
       work += step * busy;
@@ -171,7 +188,7 @@ class CostModel {
     work *= 1 + 0.045 * beyond(rings * 4) + 0.06 * beyond(strips.widest);
     // A team that has slept may wake up on one core and stay there for some milliseconds.
     if (team) return work + (threads > 1 ? 8e8 : 0);
-    const double n = static_cast<double>(bands.pieces) * strips.pieces, turns = std::ceil(n / threads);
+    const double turns = std::ceil(n / threads);
     const double waiting = threads > 1 ? 1 + 0.15 * (threads - 1) / n : 1;
     return (work / n + 1e6) * turns * waiting + (threads > 1 && n > 1 ? 2e6 : 0);
   }
@@ -181,7 +198,7 @@ class CostModel {
   const int chunk_;
   Schedule schedule_;
   const double weights_;               // bytes, of all steps
-  std::vector<double> flops_, share_;  // per step: of a pixel of its result; rows at a time
+  std::vector<double> flops_, bytes_, share_;  // per step: of a pixel of its result; rows at a time
   double lines_ = 0;                   // of inputs and outputs of many channels: lines of all channels
   double packing_ = 1;                 // of rings: what their places add to what lives at the same time
 };

@@ -27,6 +27,7 @@ from . import (
     dbpn,
     drrn,
     ecbsr,
+    hourglass,
     imdn,
     lapsrn,
     mdsr,
@@ -48,7 +49,7 @@ from .weights import ScaleError, Weights
 
 ARCHS: tuple[ModuleType, ...] = (
     transformers, rrdb, cunet, span, plksr, a2n, awsrn, pan, bsrn, rfdn, imdn, carn, mdsr, msrn, dbpn, srdensenet, drrn, ecbsr, lapsrn, rcan, rdn,
-    srvgg, swift_srgan, resnet, chain,
+    srvgg, hourglass, swift_srgan, resnet, chain,
 )  # fmt: skip
 
 MAX_TENSORS = 20000

@@ -32,10 +32,11 @@ UNIT, RESIDUAL = 0.2, 0.05
 
 
 class Network(nn.Module):
-    """What all networks here have. factor: of pixels in the shipped file, 1 or 255."""
+    """What all networks here have. factor: of pixels in the shipped file, 1 or 255. prefix: of the names of tensors there."""
 
     enlarged = False
     factor = 1.0
+    prefix = ""
 
     def __init__(self, scale: int, colour: str) -> None:
         super().__init__()
@@ -54,13 +55,13 @@ class Network(nn.Module):
                     found[f"{name}.weight"], found[f"{name}.bias"] = m.plain()
             elif "num_batches" not in key:
                 found[key] = value.detach().float()
-        return {k: self._times(k, v, self.factor).contiguous() for k, v in found.items()}
+        return {self.prefix + k: self._times(k, v, self.factor).contiguous() for k, v in found.items()}
 
     def adopt(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take weights named and scaled as by `shipped`. Raises ModelError when a tensor is missing, left over, or has another shape."""
         mine = {k: tuple(v.shape) for k, v in self.shipped().items()}
         check_names(weights, mine)
-        given = {k: self._times(k, weights[k].float(), 1 / self.factor) for k in mine}
+        given = {k.removeprefix(self.prefix): self._times(k, weights[k].float(), 1 / self.factor) for k in mine}
         self.load_state_dict(given, strict=False)
         for name, m in self._merged():
             m.set(given[f"{name}.weight"], given[f"{name}.bias"])
@@ -211,18 +212,22 @@ class FSRCNN(Network):
         kernels = [t for t in tensors if t.ndim == 4]
         return {"width": len(kernels[0]), "narrow": len(kernels[1]), "maps": len(kernels) - 4, "expand": 0} if len(kernels) > 3 else {}
 
-    @staticmethod
-    def _maps_of(weights: Mapping[str, torch.Tensor]) -> int:
+    def with_maps(self, maps: int) -> FSRCNN:
+        """A network like this one with so many maps."""
+        tail = "deconv" if isinstance(self.last_part, nn.ConvTranspose2d) else "shuffle"
+        return FSRCNN(self.scale, self.colour, self.mid_part[0].in_channels, self.mid_part[0].out_channels, maps, tail)
+
+    def _maps_of(self, weights: Mapping[str, torch.Tensor]) -> int:
         """How many maps the network with these weights has, -1 for other weights."""
-        maps = sum(1 for n in weights if n.startswith("mid_part.") and n.endswith(".bias")) - 2
+        maps = sum(1 for n in weights if n.startswith(f"{self.prefix}mid_part.") and n.endswith(".bias")) - 2
         return maps if maps >= 0 and len(weights) == 3 * (maps + 3) + 2 else -1
 
-    @staticmethod
-    def _moved(weights: Mapping[str, torch.Tensor], theirs: int, maps: int) -> dict[str, torch.Tensor]:
+    def _moved(self, weights: Mapping[str, torch.Tensor], theirs: int, maps: int) -> dict[str, torch.Tensor]:
         """With the expanding convolution behind `theirs` maps where it is behind so many others; those that are too many are left out."""
-        names = {f"mid_part.{2 * theirs + k}.{what}": f"mid_part.{2 * maps + k}.{what}" for k, what in ((2, "weight"), (2, "bias"), (3, "weight"))}
+        middle = f"{self.prefix}mid_part"
+        names = {f"{middle}.{2 * theirs + k}.{what}": f"{middle}.{2 * maps + k}.{what}" for k, what in ((2, "weight"), (2, "bias"), (3, "weight"))}
         last = {new: weights[old] for old, new in names.items() if old in weights}
-        many = [f"mid_part.{2 * maps + 2 + k}." for k in range(2 * (theirs - maps))]
+        many = [f"{middle}.{2 * maps + 2 + k}." for k in range(2 * (theirs - maps))]
         return {n: w for n, w in weights.items() if n not in names and not n.startswith(tuple(many))} | last
 
     def parts_for(self, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
@@ -237,13 +242,12 @@ class FSRCNN(Network):
     def grow(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take a network of fewer maps: the new ones, behind its own, hand on what they get. Raises ModelError when names or shapes do not fit."""
         theirs = self._maps_of(weights)
-        wide, narrow = self.mid_part[0].in_channels, self.mid_part[0].out_channels
-        old = FSRCNN(self.scale, self.colour, wide, narrow, theirs, "deconv" if isinstance(self.last_part, nn.ConvTranspose2d) else "shuffle")
-        check_names(weights, {k: tuple(v.shape) for k, v in old.shipped().items()})
+        check_names(weights, {k: tuple(v.shape) for k, v in self.with_maps(theirs).shipped().items()})
         given = self._moved(weights, theirs, self.maps)
+        narrow, middle = self.mid_part[0].out_channels, f"{self.prefix}mid_part"
         for k in range(theirs + 1, self.maps + 1):
-            given[f"mid_part.{2 * k}.weight"] = F.pad(torch.eye(narrow)[:, :, None, None], (1, 1, 1, 1))
-            given[f"mid_part.{2 * k}.bias"], given[f"mid_part.{2 * k + 1}.weight"] = torch.zeros(narrow), torch.ones(narrow)
+            given[f"{middle}.{2 * k}.weight"] = F.pad(torch.eye(narrow)[:, :, None, None], (1, 1, 1, 1))
+            given[f"{middle}.{2 * k}.bias"], given[f"{middle}.{2 * k + 1}.weight"] = torch.zeros(narrow), torch.ones(narrow)
         self.adopt(given)
 
 
@@ -408,6 +412,7 @@ class SRVGG(Network):
 
 def registry() -> dict[str, Callable[..., Network]]:
     """Architecture's name -> makes it from `scale`, `colour` and the options that its class has."""
+    from .hourglass import Hourglass
     from .plain import Plain
 
     def fsrcnn(**fixed: Any) -> Callable[..., Network]:
@@ -421,6 +426,7 @@ def registry() -> dict[str, Callable[..., Network]]:
         "fsrcnn-small": fsrcnn(width=32, narrow=5, maps=1),
         "fsrcnn-cv2": fsrcnn(tail="shuffle"),
         "fsrcnn-small-cv2": fsrcnn(width=32, narrow=5, maps=1, tail="shuffle"),
+        "hourglass": Hourglass,
         "plain": Plain,
         "autoencoder": Autoencoder,
         "edsr": EDSR,

@@ -95,6 +95,7 @@ RECIPES: dict[str, Recipe] = {
     "vdsr": Recipe("vdsr", rate=3e-4, clip=0.4, steps=150_000, stages=(Stage(0.7, 16, 16), Stage(0.3, 24, 16))),
     "espcn": Recipe("espcn", rate=4e-3, revive=250, steps=25_000, stages=(Stage(0.8, 24, 16), Stage(0.2, 40, 8))),
     **{k: Recipe(k, rate=6e-3, steps=30_000, stages=_SMALL) for k in ("fsrcnn", "fsrcnn-small", "fsrcnn-cv2", "fsrcnn-small-cv2")},
+    "hourglass": Recipe("hourglass", rate=6e-3, steps=30_000, stages=_SMALL, contours=0.2),
     "plain": Recipe("plain", rate=3e-3, steps=30_000, stages=_SMALL, contours=0.2),
     "autoencoder": Recipe("autoencoder", "rgb", rate=5e-4, steps=100_000),
     "edsr": Recipe("edsr", "rgb", rate=3e-4, steps=300_000, stages=_DEEP, ema=0.9995),
@@ -105,18 +106,19 @@ RECIPES: dict[str, Recipe] = {
 """Architecture -> its recipe."""
 
 
+HOURGLASS_WIDTH = 32
+"""Of `fast`: narrower than FSRCNN, deeper for it."""
+
+
 def preset(name: str, scale: int) -> Recipe:
     """The recipe of a preset. Raises FastsrError for an unknown one.
 
-    fast: at most the 12464 multiply-adds for a pixel of luma of the paper's FSRCNN(56, 12, 4): at x2 a plain network of 16 channels, at other scales,
-    where its last convolution costs more, FSRCNN(56, 12, m) in the shape of OpenCV's files; balanced: a plain network of about 100 thousand
+    fast: at most the 12464 multiply-adds for a pixel of luma of the paper's FSRCNN(56, 12, 4); balanced: a plain network of about 100 thousand
     parameters; best: one of about 600 thousand, which on a CPU should begin as `balanced`.
     """
-    if name == "fast" and scale == 2:
-        return replace(RECIPES["plain"], options={"width": 16, "layers": 5})
     if name == "fast":
-        maps = (12464 - 56 * (25 + 2 * 12 + scale**2)) // (9 * 12**2)
-        return replace(RECIPES["fsrcnn-cv2"], options={"maps": maps}, contours=0.2)
+        maps = (12464 - HOURGLASS_WIDTH * (25 + 2 * 12 + scale**2)) // (9 * 12**2)
+        return replace(RECIPES["hourglass"], options={"width": HOURGLASS_WIDTH, "maps": maps})
     if name == "balanced":
         return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=2e-3, steps=34_000, contours=0.5)
     if name == "best":
