@@ -11,7 +11,8 @@ from .white import EndConv2d
 
 class Hourglass(FSRCNN):
     """FSRCNN(width, narrow, maps) in the shape of OpenCV's files, with two skips that cost no multiply-adds: what the first convolution finds is
-    added to what the expanding one makes, before its slopes, and the picture's nearest pixels to the result. expand: as in `Branches`, of the maps."""
+    added to what the expanding one makes, before its slopes, and the picture's nearest pixels to the result. expand: as in `Branches`, of the maps.
+    """
 
     prefix = "hourglass."
 
