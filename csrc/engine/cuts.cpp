@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float);  // what a thread takes beside rings and scratch
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
-constexpr double kShared = 16 << 20;  // bytes of values that stay in the third-level cache, which others use too
+constexpr double kNear = 768 << 10, kTurnBytes = 1 << 20;  // bytes that the second-level cache holds: of rings; of what a step's turn reads and writes
 constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
 constexpr int kSmallCut = 4;       // cuts lie at multiples of this and of all groups where the picture is large enough
 constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
@@ -57,13 +57,13 @@ struct Strips : Axis {
   std::vector<Calls> calls;  // for each of kScratch that makes a difference
 };
 
-// Bytes that step i reads and writes of values, about; what is written is read first.
+// Bytes that step i reads and writes of values, about.
 double step_bytes(const Net& net, size_t i) {
   if (net.nothing_to_do(i)) return 0;
   const auto bytes = [&](int v) {
     return (net.plan.elements[static_cast<size_t>(v)] == Element::kHalf ? 2.0 : 4.0) * net.lines(v) * net.size(v).h * net.size(v).w;
   };
-  double sum = 2 * bytes(net.step(i).out);
+  double sum = bytes(net.step(i).out);
   for (int v : net.step(i).in) sum += bytes(v);
   return net.plan.steps[i].residual >= 0 ? sum + bytes(net.plan.steps[i].residual) : sum;
 }
@@ -156,12 +156,10 @@ class CostModel {
   // rings: floats. team: whether the threads work on one tile after the other together, or on tiles of their own.
   double time(const Bands& bands, const Strips& strips, const Strips::Calls& calls, double rings, int threads, bool team) const {
     // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes; a single vector of
-    // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before; a byte of a value that is in no
-    // cache any more when it is read, and what part of the time that is hidden behind a step's operations.
-    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4, kByte = 20, kHidden = 0.8;
-    const double n = static_cast<double>(bands.pieces) * strips.pieces, tiles_at_once = team ? 1 : std::min<double>(threads, n);
-    const double missed = kByte * std::clamp((4 * rings * tiles_at_once - kShared) / kShared, 0.0, 1.0);
-    double work = 0;
+    // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before; a byte of a value that is
+    // not in that cache any more when it is read, what part of a step's operations hides that, and what part of all is too little to tell.
+    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4, kByte = 28, kHidden = 0.8, kLittle = 0.06;
+    double work = 0, missed = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
       if (flops_[i] == 0) continue;
       const StepPlan& plan = net_.plan.steps[i];
@@ -177,18 +175,21 @@ class CostModel {
         const double tiles = std::max(1.0, std::min(all, static_cast<double>(calls.columns[i]) / plan.col_group * call_groups));
         flops *= std::ceil(tiles / kLanes) * kLanes / tiles * (tiles <= kLanes ? kSingle : 1);
       }
-      flops += std::max(0.0, missed * bytes_[i] - kHidden * flops);
+      // What a team's other threads have made is in their caches.
+      const double far = team && threads > 1 ? 1 : std::clamp(bytes_[i] * width * std::min(share, bands.pixels[i]) / kTurnBytes - 1, 0.0, 1.0);
+      missed += busy * strips.pixels[i] * bands.pixels[i] * std::max(0.0, kByte * far * bytes_[i] - kHidden * flops);
       double step = (flops * strips.pixels[i] + kRow * strips.pieces) * bands.pixels[i];
       if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * strips.pieces * bands.pixels[i] / (call_groups * group);
       work += step * busy;
       if (team) work += kTurn * bands.pixels[i] * strips.pieces / std::max(share, group);
     }
+    work += std::max(0.0, missed - kLittle * work);
     work += kLine * lines_ * strips.pieces / (team ? threads : 1);
-    const auto beyond = [](double bytes) { return std::clamp(bytes / (768 << 10) - 1, 0.0, 4.0 / 3); };  // the second-level cache
+    const auto beyond = [](double bytes) { return std::clamp(bytes / kNear - 1, 0.0, 4.0 / 3); };
     work *= 1 + 0.045 * beyond(rings * 4) + 0.06 * beyond(strips.widest);
     // A team that has slept may wake up on one core and stay there for some milliseconds.
     if (team) return work + (threads > 1 ? 8e8 : 0);
-    const double turns = std::ceil(n / threads);
+    const double n = static_cast<double>(bands.pieces) * strips.pieces, turns = std::ceil(n / threads);
     const double waiting = threads > 1 ? 1 + 0.15 * (threads - 1) / n : 1;
     return (work / n + 1e6) * turns * waiting + (threads > 1 && n > 1 ? 2e6 : 0);
   }
