@@ -44,7 +44,10 @@ def test_hourglass(channels: int, width: int, narrow: int, maps: int, scale: int
 
 def test_what_is_no_hourglass() -> None:
     tensors = tensors_of(seeded(Hourglass, 1, 8, 4, 2, 2))
-    refused({n: t for n, t in tensors.items() if "mid_part.4" not in n}, "mid_part.5")
+    for part in ("first_part.0.bias", "mid_part.4.bias", "last_part.bias", "mid_part.4.weight", "mid_part.5.weight", "first_part.1.weight"):
+        refused({n: t for n, t in tensors.items() if n != f"hourglass.{part}"})
+    for gone in (("mid_part.4.", "mid_part.5."), ("mid_part.6.", "mid_part.7."), ("mid_part.",)):
+        refused({n: t for n, t in tensors.items() if not n.startswith(tuple(f"hourglass.{part}" for part in gone))})
     refused(tensors | {"hourglass.more.weight": np.ones((2, 2), np.float32)}, "more")
     three = {"hourglass.last_part.weight": np.ones((3, 8, 1, 1), np.float32), "hourglass.last_part.bias": np.ones(3, np.float32)}
     refused(tensors | three, "shuffled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -188,6 +189,25 @@ def test_debug_levels(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
     assert "strips" in told[1]
     assert "GFLOP/s" not in told[1]
     assert told[2].count("GFLOP/s") == 7  # four steps, input, output, all
+
+
+@pytest.mark.parametrize(("width", "layers", "size"), [(12, 9, (540, 960)), (16, 5, (1080, 1920))])
+def test_rows_of_narrow_layers_stay_in_the_cache(
+    width: int, layers: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither does a team hand them from core to core, nor is a picture made layer by layer."""
+    b = Builder(1)
+    for _ in range(layers + 1):
+        b.conv(b.last, width, epilogue=[b.prelu(width)])
+    b.conv(b.last, 4)
+    model = compiled(b.program())
+    monkeypatch.setenv("FASTSR_DEBUG", "1")
+    model.run(inputs_for(b.program(), *size), [0], threads=2)
+    told = capfd.readouterr().err
+    assert "as a team" not in told
+    rows = re.search(r"(\d+) rows a turn", told)
+    assert rows is not None
+    assert int(rows[1]) <= 8
 
 
 def test_signals_interrupt() -> None:

@@ -14,9 +14,10 @@ namespace {
 
 constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float);  // what a thread takes beside rings and scratch
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
-constexpr double kNear = 768 << 10, kTurnBytes = 1 << 20;  // bytes that the second-level cache holds: of rings; of what a step's turn reads and writes
-constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
-constexpr int kSmallCut = 4;       // cuts lie at multiples of this and of all groups where the picture is large enough
+constexpr double kNear = 768 << 10;  // bytes of rings that the second-level cache holds, which has 512 KiB to 2 MiB
+constexpr double kTurnBytes = 1 << 20;  // and of what a step reads and writes in a turn
+constexpr int kFewThreads = 8;  // a network that leaves room for no more takes more memory instead
+constexpr int kSmallCut = 4;  // cuts lie at multiples of this and of all groups where the picture is large enough
 constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
 
 std::vector<Span> cut(const Net& net, int axis, int pieces) {
@@ -57,15 +58,23 @@ struct Strips : Axis {
   std::vector<Calls> calls;  // for each of kScratch that makes a difference
 };
 
-// Bytes that step i reads and writes of values, about.
+// Bytes of the values that step i reads and writes, each once.
 double step_bytes(const Net& net, size_t i) {
   if (net.nothing_to_do(i)) return 0;
-  const auto bytes = [&](int v) {
-    return (net.plan.elements[static_cast<size_t>(v)] == Element::kHalf ? 2.0 : 4.0) * net.lines(v) * net.size(v).h * net.size(v).w;
-  };
-  double sum = bytes(net.step(i).out);
-  for (int v : net.step(i).in) sum += bytes(v);
-  return net.plan.steps[i].residual >= 0 ? sum + bytes(net.plan.steps[i].residual) : sum;
+  const Step& step = net.step(i);
+  const StepPlan& plan = net.plan.steps[i];
+  std::vector<int> values = step.in;
+  values.push_back(step.out);
+  if (plan.residual >= 0) values.push_back(plan.residual);
+  for (const auto* ops : {&plan.before, &plan.after})
+    for (const RowOp& op : *ops)
+      if (op.value >= 0) values.push_back(op.value);
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  double bytes = 0;
+  for (int v : values)
+    bytes += (net.plan.elements[static_cast<size_t>(v)] == Element::kHalf ? 2.0 : 4.0) * net.lines(v) * net.size(v).h * net.size(v).w;
+  return bytes;
 }
 
 // First, last and a middle piece stand for all: how often each counts.
@@ -119,7 +128,8 @@ Strips make_strips(const Net& net, int pieces, int threads) {
   return strips;
 }
 
-// Estimates the time of a run cut in some way, in floating point operations. The constants are from measurements on Zen 4 and matter little.
+// Estimates the time of a run cut in some way, in floating point operations. The constants are from measurements on Zen 4 and
+// Zen 5; those of bytes matter where layers have few channels and pictures are large.
 class CostModel {
  public:
   // Of runs that advance by `chunk` rows.
@@ -157,7 +167,7 @@ class CostModel {
   double time(const Bands& bands, const Strips& strips, const Strips::Calls& calls, double rings, int threads, bool team) const {
     // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes; a single vector of
     // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before; a byte of a value that is
-    // not in that cache any more when it is read, what part of a step's operations hides that, and what part of all is too little to tell.
+    // not in that cache any more, what part of a step's operations hides such bytes, and what part of all work they must be to count.
     constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4, kByte = 28, kHidden = 0.8, kLittle = 0.06;
     double work = 0, missed = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
@@ -175,8 +185,8 @@ class CostModel {
         const double tiles = std::max(1.0, std::min(all, static_cast<double>(calls.columns[i]) / plan.col_group * call_groups));
         flops *= std::ceil(tiles / kLanes) * kLanes / tiles * (tiles <= kLanes ? kSingle : 1);
       }
-      // What a team's other threads have made is in their caches.
-      const double far = team && threads > 1 ? 1 : std::clamp(bytes_[i] * width * std::min(share, bands.pixels[i]) / kTurnBytes - 1, 0.0, 1.0);
+      // What a team's other threads have made is in their caches, so all of it is far.
+      const double far = team && threads > 1 ? 1 : std::clamp(bytes_[i] * width * std::min(share, bands.pixels[i] / bands.pieces) / kTurnBytes - 1, 0.0, 1.0);
       missed += busy * strips.pixels[i] * bands.pixels[i] * std::max(0.0, kByte * far * bytes_[i] - kHidden * flops);
       double step = (flops * strips.pixels[i] + kRow * strips.pieces) * bands.pixels[i];
       if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * strips.pieces * bands.pixels[i] / (call_groups * group);

@@ -14,6 +14,9 @@ from .layout import SLOTS, are_halfs
 TILES = ((32, 32), (16, 32), (16, 16), (8, 16))
 """Rows and columns of pixels that a block makes at once, the first that has room being taken."""
 
+LARGE = TILES[:2]
+"""Those by which a chain is cut that has no room as a whole."""
+
 MOST_CHANNELS = 64
 
 MOST_WORK = 2.0
@@ -54,16 +57,18 @@ class Chain:
 
 
 def chains_of(program: Program, shared_limit: int) -> list[Chain]:
-    """The chains of a program, the longest ones first found, none overlapping another."""
+    """The chains of a program, none overlapping another: the longest one from a step on that there is room for."""
     readers = Counter(v for s in program.steps for v in s.reads())
     readers.update(v for _, v in program.outputs)
     found, k = [], 0
     while k < len(program.steps):
         end = _end(program, k, readers)
         chain = _fitted(program, k, end, shared_limit) if end > k else None
+        for shorter in range(end - 1, k, -1):
+            chain = chain or _fitted(program, k, shorter, shared_limit, LARGE)
         if chain is not None:
             found.append(chain)
-        k = max(end, k) + 1
+        k = chain.last + 1 if chain is not None else max(end, k) + 1
     return found
 
 
@@ -129,10 +134,10 @@ def work(layers: Sequence[Layer], rows: int, columns: int) -> float:
     return done / least
 
 
-def _fitted(program: Program, first: int, last: int, shared_limit: int) -> Chain | None:
+def _fitted(program: Program, first: int, last: int, shared_limit: int, tiles: Sequence[tuple[int, int]] = TILES) -> Chain | None:
     """The chain with the largest tiles that there is room for; None where it is not worth it, or has no room, as deep or wide networks have not."""
     layers = layers_of(program.steps[first : last + 1])
-    for rows, columns in TILES:
+    for rows, columns in tiles:
         size = fused_bytes(layers, rows, columns)
         if size <= shared_limit and work(layers, rows, columns) <= MOST_WORK:
             return Chain(first, last, layers, rows, columns, size)
