@@ -124,7 +124,8 @@ class Loss:
 
 
 class Losses:
-    """What quantised networks lose on some pictures, those that can be read and are more than border. What the float one makes is computed once."""
+    """What quantised networks lose on some pictures, those that can be read and are more than border. What the float network makes is computed once
+    and kept, with the pictures: about 7 bytes for each pixel of a colour picture."""
 
     def __init__(self, before: Program, files: Sequence[Path], threads: int | None = None) -> None:
         self.scale, self.threads = scale_of(before), threads
@@ -135,14 +136,13 @@ class Losses:
                 small, original = pair(path, self.scale)
                 result = model.upscale(small)
                 fits = self.scale > 1 and result.shape == original.shape
-                score = psnr(result, original, shave=self.scale) if fits else None
-                psnr(result, result, shave=self.scale)  # PictureError where the border is all
+                score = psnr(result, original if fits else result, shave=self.scale)  # PictureError where the border is all
             except (PictureError, OSError):
                 continue
-            self._pictures.append(_Picture(path.name, small, original if fits else None, result, score))
+            self._pictures.append(_Picture(path.name, small, original if fits else None, result, score if fits else None))
 
     def of(self, after: Program) -> list[Loss]:
-        """Those of a network, picture by picture."""
+        """Those of a network, picture by picture. Raises PictureError when it makes pictures of another size than the float network."""
         model = Model(after, threads=self.threads)
         found = []
         for p in self._pictures:

@@ -329,6 +329,18 @@ def test_chains_end_where_values_are_needed() -> None:
     assert chains_of(deep.program(), 227 << 10) == []
 
 
+def test_of_a_long_chain_as_much_is_fused_as_there_is_room_for() -> None:
+    b = Builder(12)
+    for _ in range(14):
+        b.conv(b.last, 12)
+    program = b.program()
+    found = chains_of(program, 227 << 10)
+    assert len(found) == 2
+    assert (found[0].first, found[1].first, found[1].last) == (0, found[0].last + 1, 13)
+    assert [c.shared <= 227 << 10 and (c.rows, c.columns) >= (16, 32) for c in found] == [True, True]
+    assert chains_of(program, 20 << 10) == []
+
+
 # ---- networks ----------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -350,6 +350,25 @@ def test_pictures_that_the_network_cannot_be_fed_are_skipped(photos: Path, tmp_p
     assert [one.picture for one in calibration.Losses(program, sorted(photos.glob("*.png"))[:2], threads=1).of(program)] == ["1.png"]
 
 
+def test_the_float_network_is_computed_once(photos: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = load_program(network)
+    made: list[Any] = []
+    upscale = calibration.Model.upscale
+
+    def counted(self: Any, *args: Any) -> Any:
+        made.append(self)
+        return upscale(self, *args)
+
+    monkeypatch.setattr(calibration.Model, "upscale", counted)
+    losses = calibration.Losses(program, sorted(photos.glob("*.png"))[:3], threads=1)
+    first, second = losses.of(program), losses.of(program)
+    assert first == second
+    assert len(first) == 3
+    assert all(one.before == one.after and one.between == float("inf") for one in first)
+    assert len(made) == 9
+    assert len(set(map(id, made))) == 3
+
+
 def test_inputs(photos: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = load_program(network)
     write_picture(photos / "large.png", drawn(9, 300, 400))

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             print("what is lost against originals cannot be measured here, so all that can be is in integers, whatever --most-loss says")
         elif found.lost > args.most_loss:
             print(f"--most-loss {args.most_loss:g} cannot be kept")
-        _tell(next(losses for graph, losses in measured if graph is found.graph), set(kept) <= set(fitting))
+        _tell(next(told for graph, told in measured if graph is found.graph), set(kept) <= set(fitting))
     quantise.save(found.graph, out)
     say(f"wrote {out}  {binary(out.stat().st_size)}")
     return 0

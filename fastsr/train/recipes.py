@@ -107,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 HOURGLASS_WIDTH = 32
-"""Of `fast`: narrower than FSRCNN, deeper for it."""
+"""Of `fast`: less than FSRCNN's 56, which is faster and leaves multiply-adds for a map more."""
 
 
 def preset(name: str, scale: int) -> Recipe:

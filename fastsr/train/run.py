@@ -302,8 +302,8 @@ def weights_of(program: Program, path: Path, network: Network, recipe: Recipe) -
 
 def begin(network: Network, path: Path, recipe: Recipe, report: Report) -> None:
     """Have the network, which is of that recipe, begin with the weights in a file that `fastsr train` has written, .safetensors or .fsr, or with
-    those of a network that comes with fastsr. A plain network can begin as a smaller one, FSRCNN as one of fewer maps. Of a network for another scale
-    those layers are taken that do not depend on it. A .fsr file does not hold FSRCNN's transposed convolution as it is trained.
+    those of a network that comes with fastsr. A plain network can begin as a smaller one, FSRCNN and hourglass as one of fewer maps. Of a network for
+    another scale those layers are taken that do not depend on it. A .fsr file does not hold FSRCNN's transposed convolution as it is trained.
 
     Raises FastsrError when they belong to another architecture.
     """
