@@ -16,8 +16,8 @@ constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
 constexpr double kNear = 768 << 10;  // bytes of rings that the second-level cache holds, which has 512 KiB to 2 MiB
 constexpr double kTurnBytes = 1 << 20;  // and of what a step reads and writes in a turn
-constexpr int kFewThreads = 8;  // a network that leaves room for no more takes more memory instead
-constexpr int kSmallCut = 4;  // cuts lie at multiples of this and of all groups where the picture is large enough
+constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
+constexpr int kSmallCut = 4;       // cuts lie at multiples of this and of all groups where the picture is large enough
 constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
 
 std::vector<Span> cut(const Net& net, int axis, int pieces) {
@@ -61,14 +61,8 @@ struct Strips : Axis {
 // Bytes of the values that step i reads and writes, each once.
 double step_bytes(const Net& net, size_t i) {
   if (net.nothing_to_do(i)) return 0;
-  const Step& step = net.step(i);
-  const StepPlan& plan = net.plan.steps[i];
-  std::vector<int> values = step.in;
-  values.push_back(step.out);
-  if (plan.residual >= 0) values.push_back(plan.residual);
-  for (const auto* ops : {&plan.before, &plan.after})
-    for (const RowOp& op : *ops)
-      if (op.value >= 0) values.push_back(op.value);
+  std::vector<int> values;
+  net.each_value(i, [&](int v) { values.push_back(v); });
   std::sort(values.begin(), values.end());
   values.erase(std::unique(values.begin(), values.end()), values.end());
   double bytes = 0;

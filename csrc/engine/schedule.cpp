@@ -118,13 +118,7 @@ class Walk {
       } else if (result_.actions[a].what == Action::kStore) {
         touch(net_.outputs[i], a);
       } else {
-        const StepPlan& plan = net_.plan.steps[i];
-        touch(net_.step(i).out, a);
-        for (int v : net_.step(i).in) touch(v, a);
-        if (plan.residual >= 0) touch(plan.residual, a);
-        for (const auto* ops : {&plan.before, &plan.after})
-          for (const RowOp& op : *ops)
-            if (op.value >= 0) touch(op.value, a);
+        net_.each_value(i, [&](int v) { touch(v, a); });
       }
     }
   }

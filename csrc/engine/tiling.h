@@ -36,6 +36,17 @@ struct Net {
     const Element e = plan.elements[static_cast<size_t>(v)];
     return e == Element::kPairs ? (channels(v) + 1) / 2 : e == Element::kBytes ? (channels(v) + 3) / 4 : channels(v);
   }
+  // Calls `f` with every value that a step makes or reads, with some more than once.
+  template <class F>
+  void each_value(size_t s, const F& f) const {
+    const StepPlan& made = plan.steps[s];
+    f(step(s).out);
+    for (int v : step(s).in) f(v);
+    if (made.residual >= 0) f(made.residual);
+    for (const auto* ops : {&made.before, &made.after})
+      for (const RowOp& op : *ops)
+        if (op.value >= 0) f(op.value);
+  }
   Place place(int v) const { return places[static_cast<size_t>(v)]; }
   // Whether input number `i` of the Concat `s` lies where the result wants it, from channel `channel` of the result on.
   bool in_place(size_t s, size_t i, int channel) const;
