@@ -434,10 +434,10 @@ def test_what_a_plain_network_cannot_grow_from(photos: Path, tmp_path: Path) -> 
             run.begin(run.make(wide, 2, 0), broken, wide, quiet)
 
 
-@pytest.mark.skipif(not {("fast", 2), ("balanced", 2)} <= set(shipped.files()), reason="no network comes with this installation")
+@pytest.mark.skipif(not {("fast", 2), ("best", 2)} <= set(shipped.files()), reason="no network comes with this installation")
 def test_a_network_that_comes_with_fastsr_begins_one_of_another_scale(tmp_path: Path) -> None:
     report = Report(tmp_path, quiet=True)
-    for name, scale, known_scale in (("fast", 5, 2), ("balanced", 6, 2)):
+    for name, scale, known_scale in (("fast", 5, 2), ("best", 6, 2)):
         recipe = recipes.recipe_of(None, name, scale)
         network = run.make(recipe, scale, 0)
         run.begin(network, Path(name), recipe, report)

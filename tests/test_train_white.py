@@ -82,7 +82,7 @@ def test_a_convolution_computes_what_it_ships(i: int, k: int, pixels: bool, unit
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in m.parameters())
 
 
-@pytest.mark.parametrize("options", [{"width": 16, "layers": 5}, recipes.preset("balanced", 2).options])
+@pytest.mark.parametrize("options", [{"width": 16, "layers": 5}, {"width": 32, "layers": 10}])
 def test_channels_begin_with_both_signs(options: dict[str, int], shared: Path) -> None:
     network = run.make(replace(recipes.RECIPES["plain"], options=options), 2, 0)
     network.settle(F.unfold(planes(shared, "baby"), 24, stride=24)[0].T.reshape(-1, 1, 24, 24))

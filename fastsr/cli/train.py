@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
 
     p = add_command(commands, "train", run, "train a network on a folder of pictures (needs PyTorch: pip install fastsr[train])", EXAMPLES)
     p.add_argument("--arch", choices=list(RECIPES), help="architecture, with the recipe that suits it")
-    what = "fast: as cheap as FSRCNN; balanced: 100 thousand weights; best: 600 thousand, on a CPU with --init balanced"
+    what = "fast: as cheap as FSRCNN; balanced: 100 thousand weights; best: 600 thousand, on a CPU with --init best"
     p.add_argument("--preset", choices=PRESETS, help=what)
     p.add_argument("-s", "--scale", type=positive, default=2, metavar="N", help="how many times larger pictures become (default 2)")
     add_data_options(p, "NAME-xSCALE", "the recipe's", "the recipe's, 0.5 at most; 0 with --degradation photo")

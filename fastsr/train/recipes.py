@@ -113,14 +113,15 @@ HOURGLASS_WIDTH = 32
 def preset(name: str, scale: int) -> Recipe:
     """The recipe of a preset. Raises FastsrError for an unknown one.
 
-    fast: at most the 12464 multiply-adds for a pixel of luma of the paper's FSRCNN(56, 12, 4); balanced: a plain network of about 100 thousand
-    parameters; best: one of about 600 thousand, which on a CPU should begin as `balanced`.
+    fast: at most the 12464 multiply-adds for a pixel of luma of the paper's FSRCNN(56, 12, 4); balanced: an hourglass of about 100 thousand
+    parameters; best: a plain network of about 600 thousand, which on a CPU should begin with trained weights, of `best` for another scale or of a
+    smaller plain network.
     """
     if name == "fast":
         maps = (12464 - HOURGLASS_WIDTH * (25 + 2 * 12 + scale**2)) // (9 * 12**2)
         return replace(RECIPES["hourglass"], options={"width": HOURGLASS_WIDTH, "maps": maps})
     if name == "balanced":
-        return replace(RECIPES["plain"], options={"width": 32, "layers": 10}, rate=2e-3, steps=34_000, contours=0.5)
+        return replace(RECIPES["hourglass"], options={"width": 48, "narrow": 32, "maps": 10}, rate=3e-3, steps=60_000, contours=0.5)
     if name == "best":
         return replace(RECIPES["plain"], options={"width": 64, "layers": 16}, rate=1e-3, steps=100_000, contours=0.5)
     raise FastsrError(f"no preset '{name}': choose fast, balanced or best")
