@@ -182,6 +182,7 @@ def test_fast_is_as_cheap_as_fsrcnn(scale: int) -> None:
 def test_sizes_of_presets(name: str, least: int, most: int, scale: int) -> None:
     """And each can begin as one that is not larger."""
     recipe = recipes.preset(name, scale)
+    assert recipe.arch == {"balanced": "hourglass", "best": "plain"}[name]
     network = run.make(recipe, scale, 0)
     assert least <= sum(t.numel() for t in network.shipped().values()) <= most
     smaller = run.make(recipe if name == "balanced" else replace(recipe, options={"width": 32, "layers": 10}), scale, 1)

@@ -434,10 +434,10 @@ def test_what_a_plain_network_cannot_grow_from(photos: Path, tmp_path: Path) -> 
             run.begin(run.make(wide, 2, 0), broken, wide, quiet)
 
 
-@pytest.mark.skipif(not {("fast", 2), ("best", 2)} <= set(shipped.files()), reason="no network comes with this installation")
+@pytest.mark.skipif(not {("fast", 2), ("balanced", 2), ("best", 2)} <= set(shipped.files()), reason="no network comes with this installation")
 def test_a_network_that_comes_with_fastsr_begins_one_of_another_scale(tmp_path: Path) -> None:
     report = Report(tmp_path, quiet=True)
-    for name, scale, known_scale in (("fast", 5, 2), ("best", 6, 2)):
+    for name, scale, known_scale in (("fast", 5, 2), ("balanced", 6, 2), ("best", 6, 2)):
         recipe = recipes.recipe_of(None, name, scale)
         network = run.make(recipe, scale, 0)
         run.begin(network, Path(name), recipe, report)
@@ -449,6 +449,9 @@ def test_a_network_that_comes_with_fastsr_begins_one_of_another_scale(tmp_path: 
         assert new == [*network.shipped()][-2:], "all but the last convolution is taken"
         with pytest.raises(FastsrError, match="enlarges y pictures"):
             run.begin(run.make(replace(recipe, colour="rgb"), scale, 0), shipped.find(name, known_scale), replace(recipe, colour="rgb"), report)
+    best = recipes.preset("best", 2)
+    with pytest.raises(FastsrError, match="holds weights of the architecture hourglass, not of plain"):
+        run.begin(run.make(best, 2, 0), Path("balanced"), best, report)
 
 
 def test_weights_in_fsr_that_are_not_finite_are_not_begun_with(photos: Path, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ EXPLAINED = """\
 PSNR and SSIM are those of `fastsr eval` ([metrics.md](metrics.md)), means over the data set; multiply-adds those of the convolutions for each pixel
 of the result. What networks of luma are given and make is not rounded to 8 bits (`fine` in [formats.md](formats.md#how-pictures-are-fed)).
 A command that begins with the network's own file, `--init NAME_xN.fsr`, takes what the command before it made, shipped in 16 bits.
+`--init NAME` and `--teacher NAME` are the network of that name that was shipped at that time.
 """
 
 
