@@ -65,13 +65,14 @@ def writers() -> Program:
 
 
 def readers() -> Program:
-    """Values that nothing keeps as pairs: outputs, residuals, operands, parts of a Concat, inputs of convolutions with stride."""
+    """Values that nothing keeps as pairs: outputs, residuals of other convolutions, operands, parts of a Concat, inputs of convolutions with stride."""
     b = Builder(1)
     out = b.conv(0, 16, k=5, epilogue=[RELU])
     residual = b.conv(out, 16, k=1, epilogue=[RELU])
     operand = b.conv(residual, 16, k=1, epilogue=[Epilogue("Add", value=residual), RELU])
+    other = b.conv(out, 16, k=1, epilogue=[Epilogue("Add", value=residual)])
     part = b.conv(operand, 16, k=1, epilogue=[Epilogue("Sigmoid"), Epilogue("Mul", value=operand)])
-    joined = b.step("Concat", [part, out], 32)
+    joined = b.step("Concat", [part, other], 32)
     strided = b.conv(part, 16, k=1)
     x = b.conv(joined, 16, k=1)
     b.conv(strided, 8, k=1, sh=2, sw=2)
@@ -80,7 +81,22 @@ def readers() -> Program:
     return b.program(b.last, out, feed=Feed("y"))
 
 
-NETWORKS: dict[str, Callable[[], Program]] = {"chain": chain, "between": between, "writers": writers, "readers": readers}
+def skips() -> Program:
+    """Residuals of pairs, before and behind an activation, to pairs, floats and half floats; of half floats to pairs."""
+    b = Builder(1)
+    x = first = b.conv(0, 29, k=5, epilogue=[b.prelu(29)])
+    for k in (1, 3):
+        x = b.conv(x, 11, k=k, epilogue=[b.prelu(11)])
+    x = second = b.conv(x, 29, k=1, epilogue=[Epilogue("Add", value=first), b.prelu(29)])
+    x = b.conv(x, 29, k=(2, 1), epilogue=[b.prelu(29), Epilogue("Add", value=second)])
+    x = b.conv(x, 29, k=1, epilogue=[RELU, Epilogue("Add", value=first)])
+    half = x = b.conv(x, 29, epilogue=[RELU])
+    x = b.conv(x, 29, k=1, epilogue=[Epilogue("Add", value=half)])
+    b.conv(x, 4, epilogue=[shuffle(2)])
+    return b.program(feed=Feed("y"))
+
+
+NETWORKS: dict[str, Callable[[], Program]] = {"chain": chain, "between": between, "writers": writers, "readers": readers, "skips": skips}
 
 
 def compiled(program: Program, precision: str = "fast", algorithm: str = "conv16", isa: str = "", tile: int = 0) -> _core.Model:
@@ -113,7 +129,8 @@ def test_which_convolutions_take_it() -> None:
     assert used["between"] == ["conv16"] * 8
     assert [i for i, k in enumerate(used["writers"]) if k == "direct"] == [0, 2, 6]
     assert used["writers"].count("conv16") == 6
-    assert [i for i, k in enumerate(used["readers"]) if k == "conv16"] == [0, 10]
+    assert [i for i, k in enumerate(used["readers"]) if k == "conv16"] == [0, 11]
+    assert used["skips"] == ["conv16"] * 9
     mixed = compiled(between(), algorithm="").kernels()
     used = [k.removesuffix("rows").removesuffix("x6") for k in mixed[:-1]]
     assert used == ["conv16", "conv16", "winograd16", "winograd16", "conv16", "winograd16", "conv16"]

@@ -98,13 +98,24 @@ Pairs pairs_of(const Plan& plan, int v, const std::vector<InputRange>& ranges) {
   return pairs;
 }
 
+// Of a step that reads pairs and has a residual: Conv16Row's.
+std::vector<float> residual_scale(const Plan& plan, const StepPlan& s, int out) {
+  std::vector<float> scale(idx(s.cout), 1.0f);
+  const Pairs &from = plan.pairs[idx(s.residual)], &to = plan.pairs[idx(out)];
+  for (size_t k = 0; k < scale.size(); ++k) {
+    if (from.most > 0) scale[k] /= from.scale[k];
+    if (to.most > 0 && s.in_place) scale[k] *= to.scale[k];
+  }
+  return scale;
+}
+
 // Whether the step's kernel stores what its value holds.
 bool stores_elements(const StepPlan& s) {
   if (s.block > 1) return false;
   if (s.element == Element::kFloat) return true;
   if (s.element == Element::kBytes) return s.algorithm == Algorithm::kConv8 && s.before.empty() && s.quantize && s.times == 1;
   if (!is_fast(s.algorithm) || !s.before.empty()) return false;
-  return s.element == Element::kHalf || (s.act != Act::kClip && (tile16(s.algorithm) || s.residual < 0));
+  return s.element == Element::kHalf || s.act != Act::kClip;
 }
 
 }  // namespace
@@ -127,7 +138,9 @@ std::vector<char> possible_pairs(const Plan& plan) {
     if (!is_fast(plan.steps[i].algorithm))
       for (int v : p.steps[i].in) forbid(v);
     if (p.steps[i].kind == Kind::kConcat) forbid(p.steps[i].out);
-    for (const Epilogue& e : p.steps[i].epilogue) forbid(e.value);
+    if (!reads_pairs(plan.steps[i].algorithm)) forbid(plan.steps[i].residual);
+    for (const std::vector<RowOp>* ops : {&plan.steps[i].before, &plan.steps[i].after})
+      for (const RowOp& op : *ops) forbid(op.value);
   }
   return possible;
 }
@@ -150,6 +163,7 @@ void choose_elements(Plan& plan, const std::vector<InputRange>& ranges) {
     StepPlan& s = plan.steps[i];
     s.element = plan.elements[idx(p.steps[i].out)];
     s.in_place = stores_elements(s);
+    if (reads_pairs(s.algorithm) && s.residual >= 0) s.residual_scale = residual_scale(plan, s, p.steps[i].out);
   }
 }
 

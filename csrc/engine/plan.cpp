@@ -155,6 +155,20 @@ void spare_memory(Plan& plan) {
   if (columns() <= with) plan.steps = std::move(large);
 }
 
+// Steps whose input cannot be kept as pairs do not read any. Then residuals of theirs cannot be either.
+void spare_pairs(Plan& plan, const PlanOptions& options) {
+  for (bool changed = true; changed;) {
+    changed = false;
+    const std::vector<char> possible = possible_pairs(plan);
+    for (size_t i = 0; i < plan.steps.size(); ++i) {
+      StepPlan& s = plan.steps[i];
+      if (!reads_pairs(s.algorithm) || possible[static_cast<size_t>(plan.program.steps[i].in[0])]) continue;
+      set_algorithm(s, choose_algorithm(plan.program.steps[i], s.cin, s.cout, options));
+      changed = true;
+    }
+  }
+}
+
 }  // namespace
 
 double StepPlan::cost_per_pixel() const {
@@ -261,12 +275,11 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     fuse(s, p, step.channels);
   }
   if (!options.algorithm) spare_memory(*plan);
-  const std::vector<char> pairs = possible_pairs(*plan);
+  spare_pairs(*plan, options);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
     StepPlan& s = plan->steps[i];
     if (step.kind != Kind::kConv) continue;
-    if (reads_pairs(s.algorithm) && !pairs[static_cast<size_t>(step.in[0])]) set_algorithm(s, choose_algorithm(step, s.cin, s.cout, options));
     if (options.groups > 1 && !integers[i] && tile16(fast_algorithm(step, s, options))) set_algorithm(s, Algorithm::kWinograd2d);
     if (s.algorithm == Algorithm::kWinograd2d) s.row_group = s.col_group = std::lcm(s.row_group, options.groups);
     const bool conv8 = s.algorithm == Algorithm::kConv8;

@@ -62,6 +62,7 @@ struct StepPlan {
   std::vector<float> slope;
   int residual = -1;
   bool residual_first = false;
+  std::vector<float> residual_scale;  // reads_pairs: as Conv16Row has it
   // kConv8: Finish8 (kernels/int8.h) with act, a, b and slope.
   std::vector<float> scale, shift;
   bool quantize = false;

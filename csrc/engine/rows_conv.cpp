@@ -116,6 +116,7 @@ void TileRunner::conv16(size_t s, int y, int n, void* const* dst, ptrdiff_t stri
     call.kw = columns.kernel;
     call.dilation = columns.dilation;
     call.residual_type = plan.residual >= 0 ? ring(plan.residual).element : Element::kFloat;
+    call.residual_scale = plan.residual_scale.data();
     call.out_type = plan.in_place ? plan.element : Element::kFloat;
     call.most = net_.plan.pairs[idx(step.out)].most;
     call.scratch = scratch;

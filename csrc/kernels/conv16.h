@@ -158,48 +158,57 @@ FASTSR_NOINLINE void conv16_add(const Sums16& s, float* acc, bool first) {
   }
 }
 
+// The residual of channel k from pixel x on.
+FASTSR_INLINE const void* residual_at(const Conv16Row& r, int k, ptrdiff_t x) {
+  if (r.residual_type == Element::kPairs) return static_cast<const uint32_t*>(r.residual) + k / 2 * r.residual_stride + x;
+  const ptrdiff_t at = k * r.residual_stride + x;
+  return r.residual_type == Element::kHalf ? static_cast<const void*>(static_cast<const uint16_t*>(r.residual) + at)
+                                           : static_cast<const float*>(r.residual) + at;
+}
+
+// What is added to output channel k at pixel x, of the output's scale.
+FASTSR_INLINE V conv16_residual(const Conv16Row& r, int k, ptrdiff_t x) {
+  const void* const p = residual_at(r, k, x);
+  const V scale = set1(r.residual_scale[k]);
+  if (r.residual_type == Element::kHalf) return mul(load(static_cast<const uint16_t*>(p)), scale);
+  if (r.residual_type == Element::kFloat) return mul(load(static_cast<const float*>(p)), scale);
+  const I both = load_ints(static_cast<const uint32_t*>(p));
+  return mul(k % 2 ? high_half(both) : low_half(both), scale);
+}
+
 // acc: results begun, or null.
 template <int kAct, Element kOut>
 FASTSR_NOINLINE void conv16_finish(const Conv16Row& r, const Sums16& s, const float* acc) {
   constexpr int kStep = kOut == Element::kPairs ? 2 : 1;
   const V high = set1(r.b), most = set1(r.most);
   for (int k = 0; k < s.n; k += kStep) {
-    const int line = s.k + k;
+    const int line = s.k + k, n = k + kStep <= s.n ? kStep : 1;
     V coef[kStep], bias[kStep], low[kStep];
     FASTSR_UNROLL for (int i = 0; i < kStep; i++) {
-      const bool exists = k + i < s.n;
-      coef[i] = set1(exists ? s.coefs[k + i] : 0.0f);
-      bias[i] = set1(exists ? s.biases[k + i] : 0.0f);
-      low[i] = set1(r.act == Act::kPRelu && exists ? r.slope[line + i] : r.a);
+      coef[i] = set1(i < n ? s.coefs[k + i] : 0.0f);
+      bias[i] = set1(i < n ? s.biases[k + i] : 0.0f);
+      low[i] = set1(r.act == Act::kPRelu && i < n ? r.slope[line + i] : r.a);
     }
     const int32_t* const m = s.m + k * s.stride;
-    const ptrdiff_t second = k + 1 < s.n ? s.stride : 0;
     for (int v = 0; v < s.vectors; v++) {
+      const ptrdiff_t x = s.x + v * W;
+      if (r.residual) FASTSR_PREFETCH_NEAR(residual_at(r, line, x + s.vectors * W));  // of the next block of pixels
       V y[kStep];
       FASTSR_UNROLL for (int i = 0; i < kStep; i++) {
-        const ptrdiff_t at = i * second + v * W;
+        const ptrdiff_t at = (i < n ? i : 0) * s.stride + v * W;
         y[i] = fma(load_sums(m + at), coef[i], acc ? load(acc + k * s.stride + at) : bias[i]);
+        const bool more = r.residual && i < n;
+        if (more && r.residual_first) y[i] = add(y[i], conv16_residual(r, line + i, x));
+        y[i] = conv16_act<kAct>(y[i], low[i], high);
+        if (more && !r.residual_first) y[i] = add(y[i], conv16_residual(r, line + i, x));
       }
-      const ptrdiff_t x = s.x + v * W;
       if constexpr (kOut == Element::kPairs) {
-        FASTSR_UNROLL for (int i = 0; i < kStep; i++) y[i] = conv16_act<kAct>(y[i], low[i], high);
-        const I hi = k + 1 < s.n ? whole(y[1], most) : zero();
+        const I hi = n == 2 ? whole(y[1], most) : zero();
         store_words(static_cast<uint32_t*>(r.out) + line / 2 * r.out_stride + x, words(whole(y[0], most), hi));
+      } else if constexpr (kOut == Element::kHalf) {
+        store(static_cast<uint16_t*>(r.out) + line * r.out_stride + x, saturated(y[0]));
       } else {
-        if (r.residual) {
-          const ptrdiff_t from = line * r.residual_stride + x;
-          const V more = r.residual_type == Element::kHalf ? load(static_cast<const uint16_t*>(r.residual) + from)
-                                                           : load(static_cast<const float*>(r.residual) + from);
-          y[0] = r.residual_first ? conv16_act<kAct>(add(y[0], more), low[0], high) : add(conv16_act<kAct>(y[0], low[0], high), more);
-        } else {
-          y[0] = conv16_act<kAct>(y[0], low[0], high);
-        }
-        const ptrdiff_t to = line * r.out_stride + x;
-        if constexpr (kOut == Element::kHalf) {
-          store(static_cast<uint16_t*>(r.out) + to, saturated(y[0]));
-        } else {
-          store(static_cast<float*>(r.out) + to, y[0]);
-        }
+        store(static_cast<float*>(r.out) + line * r.out_stride + x, y[0]);
       }
     }
   }
@@ -294,7 +303,7 @@ struct Call16 {
 
 // Whether blocks can finish by themselves.
 FASTSR_INLINE bool conv16_at_once(const Conv16Row& r, const Terms16& t) {
-  if (r.out_type != Element::kPairs || t.sums > 1) return false;
+  if (r.out_type != Element::kPairs || r.residual || t.sums > 1) return false;
   const auto is_number = [](float slope) { return slope > -1e30f && slope < 1e30f; };
   bool fits = r.act != Act::kLeakyRelu || is_number(r.a);
   for (int k = 0; r.act == Act::kPRelu && k < r.cout; k++) fits = fits && is_number(r.slope[k]);

@@ -287,6 +287,7 @@ void conv16_rows(const Conv16Rows& r) {
     one.kh = r.kh, one.kw = r.kw, one.dilation = r.dilation;
     one.residual = r.residual ? r.residual[i < r.rows ? i : 0] : nullptr;
     one.residual_type = r.residual_type;
+    one.residual_scale = r.residual_scale;
     one.out = r.out[i < r.rows ? i : 0];
     one.out_type = r.out_type;
     one.most = r.most;

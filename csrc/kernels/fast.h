@@ -52,13 +52,14 @@ inline bool winograd16_pays(int cin, int cout) { return static_cast<int64_t>(cin
 
 // One output row of a convolution with stride 1 and one group, in 16-bit integers with exact sums in 32 bits:
 //   y[k][x] = store(bias[k] + sum over c, i < kh, j < kw of w[k][c][i][j] * line_i[c][x + j * dilation]), k < cout, x < width
-// The input is a row of pairs for each i. All sums fit into 32 bits whatever the input is. Act as in ConvCommon; with an output of pairs there is no
-// residual and the activation is not kClip.
+// The input is a row of pairs for each i. All sums fit into 32 bits whatever the input is. Act as in ConvCommon; with an output of pairs the activation is
+// not kClip.
 struct Conv16Row : ConvCommon {   // weights: made by conv16_pack, and bias is within them; strides in elements (words of pairs)
   const uint32_t* const* lines;   // kh pointers to line 0 at the leftmost tap of pixel 0
   int kh, kw, dilation;
   const void* residual;           // or null
-  Element residual_type;          // kFloat or kHalf
+  Element residual_type;          // kFloat, kHalf or kPairs
+  const float* residual_scale;    // of each output channel, what makes the residual's numbers those of the output: 1 / scale of pairs, times scale of pairs
   void* out;
   Element out_type;
   float most;                     // kPairs: of the result
@@ -87,6 +88,7 @@ struct Conv16Rows : ConvCommon {   // weights: made by conv16_rows_pack
   int rows;                        // 1 or 2
   const void* const* residual;     // `rows` pointers, or null
   Element residual_type;
+  const float* residual_scale;
   void* const* out;                // `rows` pointers
   Element out_type;
   float most;

@@ -53,17 +53,17 @@ struct Conv16Shape {
 struct Conv16Problem {
   Conv16Shape s;
   int width, taps, reach;
-  TestScales in_scales, out_scales;
+  TestScales in_scales, out_scales, extra_scales;
   ptrdiff_t stride, extra_stride;
-  std::vector<float> w, bias, slope;
+  std::vector<float> w, bias, slope, extra_scale;
   std::vector<std::unique_ptr<AnyRow>> rows;
   AnyRow extra;
   std::vector<const uint32_t*> lines;
 
   Conv16Problem(const Conv16Shape& shape, int width_, float most, Element extra_type)
       : s(shape), width(width_), taps(s.kh * s.kw), reach(width + (s.kw - 1) * s.dilation), in_scales(s.cin, most), out_scales(s.cout, 3000),
-        stride(reach + kOverRead), extra_stride(width + kOverRead), w(static_cast<size_t>(s.cout) * s.cin * taps), bias(s.cout), slope(s.cout),
-        extra(extra_type, s.cout, extra_stride, 0, PairScales{}) {
+        extra_scales(s.cout, 7000), stride(reach + kOverRead), extra_stride(width + kOverRead), w(static_cast<size_t>(s.cout) * s.cin * taps), bias(s.cout), slope(s.cout),
+        extra_scale(s.cout, 1.0f), extra(extra_type, s.cout, extra_stride, 0, extra_scales.get()) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
     for (float& v : slope) v = uniform(0, 1);
@@ -91,8 +91,10 @@ struct Conv16Problem {
     r.b = 1.25f;
     r.slope = slope.data();
     r.lines = lines.data();
-    r.residual = !pairs && variant / 5 % 3 ? extra.at(0) : nullptr;
+    r.residual = variant / 5 % 3 ? extra.at(0) : nullptr;
     r.residual_type = extra.type;
+    for (int k = 0; k < s.cout; k++) extra_scale[k] = (pairs ? out_scales.scale[k] : 1) / (extra.type == Element::kPairs ? extra_scales.scale[k] : 1);
+    r.residual_scale = extra_scale.data();
     r.residual_stride = extra_stride;
     r.residual_first = variant / 5 % 3 == 2;
     r.most = out_scales.most;
@@ -142,7 +144,7 @@ struct Conv16Problem {
           if (sum != static_cast<int32_t>(sum)) fail("%s", "a sum leaves 32 bits");
           y = fma(static_cast<float>(sum), coef, y);
         }
-        const float more = r.residual ? extra.get(k, x) : 0.0f;
+        const float more = r.residual ? extra.get(k, x) * extra_scale[k] : 0.0f;
         if (r.residual && r.residual_first) y += more;
         const float slope_k = r.act == Act::kPRelu ? slope[k] : r.a;
         if (r.act == Act::kRelu) y = std::max(y, 0.0f);
@@ -179,7 +181,7 @@ struct Conv16Call {
 };
 
 void test_conv16_shape(const std::vector<const FastKernels*>& isas, const Conv16Shape& s, int width, int variant, float most) {
-  Conv16Problem p(s, width, most, pick(2) ? Element::kHalf : Element::kFloat);
+  Conv16Problem p(s, width, most, static_cast<Element>(pick(3)));
   const Conv16Row r = p.row(variant);
   const int from = pick(width), n = 1 + pick(width - from);
   std::vector<float> models[2];

@@ -22,6 +22,7 @@ struct RowsProblem : Conv16Problem {
     r.lines = lines.data();
     r.kh = s.kh, r.kw = s.kw, r.dilation = s.dilation;
     r.residual_type = like.residual_type;
+    r.residual_scale = like.residual_scale;
     r.out_type = like.out_type;
     r.most = like.most;
     r.rows = 1 + variant % 2;
@@ -81,10 +82,10 @@ struct RowsCall {
 };
 
 void test_conv16_rows_shape(const std::vector<const FastKernels*>& isas, const Conv16Shape& s, int width, int variant, float most, bool extreme = false) {
-  RowsProblem p(s, width, most, pick(2) ? Element::kHalf : Element::kFloat, extreme);
+  RowsProblem p(s, width, most, static_cast<Element>(pick(3)), extreme);
   const Conv16Row like = p.row(variant);
   const Conv16Rows r = p.call(variant, like);
-  AnyRow second(p.extra.type, s.cout, p.extra_stride, 0, PairScales{});
+  AnyRow second(p.extra.type, s.cout, p.extra_stride, 0, p.extra_scales.get());
   for (int k = 0; k < s.cout; k++)
     for (int x = 0; x < width; x++) second.set(k, x, uniform(-1, 1));
   AnyRow* const extras[2] = {&p.extra, &second};
@@ -117,7 +118,7 @@ void test_conv16_rows_shape(const std::vector<const FastKernels*>& isas, const C
           Conv16Rows with = r;
           const void* some = nullptr;
           with.residual = like.residual ? &some : nullptr;
-          const auto [v, bound] = p.meant(with, k, y, x, static_cast<double>(all->weights[k]), extras[y]->get(k, x));
+          const auto [v, bound] = p.meant(with, k, y, x, static_cast<double>(all->weights[k]), extras[y]->get(k, x) * p.extra_scale[k]);
           near = near && std::fabs(static_cast<double>(got.back()) - v) <= bound;
           checks++;
         }
