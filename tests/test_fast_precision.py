@@ -225,6 +225,23 @@ def test_falls_back_altogether() -> None:
     assert exact.tobytes() == fast.tobytes()
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_numbers_too_large_for_half_floats(joined: bool) -> None:
+    """They are kept as floats, and computed with in integers all the same."""
+    b = Builder(1, 3)
+    x = b.conv(b.conv(0, 24), 24, epilogue=RELU)
+    b.steps[-1].weight[...] *= np.float32(1e6)
+    if joined:
+        x = b.step("Concat", [x, b.conv(x, 24, epilogue=RELU)], 48)
+    x = b.conv(x, 24, epilogue=RELU)
+    b.steps[-1].weight[...] *= np.float32(1e-6)
+    b.conv(x, 4, epilogue=[Epilogue("DepthToSpace", a=2.0)])
+    program = b.program(feed=Feed("y"))
+    assert steps16(program) == [s.kind == "Conv" for s in program.steps]
+    exact, fast = both(program, [picture(60, 70)])
+    assert LEAST <= decibels(exact, fast, float(np.abs(exact).max())) < 110
+
+
 def seventh(b: Builder) -> int:
     return b.step("SpaceToDepth", [0], 49, {"block": 7})
 

@@ -207,7 +207,10 @@ class Search {
     const double large = small_.empty() ? 0 : try_plan(range());
     if (large >= kLargeDecibels) return std::move(plan_);
     const std::vector<InputRange> all = ranges_;
-    for (size_t i = 0; i < small_.size(); ++i) ranges_[small_[i]] = others_[i];
+    for (size_t i = 0; i < small_.size(); ++i) {
+      others_[i].result = all[small_[i]].result;
+      ranges_[small_[i]] = others_[i];
+    }
     // The convolutions nearest to the result do the most harm: they go back to floats first.
     std::vector<size_t> steps;
     for (size_t s = 0; s < ranges_.size(); ++s)

@@ -9,12 +9,13 @@ namespace fastsr {
 namespace {
 
 constexpr float kLeast = 0.5f;
+constexpr float kMostHalf = 65504;  // the largest half float
 constexpr double kOvershoot = 0.14;  // of the bicubic enlargement before the network, on either side of the range
 
 size_t idx(int i) { return static_cast<size_t>(i); }
 
-// Whether float rows could be half floats: those of values that winograd16 makes or reads and that nothing reads which needs floats.
-void choose_halves(Plan& plan) {
+// Whether float rows could be half floats: those of values that winograd16 makes or reads, that these can hold, and that nothing reads which needs floats.
+void choose_halves(Plan& plan, const std::vector<InputRange>& ranges) {
   const Program& p = plan.program;
   const size_t n = p.values.size();
   std::vector<char> half(n, 0), wanted(n, 0);
@@ -23,6 +24,8 @@ void choose_halves(Plan& plan) {
     if (plan.steps[i].block == 1 && (p.steps[i].kind == Kind::kConv || p.steps[i].kind == Kind::kPointwise || p.steps[i].kind == Kind::kConcat))
       half[idx(p.steps[i].out)] = 1;
   for (const OutputInfo& o : p.outputs) forbid(o.value);
+  for (size_t i = 0; i < ranges.size(); ++i)
+    if (!(ranges[i].result * kMargin <= kMostHalf)) forbid(p.steps[i].out);
   for (size_t i = 0; i < p.steps.size(); ++i) {
     const Step& step = p.steps[i];
     const StepPlan& s = plan.steps[i];
@@ -150,7 +153,7 @@ void choose_elements(Plan& plan, const std::vector<InputRange>& ranges) {
   plan.elements.assign(p.values.size(), Element::kFloat);
   plan.pairs.resize(p.values.size());
   if (plan.fast) {
-    choose_halves(plan);
+    choose_halves(plan, ranges);
     const std::vector<char> pairs = possible_pairs(plan);
     for (size_t v = 0; v < pairs.size(); ++v) {
       if (!pairs[v]) continue;

@@ -36,6 +36,7 @@ struct InputRange {
   std::vector<float> largest;   // magnitudes
   std::vector<double> squares;  // their sum
   double seen = 0;              // tiles or numbers
+  float result = 0;             // of the step's result, of any step, the largest magnitude; NaN if there was any
 };
 
 class PackedWeights {

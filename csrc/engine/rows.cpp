@@ -239,6 +239,7 @@ void TileRunner::make(size_t s, int y, int n, Span cols, bool left, bool right) 
     }
     for (const RowOp& op : plan.after) apply(op, y + i, result, stride, step.channels, cols);
     if (!in_place) keep(step.out, y + i, cols, result, stride, 0, step.channels);
+    if (run_.calibration) measure_result(s, y + i, cols);
     close_row(step.out, y + i, left, right);
   }
 }

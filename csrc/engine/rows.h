@@ -79,6 +79,7 @@ class TileRunner {
   void conv8(size_t s, int y, void* dst, ptrdiff_t stride, Span cols, float* scratch);
   void conv16(size_t s, int y, int n, void* const* dst, ptrdiff_t stride, Span cols, float* scratch);
   void measure(size_t s, int y, Span cols);
+  void measure_result(size_t s, int y, Span cols);
   void shuffle(size_t s, int y, const float* result, ptrdiff_t stride, Span cols, bool left, bool right, float* scratch);
   void make_result(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);
   void conv(size_t s, int y, float* dst, ptrdiff_t stride, Span cols, float* scratch);

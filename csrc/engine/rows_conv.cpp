@@ -168,6 +168,16 @@ void TileRunner::measure(size_t s, int y, Span cols) {
   }
 }
 
+// Adds row y of a step's result, of floats, to the calibration.
+void TileRunner::measure_result(size_t s, int y, Span cols) {
+  const int v = net_.step(s).out, left = std::max(cols.lo, 0), right = std::min(cols.hi, net_.size(v).w);
+  float& largest = run_.calibration->ranges[s].result;
+  for (int c = 0; c < ring(v).channels; ++c) {
+    const float* const x = at(v, y, left) + c * ring(v).stride;
+    for (int i = 0; i < right - left; ++i) largest = std::abs(x[i]) <= largest || std::isnan(largest) ? largest : std::abs(x[i]);
+  }
+}
+
 namespace {
 
 template <class T>
