@@ -36,16 +36,23 @@ namespace {
 constexpr int kColumnsMost = 10;  // output channels times taps of a line that become channels
 constexpr int kBlockSums = 28;    // vectors of a block, at most
 
-// How a block finishes pairs by itself, where slopes are numbers. All belong to its first channel.
+// How a block finishes pairs or half floats by itself, where slopes are numbers. All belong to its first channel.
 struct Finish16 {
   const float* coefs;
   const float* biases;
   const float* slopes;
   ptrdiff_t slope_step;
   float most;
-  uint32_t* out;  // of pixel 0
+  void* out;  // of pixel 0
   ptrdiff_t out_stride;
+  bool half;
 };
+
+// Where the results of channel k begin.
+FASTSR_INLINE void* place16(void* out, Element type, int k, ptrdiff_t stride, ptrdiff_t x) {
+  if (type == Element::kHalf) return static_cast<uint16_t*>(out) + k * stride + x;
+  return static_cast<uint32_t*>(out) + k / 2 * stride + x;
+}
 
 // What a block multiplies: lines of two channels with their taps, then made lines.
 struct Terms16Run {
@@ -71,17 +78,36 @@ FASTSR_INLINE void conv16_taps(I (&sum)[KB][NV], const uint32_t* const* taps, in
   }
 }
 
+// Channel k of a block.
+template <int NV>
+FASTSR_INLINE void conv16_values(const Finish16& f, const I (&sum)[NV], int k, V (&y)[NV]) {
+  const V coef = set1(f.coefs[k]), bias = set1(f.biases[k]), slope = set1(f.slopes[k * f.slope_step]);
+  const bool steep = f.slopes[k * f.slope_step] > 1.0f;
+  FASTSR_UNROLL for (int v = 0; v < NV; v++) {
+    const V straight = fma(to_float(sum[v]), coef, bias), sloped = mul(straight, slope);
+    y[v] = steep ? min(sloped, straight) : max(sloped, straight);
+  }
+}
+
 template <int KB, int NV>
-FASTSR_INLINE void conv16_pairs(const Finish16& f, I (&sum)[KB][NV], ptrdiff_t x) {
-  const V most = set1(f.most);
-  uint32_t* out = f.out + x;
+FASTSR_INLINE void conv16_halves(const Finish16& f, const I (&sum)[KB][NV], ptrdiff_t x) {
+  uint16_t* const out = static_cast<uint16_t*>(f.out) + x;
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-    const V coef = set1(f.coefs[k]), bias = set1(f.biases[k]), slope = set1(f.slopes[k * f.slope_step]);
-    const bool steep = f.slopes[k * f.slope_step] > 1.0f;
-    FASTSR_UNROLL for (int v = 0; v < NV; v++) {
-      const V y = fma(to_float(sum[k][v]), coef, bias), sloped = mul(y, slope);
-      sum[k][v] = whole(steep ? min(sloped, y) : max(sloped, y), most);
-    }
+    V y[NV];
+    conv16_values<NV>(f, sum[k], k, y);
+    FASTSR_UNROLL for (int v = 0; v < NV; v++) store(out + k * f.out_stride + v * W, saturated(y[v]));
+  }
+}
+
+template <int KB, int NV>
+FASTSR_INLINE void conv16_store(const Finish16& f, I (&sum)[KB][NV], ptrdiff_t x) {
+  if (f.half) return conv16_halves<KB, NV>(f, sum, x);
+  const V most = set1(f.most);
+  uint32_t* out = static_cast<uint32_t*>(f.out) + x;
+  FASTSR_UNROLL for (int k = 0; k < KB; k++) {
+    V y[NV];
+    conv16_values<NV>(f, sum[k], k, y);
+    FASTSR_UNROLL for (int v = 0; v < NV; v++) sum[k][v] = whole(y[v], most);
     if (k % 2 == 0 && k + 1 < KB) continue;
     FASTSR_UNROLL for (int v = 0; v < NV; v++) store_words(out + v * W, k % 2 ? words(sum[k - k % 2][v], sum[k][v]) : words(sum[k][v], zero()));
     out += f.out_stride;
@@ -106,7 +132,7 @@ FASTSR_NOINLINE void conv16_block(const Terms16Run& t, const int16_t* w, ptrdiff
     conv16_taps<Dot, KB, NV>(sum, t.taps, t.n_taps, offset, w);
   }
   if (t.n_odd > 0) conv16_taps<Dot, KB, NV>(sum, t.odd, t.n_odd, x, w);
-  if (finish) return conv16_pairs<KB, NV>(*finish, sum, x);
+  if (finish) return conv16_store<KB, NV>(*finish, sum, x);
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
     FASTSR_UNROLL for (int v = 0; v < NV; v++) store_sums(m + k * stride + v * W, sum[k][v]);
   }
@@ -303,7 +329,7 @@ struct Call16 {
 
 // Whether blocks can finish by themselves.
 FASTSR_INLINE bool conv16_at_once(const Conv16Row& r, const Terms16& t) {
-  if (r.out_type != Element::kPairs || r.residual || t.sums > 1) return false;
+  if (r.out_type == Element::kFloat || r.act == Act::kClip || r.residual || t.sums > 1) return false;
   const auto is_number = [](float slope) { return slope > -1e30f && slope < 1e30f; };
   bool fits = r.act != Act::kLeakyRelu || is_number(r.a);
   for (int k = 0; r.act == Act::kPRelu && k < r.cout; k++) fits = fits && is_number(r.slope[k]);
@@ -330,9 +356,9 @@ FASTSR_NOINLINE void conv16_row(const Call16& call) {
       const int kb = blocks.size(b);
       if (at_once) {
         const Terms16Run run = call.run(0);
-        const Finish16 pairs{call.coefs + k, call.biases + k, r.act == Act::kPRelu ? r.slope + k : &slope, r.act == Act::kPRelu, r.most,
-                             static_cast<uint32_t*>(r.out) + k / 2 * r.out_stride, r.out_stride};
-        kBlocks.block[kb][nv](run, w, x, &pairs, nullptr, 0);
+        const Finish16 own{call.coefs + k, call.biases + k, r.act == Act::kPRelu ? r.slope + k : &slope, r.act == Act::kPRelu, r.most,
+                           place16(r.out, r.out_type, k, r.out_stride, 0), r.out_stride, r.out_type == Element::kHalf};
+        kBlocks.block[kb][nv](run, w, x, &own, nullptr, 0);
         w += 2 * kb * run.pairs();
       } else {
         const Sums16 sums{m, stride, k, kb, x, nv, call.coefs + k, call.biases + k};

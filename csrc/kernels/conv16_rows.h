@@ -245,8 +245,8 @@ FASTSR_NOINLINE void rows16_block(const Made16& made, const int16_t* w, ptrdiff_
     }
   }
   if (finish) {
-    conv16_pairs<KB, NV>(finish[0], sum[0], x);
-    if (rows > 1) conv16_pairs<KB, NV>(finish[1], sum[1], x);
+    conv16_store<KB, NV>(finish[0], sum[0], x);
+    if (rows > 1) conv16_store<KB, NV>(finish[1], sum[1], x);
     return;
   }
   FASTSR_UNROLL for (int i = 0; i < 2; i++) {
@@ -306,10 +306,11 @@ void conv16_rows(const Conv16Rows& r) {
                                                                l.line, n * W + shift);
     for (int k = 0; k < r.cout; k += kRowsChannels) {
       const int kb = r.cout - k < kRowsChannels ? r.cout - k : kRowsChannels, most = Dot::kRowsVectors[kb], n_x = (n + most - 1) / most;
-      const Finish16 like{coefs + k, biases + k, r.act == Act::kPRelu ? r.slope + k : &slope, r.act == Act::kPRelu, r.most, nullptr, r.out_stride};
-      Finish16 pairs[2] = {like, like};
+      const Finish16 like{coefs + k, biases + k, r.act == Act::kPRelu ? r.slope + k : &slope, r.act == Act::kPRelu, r.most, nullptr, r.out_stride,
+                          r.out_type == Element::kHalf};
+      Finish16 own[2] = {like, like};
       if (at_once)
-        for (int i = 0; i < 2; i++) pairs[i].out = static_cast<uint32_t*>(row[i].out) + k / 2 * r.out_stride + first * W;
+        for (int i = 0; i < 2; i++) own[i].out = place16(row[i].out, r.out_type, k, r.out_stride, first * W);
       for (int i = 0, v0 = 0; i < n_x; i++) {
         const int v1 = static_cast<int>(static_cast<int64_t>(n) * (i + 1) / n_x), nv = v1 - v0;
         const int16_t* w = weights + 2 * static_cast<size_t>(k) * rows16_pairs(r.cin, r.kh, r.kw);
@@ -317,7 +318,7 @@ void conv16_rows(const Conv16Rows& r) {
           const int begin = t.begin(s), end = t.begin(s + 1);
           const bool odd = s + 1 == t.sums && r.cin % 2;
           const Made16 lines{made + begin * groups.lines * l.line, l.line, end - begin, odd, groups, r.kw, r.dilation};
-          kBlocks.block[kb][nv](lines, w, v0 * W, r.rows, at_once ? pairs : nullptr, m);
+          kBlocks.block[kb][nv](lines, w, v0 * W, r.rows, at_once ? own : nullptr, m);
           if (at_once) continue;
           w += 2 * static_cast<ptrdiff_t>(kb) * groups.lines * ((end - begin) * r.kw + odd * ((r.kw + 1) / 2));
           for (int y = 0; y < r.rows; y++) {
