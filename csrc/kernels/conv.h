@@ -49,13 +49,13 @@ void conv_pack(float* packed, const float* w, int cout, int cin, int n_taps) {
   }
 }
 
-// Activation, residual and store of a block whose first element is out[0].
+// Activation, residual and store of a block whose first element is out[0]. What the next pixels' will need is fetched: a row's other channels lie far apart.
 template <int KB, int NV>
 FASTSR_INLINE void conv_store(const ConvRow& r, V (&acc)[KB][NV], int k0, int x) {
   const float* residual = r.residual ? r.residual + k0 * r.residual_stride + x : nullptr;
   if (residual) {
     FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-      FASTSR_UNROLL for (int v = NV; v < 2 * NV; v++) FASTSR_PREFETCH_NEAR(residual + k * r.residual_stride + v * W);
+      FASTSR_UNROLL for (int v = NV; v < 2 * NV; v += kLineVectors) FASTSR_PREFETCH_NEAR(residual + k * r.residual_stride + v * W);
     }
   }
   if (residual && r.residual_first) {
@@ -90,7 +90,7 @@ FASTSR_INLINE void conv_store(const ConvRow& r, V (&acc)[KB][NV], int k0, int x)
   }
   float* out = r.out + k0 * r.out_stride + x;
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
-    FASTSR_UNROLL for (int v = NV; v < 2 * NV; v++) __builtin_prefetch(out + k * r.out_stride + v * W, 1);
+    FASTSR_UNROLL for (int v = NV; v < 2 * NV; v += kLineVectors) FASTSR_PREFETCH_STORE(out + k * r.out_stride + v * W);
   }
   FASTSR_UNROLL for (int k = 0; k < KB; k++) {
     FASTSR_UNROLL for (int v = 0; v < NV; v++) store(out + k * r.out_stride + v * W, acc[k][v]);
@@ -152,7 +152,9 @@ FASTSR_NOINLINE void conv_block(const ConvRow& r, const float* w, int k0, int x)
 #endif
       const float* p = taps[t] + offset;
       V in[NV];
-      if constexpr (NT == 1) { if (k0 == 0) { FASTSR_UNROLL for (int v = NV; v < 2 * NV; v++) FASTSR_PREFETCH_NEAR(p + v * W); } }
+      if (NT == 1 && k0 == 0) {
+        FASTSR_UNROLL for (int v = 0; v < NV; v += kLineVectors) FASTSR_PREFETCH_NEAR(p + (NV + v) * W);
+      }
       FASTSR_UNROLL for (int v = 0; v < NV; v++) in[v] = load(p + v * W);
       FASTSR_UNROLL for (int k = 0; k < KB; k++) {
         const V weight = set1(w[k]);
