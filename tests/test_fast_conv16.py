@@ -82,15 +82,17 @@ def readers() -> Program:
 
 
 def skips() -> Program:
-    """Residuals of pairs, before and behind an activation, to pairs, floats and half floats; of half floats to pairs."""
+    """Residuals of pairs, before and behind an activation, to pairs and half floats, to pairs that are made of floats; of half floats to pairs."""
     b = Builder(1)
     x = first = b.conv(0, 29, k=5, epilogue=[b.prelu(29)])
     for k in (1, 3):
         x = b.conv(x, 11, k=k, epilogue=[b.prelu(11)])
     x = second = b.conv(x, 29, k=1, epilogue=[Epilogue("Add", value=first), b.prelu(29)])
     x = b.conv(x, 29, k=(2, 1), epilogue=[b.prelu(29), Epilogue("Add", value=second)])
-    x = b.conv(x, 29, k=1, epilogue=[RELU, Epilogue("Add", value=first)])
-    half = x = b.conv(x, 29, epilogue=[RELU])
+    x = b.conv(x, 29, k=(3, 1), epilogue=[Epilogue("Add", value=second), Epilogue("Clip", a=-3.0, b=3.0)])
+    x = b.conv(x, 29, k=1, epilogue=[Epilogue("Add", value=first), Epilogue("Mul", a=0.7)])
+    half = x = b.conv(x, 29, k=1, epilogue=[RELU, Epilogue("Add", value=first)])
+    x = b.conv(x, 29, epilogue=[RELU])
     x = b.conv(x, 29, k=1, epilogue=[Epilogue("Add", value=half)])
     b.conv(x, 4, epilogue=[shuffle(2)])
     return b.program(feed=Feed("y"))
@@ -130,7 +132,7 @@ def test_which_convolutions_take_it() -> None:
     assert [i for i, k in enumerate(used["writers"]) if k == "direct"] == [0, 2, 6]
     assert used["writers"].count("conv16") == 6
     assert [i for i, k in enumerate(used["readers"]) if k == "conv16"] == [0, 11]
-    assert used["skips"] == ["conv16"] * 9
+    assert used["skips"] == ["conv16"] * 11
     mixed = compiled(between(), algorithm="").kernels()
     used = [k.removesuffix("rows").removesuffix("x6") for k in mixed[:-1]]
     assert used == ["conv16", "conv16", "winograd16", "winograd16", "conv16", "winograd16", "conv16"]

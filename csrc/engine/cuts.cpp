@@ -16,7 +16,8 @@ constexpr double kThread = static_cast<double>(size_t{100} << 10) / sizeof(float
 constexpr double kMostWork = 1.8;  // times the least work: cuts that compute more do not count as possible
 constexpr double kNear = 768 << 10;  // bytes of rings that the second-level cache holds, which has 512 KiB to 2 MiB
 constexpr double kTurnBytes = 1 << 20;  // and of what a step reads and writes in a turn
-constexpr double kSharedBytes = 8 << 20, kThreadBytes = 2 << 20;  // of that, in the turns of all threads, what the last cache level holds, or for each thread
+constexpr double kSharedBytes = 8 << 20;  // of that, in the turns of all threads, what the last cache level holds
+constexpr double kThreadBytes = 2 << 20;  // and for each thread, where that is more
 constexpr int kFewThreads = 8;     // a network that leaves room for no more takes more memory instead
 constexpr int kSmallCut = 4;       // cuts lie at multiples of this and of all groups where the picture is large enough
 constexpr size_t kScratch[] = {SIZE_MAX, size_t{160} << 10, size_t{80} << 10, 0};  // floats: what a thread's scratch may be limited to
@@ -162,8 +163,11 @@ class CostModel {
   double time(const Bands& bands, const Strips& strips, const Strips::Calls& calls, double rings, int threads, bool team) const {
     // A turn of a team; a row of a step; a byte of weights that is not in the second-level cache any more when the step's turn comes; a single vector of
     // tiles, which does not fill a kernel's registers; a line of an array, read or written, that is far from the one before; a byte of a value that is
-    // not in that cache any more, and one that is in none; what part of a step's operations hides such bytes, and what part of all work they must be to count.
-    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4, kByte = 28, kMemoryByte = 20, kHidden = 0.8, kLittle = 0.06;
+    // not in that cache any more, and what one adds that is in none; what part of a step's operations hides such bytes, and what part of all work they
+    // must be to count.
+    constexpr double kTurn = 4e5, kRow = 1.5e4, kWeight = 10, kLanes = 16, kSingle = 1.25, kLine = 1e4;
+    constexpr double kByte = 28, kMemoryByte = 20, kHidden = 0.8, kLittle = 0.06;
+    const double shared = std::max(kSharedBytes, kThreadBytes * threads), tiles_at_once = std::min<double>(threads, bands.pieces * strips.pieces);
     double work = 0, missed = 0;
     for (size_t i = 0; i < flops_.size(); ++i) {
       if (flops_[i] == 0) continue;
@@ -181,8 +185,8 @@ class CostModel {
         flops *= std::ceil(tiles / kLanes) * kLanes / tiles * (tiles <= kLanes ? kSingle : 1);
       }
       // What a team's other threads have made is in their caches, so all of it is far.
-      const double turn = bytes_[i] * width * std::min(share, bands.pixels[i] / bands.pieces), all = team ? turn : turn * threads;
-      const double far = team && threads > 1 ? 1 : std::clamp(turn / kTurnBytes - 1, 0.0, 1.0), farther = std::clamp(all / std::max(kSharedBytes, kThreadBytes * threads) - 1, 0.0, 1.0);
+      const double turn = bytes_[i] * width * std::min(share, bands.pixels[i] / bands.pieces), all = team ? turn : turn * tiles_at_once;
+      const double far = team && threads > 1 ? 1 : std::clamp(turn / kTurnBytes - 1, 0.0, 1.0), farther = std::clamp(all / shared - 1, 0.0, 1.0);
       missed += busy * strips.pixels[i] * bands.pixels[i] * std::max(0.0, (kByte * far + kMemoryByte * farther) * bytes_[i] - kHidden * flops);
       double step = (flops * strips.pixels[i] + kRow * strips.pieces) * bands.pixels[i];
       if (weights_ > (512 << 10)) step += kWeight * 4 * static_cast<double>(plan.packed_group) * strips.pieces * bands.pixels[i] / (call_groups * group);

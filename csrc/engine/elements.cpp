@@ -14,7 +14,8 @@ constexpr double kOvershoot = 0.14;  // of the bicubic enlargement before the ne
 
 size_t idx(int i) { return static_cast<size_t>(i); }
 
-// Whether float rows could be half floats: those of values that winograd16 makes or reads, that these can hold, and that nothing reads which needs floats.
+// Whether float rows could be half floats: those of values that winograd16 makes or reads, that half floats can hold, and that nothing reads which needs
+// floats.
 void choose_halves(Plan& plan, const std::vector<InputRange>& ranges) {
   const Program& p = plan.program;
   const size_t n = p.values.size();

@@ -9,7 +9,8 @@ namespace fastsr {
 // Of each value: whether some step reads pairs of it, and nothing needs it in another form than pairs.
 std::vector<char> possible_pairs(const Plan& plan);
 
-// Sets elements and pairs of all values, and in_place of all steps. Inputs of steps that read pairs must be possible_pairs. ranges: of the steps that are is_fast.
+// Sets elements and pairs of all values, and in_place of all steps. Inputs of steps that read pairs must be possible_pairs. ranges: of all steps, or empty
+// where none is is_fast.
 void choose_elements(Plan& plan, const std::vector<InputRange>& ranges);
 
 // Real pictures drive channels further than calibration did, above all those that it hardly touched: the room beyond the largest number that was seen,

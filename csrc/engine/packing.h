@@ -29,8 +29,8 @@ double generous_floats(double n);
 // How a convolution is computed. kWinograd2d and kWinograd6x6: the kernel winograd2d with tiles of 4x4 and 6x6.
 enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6, kConv16, kConv16Rows, kConv8 };
 
-// What a convolution's inputs were like when the network saw calibration pictures: of winograd16 as Winograd16Range has it, of the others the numbers
-// themselves, by channel. Nothing was seen: it stays in floats.
+// What a convolution's inputs, and any step's results, were like when the network saw calibration pictures. The inputs: of winograd16 as Winograd16Range
+// has it, of the others the numbers themselves, by channel. Nothing was seen of them: it stays in floats.
 struct InputRange {
   Algorithm algorithm = Algorithm::kDirect;  // for which it was measured
   std::vector<float> largest;   // magnitudes

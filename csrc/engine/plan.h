@@ -36,7 +36,7 @@ inline bool reads_pairs(Algorithm a) { return a == Algorithm::kConv16 || a == Al
 // kAuto: these where the network is quantised, else floats.
 enum class Precision : int { kF32, kFast, kInt8, kAuto };
 
-// A run that measures what convolutions read.
+// A run that measures what convolutions read, and results.
 struct Calibration {
   std::vector<InputRange> ranges, others;  // by step; others: of steps with two possible algorithms those of the second one. Where is_fast it is measured
 };
@@ -103,7 +103,7 @@ struct PlanOptions {
   const Algorithm* algorithm = nullptr;  // for the convolutions that it can compute, whether it is the fastest or not; null: the fastest
 };
 
-// ranges: per step, for the steps that shall run in 16-bit integers; empty: none. Weights are packed later: PackedWeights.
+// ranges: per step; of those that shall run in 16-bit integers what they read was seen. Empty: none. Weights are packed later: PackedWeights.
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges = {});
 
 // How a step shall run in 16-bit integers if the result stays close enough: it can, and it is faster so or it was asked for. kDirect: not at all.

@@ -1,6 +1,8 @@
 // The convolutions of a tile: from a step's plan and the rings to a call of a kernel.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 
 #include "engine/rows.h"
 #include "targets/fast.h"
@@ -171,11 +173,18 @@ void TileRunner::measure(size_t s, int y, Span cols) {
 // Adds row y of a step's result, of floats, to the calibration.
 void TileRunner::measure_result(size_t s, int y, Span cols) {
   const int v = net_.step(s).out, left = std::max(cols.lo, 0), right = std::min(cols.hi, net_.size(v).w);
-  float& largest = run_.calibration->ranges[s].result;
+  float& result = run_.calibration->ranges[s].result;
+  uint32_t largest;  // bits of magnitudes are ordered as these are, NaN above all
+  std::memcpy(&largest, &result, sizeof largest);
   for (int c = 0; c < ring(v).channels; ++c) {
     const float* const x = at(v, y, left) + c * ring(v).stride;
-    for (int i = 0; i < right - left; ++i) largest = std::abs(x[i]) <= largest || std::isnan(largest) ? largest : std::abs(x[i]);
+    for (int i = 0; i < right - left; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, x + i, sizeof bits);
+      largest = std::max(largest, bits & 0x7fffffffu);
+    }
   }
+  std::memcpy(&result, &largest, sizeof largest);
 }
 
 namespace {

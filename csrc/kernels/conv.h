@@ -49,7 +49,7 @@ void conv_pack(float* packed, const float* w, int cout, int cin, int n_taps) {
   }
 }
 
-// Activation, residual and store of a block whose first element is out[0]. What the next pixels' will need is fetched: a row's other channels lie far apart.
+// Activation, residual and store of a block whose first element is out[0]. What the next pixels will need is fetched: channels lie far apart.
 template <int KB, int NV>
 FASTSR_INLINE void conv_store(const ConvRow& r, V (&acc)[KB][NV], int k0, int x) {
   const float* residual = r.residual ? r.residual + k0 * r.residual_stride + x : nullptr;
@@ -177,7 +177,7 @@ struct ConvBlocks {
 };
 
 // Every input line is new to a block of all output channels, and a processor does not foresee the jump to the next channel: that one's lines are fetched
-// beforehand, unless the block has too little to do meanwhile (one tap) or lines come back for other output channels.
+// beforehand, unless the block has too little to do meanwhile (one tap: then those of the next pixels are, conv_block) or lines come back for other output channels.
 ConvFetchingRow conv_fetching(const ConvRow& row) {
   ConvFetchingRow r;
   static_cast<ConvRow&>(r) = row;

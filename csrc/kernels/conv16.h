@@ -3,7 +3,8 @@
 // with two channels of a pixel in each word, two multiply-adds of which are one lane of one instruction.
 //
 // Blocking is conv.h's: KB output channels times NV vectors along x, one lane per pixel. Blocks begin at even channels, so that a word of the result is
-// made by one of them. The sums of a block go through memory to where they are finished and stored.
+// made by one of them. The sums of a block go through memory to where they are finished and stored,
+// unless the block does that itself (Finish16).
 //
 // An odd last input channel has no partner: lines are made of it whose words hold the pixels of two successive taps, mostly a pixel and its right
 // neighbour, so one multiply-add takes two taps, an odd last one with the weight 0 for its partner.
@@ -49,7 +50,7 @@ struct Finish16 {
 };
 
 // Where the results of channel k begin.
-FASTSR_INLINE void* place16(void* out, Element type, int k, ptrdiff_t stride, ptrdiff_t x) {
+FASTSR_INLINE void* results_at(void* out, Element type, int k, ptrdiff_t stride, ptrdiff_t x) {
   if (type == Element::kHalf) return static_cast<uint16_t*>(out) + k * stride + x;
   return static_cast<uint32_t*>(out) + k / 2 * stride + x;
 }
@@ -218,7 +219,9 @@ FASTSR_NOINLINE void conv16_finish(const Conv16Row& r, const Sums16& s, const fl
     const int32_t* const m = s.m + k * s.stride;
     for (int v = 0; v < s.vectors; v++) {
       const ptrdiff_t x = s.x + v * W;
-      if (r.residual) FASTSR_PREFETCH_NEAR(residual_at(r, line, x + s.vectors * W));  // of the next block of pixels
+      if (r.residual) {
+        FASTSR_PREFETCH_NEAR(residual_at(r, line, x + s.vectors * W));  // of the next block of pixels
+      }
       V y[kStep];
       FASTSR_UNROLL for (int i = 0; i < kStep; i++) {
         const ptrdiff_t at = (i < n ? i : 0) * s.stride + v * W;
@@ -357,7 +360,7 @@ FASTSR_NOINLINE void conv16_row(const Call16& call) {
       if (at_once) {
         const Terms16Run run = call.run(0);
         const Finish16 own{call.coefs + k, call.biases + k, r.act == Act::kPRelu ? r.slope + k : &slope, r.act == Act::kPRelu, r.most,
-                           place16(r.out, r.out_type, k, r.out_stride, 0), r.out_stride, r.out_type == Element::kHalf};
+                           results_at(r.out, r.out_type, k, r.out_stride, 0), r.out_stride, r.out_type == Element::kHalf};
         kBlocks.block[kb][nv](run, w, x, &own, nullptr, 0);
         w += 2 * kb * run.pairs();
       } else {

@@ -310,7 +310,7 @@ void conv16_rows(const Conv16Rows& r) {
                           r.out_type == Element::kHalf};
       Finish16 own[2] = {like, like};
       if (at_once)
-        for (int i = 0; i < 2; i++) own[i].out = place16(row[i].out, r.out_type, k, r.out_stride, first * W);
+        for (int i = 0; i < 2; i++) own[i].out = results_at(row[i].out, r.out_type, k, r.out_stride, first * W);
       for (int i = 0, v0 = 0; i < n_x; i++) {
         const int v1 = static_cast<int>(static_cast<int64_t>(n) * (i + 1) / n_x), nv = v1 - v0;
         const int16_t* w = weights + 2 * static_cast<size_t>(k) * rows16_pairs(r.cin, r.kh, r.kw);

@@ -40,12 +40,13 @@
 #endif
 
 // OPAQUE: x, in a register of the kind that the constraint names, is taken for a value of unknown origin: neither computed anew nor loaded twice.
-// PREFETCH: brings a cache line into the second level, PREFETCH_NEAR into the first, PREFETCH_STORE too, to be written; harmless with any address.
+// PREFETCH: brings a cache line into the second level, PREFETCH_NEAR into the first, PREFETCH_STORE too, to be written where the target has an instruction
+// for that; harmless with any address.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FASTSR_OPAQUE(constraint, x)
-#define FASTSR_PREFETCH(p)
-#define FASTSR_PREFETCH_NEAR(p)
-#define FASTSR_PREFETCH_STORE(p)
+#define FASTSR_PREFETCH(p) static_cast<void>(p)
+#define FASTSR_PREFETCH_NEAR(p) static_cast<void>(p)
+#define FASTSR_PREFETCH_STORE(p) static_cast<void>(p)
 #else
 #define FASTSR_OPAQUE(constraint, x) __asm__("" : "+" constraint(x))
 #define FASTSR_PREFETCH(p) __builtin_prefetch(p, 0, 2)

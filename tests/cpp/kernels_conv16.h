@@ -62,7 +62,8 @@ struct Conv16Problem {
 
   Conv16Problem(const Conv16Shape& shape, int width_, float most, Element extra_type)
       : s(shape), width(width_), taps(s.kh * s.kw), reach(width + (s.kw - 1) * s.dilation), in_scales(s.cin, most), out_scales(s.cout, 3000),
-        extra_scales(s.cout, 7000), stride(reach + kOverRead), extra_stride(width + kOverRead), w(static_cast<size_t>(s.cout) * s.cin * taps), bias(s.cout), slope(s.cout),
+        extra_scales(s.cout, 7000), stride(reach + kOverRead), extra_stride(width + kOverRead), w(static_cast<size_t>(s.cout) * s.cin * taps),
+        bias(s.cout), slope(s.cout),
         extra_scale(s.cout, 1.0f), extra(extra_type, s.cout, extra_stride, 0, extra_scales.get()) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
