@@ -65,7 +65,7 @@ def writers() -> Program:
 
 
 def readers() -> Program:
-    """Values that nothing keeps as pairs: outputs, residuals of other convolutions, operands, parts of a Concat, inputs of convolutions with stride."""
+    """Values not kept as pairs: outputs, residuals of other convolutions, operands, parts of a Concat, inputs of convolutions with stride."""
     b = Builder(1)
     out = b.conv(0, 16, k=5, epilogue=[RELU])
     residual = b.conv(out, 16, k=1, epilogue=[RELU])
