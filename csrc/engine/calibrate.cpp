@@ -207,10 +207,7 @@ class Search {
     const double large = small_.empty() ? 0 : try_plan(range());
     if (large >= kLargeDecibels) return std::move(plan_);
     const std::vector<InputRange> all = ranges_;
-    for (size_t i = 0; i < small_.size(); ++i) {
-      others_[i].result = all[small_[i]].result;
-      ranges_[small_[i]] = others_[i];
-    }
+    for (size_t i = 0; i < small_.size(); ++i) ranges_[small_[i]] = others_[i];
     // The convolutions nearest to the result do the most harm: they go back to floats first.
     std::vector<size_t> steps;
     for (size_t s = 0; s < ranges_.size(); ++s)
@@ -299,6 +296,7 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
     throw;
   }
   for (size_t s = 0; s < program.steps.size(); ++s) {
+    calibration.others[s].result = calibration.ranges[s].result;
     if (usable(calibration.ranges[s])) continue;
     calibration.ranges[s].seen = calibration.others[s].seen = 0;
   }

@@ -9,7 +9,6 @@ namespace fastsr {
 namespace {
 
 constexpr float kLeast = 0.5f;
-constexpr float kMostHalf = 65504;  // the largest half float
 constexpr double kOvershoot = 0.14;  // of the bicubic enlargement before the network, on either side of the range
 
 size_t idx(int i) { return static_cast<size_t>(i); }

@@ -16,6 +16,8 @@ namespace fastsr {
 
 enum class Element : int32_t { kFloat, kHalf, kPairs, kBytes };  // kBytes: int8.h, only between convolutions of int8
 
+constexpr float kMostHalf = 65504;  // the largest half float
+
 // How a value is kept as pairs: a property of the value, so that results do not depend on tiles.
 struct PairScales {
   const float* scale;  // of each channel, more than zero

@@ -13,8 +13,7 @@ namespace {
 
 // Within the half floats' range; NaN stays NaN.
 FASTSR_INLINE V saturated(V a) {
-  constexpr float kHalfMax = 65504.0f;
-  return min(set1(kHalfMax), max(set1(-kHalfMax), a));
+  return min(set1(kMostHalf), max(set1(-kMostHalf), a));
 }
 
 void half_to_float(float* y, const uint16_t* x, int n) {
