@@ -12,9 +12,9 @@ class Model:
 
     fsr: the bytes of the file. threads: threads of each run, 0 for `get_num_threads()`. tile: edge of the tiles in input pixels, 0 for the
     engine's choice. precision: "f32", "fast" or "int8". algorithm: of all convolutions that it can compute ("direct", "winograd", "winograd2d",
-    "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows"), "" for the fastest of each. tensors: where `fsr` is a file as far as its
-    tensors only (`fastsr.fsr.scattered`), these; they are kept, and weights of convolutions read there until they are packed. The first run packs
-    them, or in the precision "fast" the making of the model. Raises ModelError.
+    "winograd6x6", "winograd16", "winograd16x6x4", "winograd16x6", "conv16", "conv16rows"), "" for the fastest of each. tensors: where `fsr` is a
+    file as far as its tensors only (`fastsr.fsr.scattered`), these; they are kept, and weights of convolutions read there until they are packed. The
+    first run packs them, or in the precision "fast" the making of the model. Raises ModelError.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def chain() -> Program:
 NETWORKS = {"dense": dense, "joins": joins, "chain": chain}
 
 
-ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows")
+ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6x4", "winograd16x6", "conv16", "conv16rows")
 
 
 def run(

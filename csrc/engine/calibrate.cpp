@@ -193,31 +193,34 @@ namespace {
 class Search {
  public:
   Search(const Program& program, const Kernels* kernels, const PlanOptions& options, const Picture& picture, const std::vector<float>& expected,
-         Calibration& calibration)
-      : program_(program), kernels_(kernels), options_(options), picture_(picture), expected_(expected), ranges_(calibration.ranges) {
-    for (size_t s = 0; s < ranges_.size(); ++s)
-      if (calibration.others[s].seen > 0) {
-        small_.push_back(s);
-        others_.push_back(calibration.others[s]);
-      }
+         const Calibration& calibration)
+      : program_(program), kernels_(kernels), options_(options), picture_(picture), expected_(expected), ways_(calibration.ranges), ranges_(ways_.size()) {
+    for (size_t s = 0; s < ways_.size(); ++s) {
+      ranges_[s].result = calibration.results[s];
+      if (!ways_[s].empty()) most_ = std::max(most_, ways_[s].size() - 1);
+    }
   }
 
   // Null: not even one step can run in integers.
   std::unique_ptr<Plan> run() {
-    const double large = small_.empty() ? 0 : try_plan(range());
-    if (large >= kLargeDecibels) return std::move(plan_);
-    const std::vector<InputRange> all = ranges_;
-    for (size_t i = 0; i < small_.size(); ++i) ranges_[small_[i]] = others_[i];
+    double before = 0;  // PSNR with the larger tiles before
+    for (size_t exact = 0; exact < most_; ++exact) {
+      choose(exact);
+      const double now = try_plan(range());
+      if (now >= kLargeDecibels) return exact > 0 ? with_some_larger(exact, before) : std::move(plan_);
+      before = now;
+    }
+    choose(most_);
     // The convolutions nearest to the result do the most harm: they go back to floats first.
     std::vector<size_t> steps;
     for (size_t s = 0; s < ranges_.size(); ++s)
       if (ranges_[s].seen > 0) steps.push_back(s);
     bool changed = false;
     for (size_t floats = 1;; floats *= 4) {
-      const double small = try_plan(0);
+      const double now = try_plan(0);
       steps.erase(std::remove_if(steps.begin(), steps.end(), [&](size_t s) { return !is_fast(plan_->steps[s].algorithm); }), steps.end());
       if (steps.empty()) return nullptr;
-      if (small >= kFastDecibels) return changed || small_.empty() ? std::move(plan_) : with_some_large(all, large);
+      if (now >= kFastDecibels) return changed || most_ == 0 ? std::move(plan_) : with_some_larger(most_, before);
       changed = true;
       for (size_t i = 0; i < floats && !steps.empty(); ++i, steps.pop_back()) ranges_[steps.back()].seen = 0;
     }
@@ -226,6 +229,21 @@ class Search {
  private:
   double range() const { return std::abs(program_.feed.out_range); }
 
+  // How a step runs at a level of exactness, 0 .. most_; steps with fewer ways have the more exact ones.
+  const InputRange& way(size_t s, size_t exact) const {
+    const size_t left = most_ - exact, n = ways_[s].size();
+    return ways_[s][n > left ? n - 1 - left : 0];
+  }
+  void choose(size_t s, size_t exact) {
+    const float result = ranges_[s].result;
+    ranges_[s] = way(s, exact);
+    ranges_[s].result = result;
+  }
+  void choose(size_t exact) {
+    for (size_t s = 0; s < ways_.size(); ++s)
+      if (!ways_[s].empty()) choose(s, exact);
+  }
+
   // PSNR of the plan with the ranges as they are.
   double try_plan(double white) {
     plan_ = make_plan(program_, kernels_, options_, ranges_);
@@ -233,17 +251,21 @@ class Search {
     return decibels(expected_, result_, white);
   }
 
-  // The plan with small tiles is exact enough, that with large ones is not: as many of the first steps get large ones as the rest of the error allows.
-  std::unique_ptr<Plan> with_some_large(const std::vector<InputRange>& all, double large) {
+  // The plan is exact enough, that with the larger tiles before, of PSNR `large`, is not: as many of the first steps get these as the rest of the error
+  // allows.
+  std::unique_ptr<Plan> with_some_larger(size_t exact, double large) {
     constexpr double kShare = 0.8;
+    std::vector<size_t> others;
+    for (size_t s = 0; s < ways_.size(); ++s)
+      if (!ways_[s].empty() && way(s, exact).algorithm != way(s, exact - 1).algorithm) others.push_back(s);
     const auto error = [](double db) { return std::pow(10, -db / 10); };
     const double small = error(decibels(expected_, result_, range()));
     const double share = kShare * (error(kLargeDecibels) - small) / (error(large) - small);
     if (!(share > 0)) return std::move(plan_);
-    const auto n = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(small_.size()));
+    const auto n = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(others.size()));
     if (n == 0) return std::move(plan_);
     std::unique_ptr<Plan> before = std::move(plan_);
-    for (size_t i = 0; i < n; ++i) ranges_[small_[i]] = all[small_[i]];
+    for (size_t i = 0; i < n; ++i) choose(others[i], exact - 1);
     return try_plan(range()) >= kLargeDecibels ? std::move(plan_) : std::move(before);
   }
 
@@ -252,11 +274,11 @@ class Search {
   const PlanOptions& options_;
   const Picture& picture_;
   const std::vector<float>& expected_;
-  std::vector<InputRange> ranges_;
-  std::vector<size_t> small_;        // steps that could have smaller tiles
-  std::vector<InputRange> others_;   // of these, for smaller tiles
-  std::unique_ptr<Plan> plan_;       // the last one that was tried
-  std::vector<float> result_;        // what it made
+  const std::vector<std::vector<InputRange>>& ways_;
+  size_t most_ = 0;                 // the highest level of exactness
+  std::vector<InputRange> ranges_;  // what is chosen
+  std::unique_ptr<Plan> plan_;      // the last one that was tried
+  std::vector<float> result_;       // what it made
 };
 
 }  // namespace
@@ -266,14 +288,12 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
   Calibration calibration;
   bool any = false;
   calibration.ranges.resize(program.steps.size());
-  calibration.others.resize(program.steps.size());
+  calibration.results.resize(program.steps.size());
   for (size_t s = 0; s < program.steps.size(); ++s) {
-    const int weight = program.steps[s].weight;
-    const Algorithm algorithm = fast_algorithm(program.steps[s], exact->steps[s], options);
-    if (!is_fast(algorithm) || !finite(program.tensors[static_cast<size_t>(weight)].data)) continue;
+    const std::vector<Algorithm> ways = fast_algorithms(program.steps[s], exact->steps[s], options);
+    if (ways.empty() || !finite(program.tensors[static_cast<size_t>(program.steps[s].weight)].data)) continue;
     any = true;
-    calibration.ranges[s].algorithm = algorithm;
-    if (algorithm == Algorithm::kWinograd16x6 && !options.algorithm) calibration.others[s].algorithm = Algorithm::kWinograd16;
+    for (Algorithm algorithm : ways) calibration.ranges[s].emplace_back().algorithm = algorithm;
   }
   // Networks that are fed arrays do not say what these hold, so no picture can stand for them.
   const bool unknown_inputs = program.feed.colour == Colour::kRaw && !options.algorithm;
@@ -295,11 +315,8 @@ std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kern
     if (e.kind == ErrorKind::kPicture || e.kind == ErrorKind::kMemory) return exact;  // the network takes no picture of this size, or makes too much of it
     throw;
   }
-  for (size_t s = 0; s < program.steps.size(); ++s) {
-    calibration.others[s].result = calibration.ranges[s].result;
-    if (usable(calibration.ranges[s])) continue;
-    calibration.ranges[s].seen = calibration.others[s].seen = 0;
-  }
+  for (std::vector<InputRange>& ways : calibration.ranges)
+    if (!std::all_of(ways.begin(), ways.end(), usable)) ways.clear();
   std::unique_ptr<Plan> plan = Search(program, kernels, options, picture, expected, calibration).run();
   return plan ? std::move(plan) : std::move(exact);
 }

@@ -12,6 +12,6 @@ namespace fastsr {
 std::unique_ptr<Plan> make_fast_plan(const Program& program, const Kernels* kernels, const PlanOptions& options);
 
 constexpr double kFastDecibels = 62;   // PSNR of the largest number that calibration sees; promised are 60
-constexpr double kLargeDecibels = 63;  // PSNR of the results' range, that 6x6 tiles must keep: stricter, for what they save
+constexpr double kLargeDecibels = 63;  // PSNR of the results' range, that larger tiles than 4x4 must keep: stricter, for what they save
 
 }  // namespace fastsr

@@ -26,8 +26,9 @@ AlignedFloats aligned_floats(size_t n, bool generous = true);
 // Floats that a generous one takes.
 double generous_floats(double n);
 
-// How a convolution is computed. kWinograd2d and kWinograd6x6: the kernel winograd2d with tiles of 4x4 and 6x6.
-enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6, kConv16, kConv16Rows, kConv8 };
+// How a convolution is computed. kWinograd2d and kWinograd6x6: the kernel winograd2d with tiles of 4x4 and 6x6; kWinograd16, kWinograd16x6x4 and
+// kWinograd16x6: winograd16 with tiles of 4x4, 6x4 and 6x6 rows and columns.
+enum class Algorithm : int { kDirect, kWinograd, kWinograd2d, kWinograd6x6, kWinograd16, kWinograd16x6x4, kWinograd16x6, kConv16, kConv16Rows, kConv8 };
 
 // What a convolution's inputs, and any step's results, were like when the network saw calibration pictures. The inputs: of winograd16 as Winograd16Range
 // has it, of the others the numbers themselves, by channel. Nothing was seen of them: it stays in floats.

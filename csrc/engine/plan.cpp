@@ -117,8 +117,9 @@ void set_algorithm(StepPlan& s, Algorithm algorithm) {
     case Algorithm::kWinograd: s.row_group = kWinogradRows; break;
     case Algorithm::kWinograd2d: s.row_group = s.col_group = 4; break;
     case Algorithm::kWinograd6x6: s.row_group = s.col_group = 6; break;
-    case Algorithm::kWinograd16:
-    case Algorithm::kWinograd16x6: s.row_group = s.col_group = tile16(algorithm); break;
+    case Algorithm::kWinograd16: case Algorithm::kWinograd16x6x4: case Algorithm::kWinograd16x6:
+      s.row_group = tile16(algorithm).rows, s.col_group = tile16(algorithm).columns;
+      break;
     case Algorithm::kConv16Rows: s.row_group = 2; break;
     default: break;
   }
@@ -127,7 +128,7 @@ void set_algorithm(StepPlan& s, Algorithm algorithm) {
 size_t packed_floats(const Plan& plan, const StepPlan& s, const ConvParams& conv) {
   const Kernels& k = *plan.kernels;
   switch (s.algorithm) {
-    case Algorithm::kWinograd16: case Algorithm::kWinograd16x6:
+    case Algorithm::kWinograd16: case Algorithm::kWinograd16x6x4: case Algorithm::kWinograd16x6:
       return winograd16_of(*plan.fast, tile16(s.algorithm)).pack_size(s.cout, s.cin) / sizeof(float);
     case Algorithm::kConv16: return plan.fast->conv16_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
     case Algorithm::kConv16Rows: return plan.fast->conv16_rows_pack_size(s.cout, s.cin, conv.kh, conv.kw) / sizeof(float);
@@ -179,6 +180,7 @@ double StepPlan::cost_per_pixel() const {
     case Algorithm::kWinograd2d: return flops_per_pixel * (0.25 + 2.8 * transforms);
     case Algorithm::kWinograd6x6: return flops_per_pixel * (0.2 + 3.3 * transforms);
     case Algorithm::kWinograd16: return flops_per_pixel * (0.125 + 2.5 * transforms);
+    case Algorithm::kWinograd16x6x4: return flops_per_pixel * (0.11 + 2.4 * transforms);
     case Algorithm::kWinograd16x6: return flops_per_pixel * (0.1 + 2.5 * transforms);
     case Algorithm::kConv16: return flops_per_pixel * 0.5;
     case Algorithm::kConv16Rows: return flops_per_pixel * 0.4;
@@ -192,7 +194,7 @@ std::string StepPlan::kernel(const Step& step) const {
   if (kind == Kind::kConv) {
     const ConvParams& p = step.conv;
     s += " " + std::to_string(p.kh) + "x" + std::to_string(p.kw) + " " + std::to_string(cin * p.group) + "->" + std::to_string(cout * p.group);
-    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd6x6", " winograd16", " winograd16x6", " conv16", " conv16rows", " conv8"};
+    static const char* const algorithms[] = {"", " winograd", " winograd2d", " winograd6x6", " winograd16", " winograd16x6x4", " winograd16x6", " conv16", " conv16rows", " conv8"};
     s += algorithms[static_cast<int>(algorithm)];
     if (p.group > 1) s += " groups " + std::to_string(p.group);
     if (p.sh > 1 || p.sw > 1) s += " stride " + std::to_string(p.sh) + "x" + std::to_string(p.sw);
@@ -210,17 +212,22 @@ std::string StepPlan::kernel(const Step& step) const {
   return s;
 }
 
-Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptions& options) {
-  if (options.precision != Precision::kFast) return Algorithm::kDirect;
+std::vector<Algorithm> fast_algorithms(const Step& step, const StepPlan& plan, const PlanOptions& options) {
+  if (options.precision != Precision::kFast) return {};
   const auto takes = [&](Algorithm algorithm, bool pays) { return options.algorithm ? *options.algorithm == algorithm : pays; };
-  const bool winograd_pays = winograd16_pays(plan.cin, plan.cout);
-  for (Algorithm a : {Algorithm::kWinograd16x6, Algorithm::kWinograd16})
-    if (suits_winograd(step, 3) && takes(a, winograd_pays)) return a;
+  if (suits_winograd(step, 3)) {
+    const bool winograd_pays = winograd16_pays(plan.cin, plan.cout);
+    std::vector<Algorithm> tiles;
+    if (takes(Algorithm::kWinograd16x6, winograd_pays && winograd16x6_pays(plan.cin, plan.cout))) tiles.push_back(Algorithm::kWinograd16x6);
+    for (Algorithm a : {Algorithm::kWinograd16x6x4, Algorithm::kWinograd16})
+      if (takes(a, winograd_pays)) tiles.push_back(a);
+    if (!tiles.empty()) return tiles;
+  }
   const ConvParams& p = step.conv;
   const bool pays = suits_conv16(step) && conv16_pays(plan.cin, plan.cout, p.kh, p.kw);
-  if (suits_conv16_rows(step) && takes(Algorithm::kConv16Rows, pays && conv16_rows_pays(plan.cin, plan.cout, p.kh, p.kw))) return Algorithm::kConv16Rows;
-  if (suits_conv16(step) && takes(Algorithm::kConv16, pays)) return Algorithm::kConv16;
-  return Algorithm::kDirect;
+  if (suits_conv16_rows(step) && takes(Algorithm::kConv16Rows, pays && conv16_rows_pays(plan.cin, plan.cout, p.kh, p.kw))) return {Algorithm::kConv16Rows};
+  if (suits_conv16(step) && takes(Algorithm::kConv16, pays)) return {Algorithm::kConv16};
+  return {};
 }
 
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges) {
@@ -280,7 +287,10 @@ std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const P
     const Step& step = p.steps[i];
     StepPlan& s = plan->steps[i];
     if (step.kind != Kind::kConv) continue;
-    if (options.groups > 1 && !integers[i] && tile16(fast_algorithm(step, s, options))) set_algorithm(s, Algorithm::kWinograd2d);
+    if (options.groups > 1 && !integers[i]) {
+      const std::vector<Algorithm> ways = fast_algorithms(step, s, options);
+      if (!ways.empty() && tile16(ways.front())) set_algorithm(s, Algorithm::kWinograd2d);
+    }
     if (s.algorithm == Algorithm::kWinograd2d) s.row_group = s.col_group = std::lcm(s.row_group, options.groups);
     const bool conv8 = s.algorithm == Algorithm::kConv8;
     s.packed_group = conv8 ? conv8_bytes(*plan, i) / sizeof(float) : (packed_floats(*plan, s, step.conv) + 15) / 16 * 16;

@@ -26,8 +26,10 @@ struct RowOp {
 
 // Whether it computes in 16-bit integers.
 inline bool is_fast(Algorithm a) { return a >= Algorithm::kWinograd16 && a <= Algorithm::kConv16Rows; }
-// The edge of the tiles of winograd16; 0: it is none.
-inline int tile16(Algorithm a) { return a == Algorithm::kWinograd16 ? 4 : a == Algorithm::kWinograd16x6 ? 6 : 0; }
+// The tiles of winograd16; none: it is another algorithm.
+inline Tile16 tile16(Algorithm a) {
+  return a == Algorithm::kWinograd16 ? Tile16{4, 4} : a == Algorithm::kWinograd16x6x4 ? Tile16{6, 4} : a == Algorithm::kWinograd16x6 ? Tile16{6, 6} : Tile16{};
+}
 // Whether it reads pairs and nothing else.
 inline bool reads_pairs(Algorithm a) { return a == Algorithm::kConv16 || a == Algorithm::kConv16Rows; }
 
@@ -38,7 +40,8 @@ enum class Precision : int { kF32, kFast, kInt8, kAuto };
 
 // A run that measures what convolutions read, and results.
 struct Calibration {
-  std::vector<InputRange> ranges, others;  // by step; others: of steps with two possible algorithms those of the second one. Where is_fast it is measured
+  std::vector<std::vector<InputRange>> ranges;  // by step, for each way in which it could run in integers
+  std::vector<float> results;                   // by step: InputRange::result
 };
 
 struct StepPlan {
@@ -106,7 +109,8 @@ struct PlanOptions {
 // ranges: per step; of those that shall run in 16-bit integers what they read was seen. Empty: none. Weights are packed later: PackedWeights.
 std::unique_ptr<Plan> make_plan(Program program, const Kernels* kernels, const PlanOptions& options, const std::vector<InputRange>& ranges = {});
 
-// How a step shall run in 16-bit integers if the result stays close enough: it can, and it is faster so or it was asked for. kDirect: not at all.
-Algorithm fast_algorithm(const Step& step, const StepPlan& plan, const PlanOptions& options);
+// How a step shall run in 16-bit integers if the result stays close enough, from the fastest way to the most exact one: it can, and it is faster so or it
+// was asked for.
+std::vector<Algorithm> fast_algorithms(const Step& step, const StepPlan& plan, const PlanOptions& options);
 
 }  // namespace fastsr

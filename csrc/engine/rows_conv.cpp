@@ -140,7 +140,8 @@ void TileRunner::conv16(size_t s, int y, int n, void* const* dst, ptrdiff_t stri
 
 // Adds what row y of a convolution reads to the calibration, where that shall read pairs.
 void TileRunner::measure(size_t s, int y, Span cols) {
-  if (!reads_pairs(run_.calibration->ranges[s].algorithm)) return;
+  std::vector<InputRange>& ranges = run_.calibration->ranges[s];
+  if (ranges.empty() || !reads_pairs(ranges.front().algorithm)) return;
   const Step& step = net_.step(s);
   const int v = step.in[0];
   const Ring& in = ring(v);
@@ -148,7 +149,7 @@ void TileRunner::measure(size_t s, int y, Span cols) {
   const ConvAxis rows = conv_axis(step.conv, 0, size.h), columns = conv_axis(step.conv, 1, size.w);
   const auto left = static_cast<int>(std::clamp<int64_t>(columns.first(cols.lo), 0, size.w));
   const auto right = static_cast<int>(std::clamp<int64_t>(columns.last(cols.hi - 1) + 1, left, size.w));
-  InputRange& range = run_.calibration->ranges[s];
+  InputRange& range = ranges.front();
   range.largest.resize(idx(in.channels));
   range.squares.resize(idx(in.channels));
   for (int ky = 0; ky < rows.kernel; ++ky) {
@@ -173,7 +174,7 @@ void TileRunner::measure(size_t s, int y, Span cols) {
 // Adds row y of a step's result, of floats, to the calibration.
 void TileRunner::measure_result(size_t s, int y, Span cols) {
   const int v = net_.step(s).out, left = std::max(cols.lo, 0), right = std::min(cols.hi, net_.size(v).w);
-  float& result = run_.calibration->ranges[s].result;
+  float& result = run_.calibration->results[s];
   uint32_t largest;  // bits of magnitudes are ordered as these are, NaN above all
   std::memcpy(&largest, &result, sizeof largest);
   for (int c = 0; c < ring(v).channels; ++c) {
@@ -211,7 +212,7 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     lines.push_back(top + i >= 0 && top + i < size.h ? row(v, static_cast<int>(top + i), left) : const_cast<float*>(run_.zeros));
   for (int i = 0; i < n && plan.residual >= 0; ++i) residuals.push_back(row(plan.residual, std::max(y + i, 0), cols.lo));
 
-  const bool measure = run_.calibration && tile16(run_.calibration->ranges[s].algorithm);
+  const bool measure = run_.calibration && !run_.calibration->ranges[s].empty() && tile16(run_.calibration->ranges[s].front().algorithm);
   if (tile16(plan.algorithm) || measure) {
     Winograd16Rows rows{};
     static_cast<ConvCommon&>(rows) = common(s, stride, cols);
@@ -226,17 +227,16 @@ void TileRunner::winograd(size_t s, int y, int n, void* const* dst, Element elem
     rows.rows = n;
     rows.scratch = scratch;
     if (!measure) return winograd16_of(*net_.plan.fast, tile16(plan.algorithm)).run(rows);
-    for (InputRange* range : {&run_.calibration->ranges[s], &run_.calibration->others[s]}) {
-      const int tile = tile16(range->algorithm);
-      if (!tile) continue;
+    for (InputRange& range : run_.calibration->ranges[s]) {
+      const Tile16 tile = tile16(range.algorithm);
       const Winograd16& kernel = winograd16_of(*fast_kernels(k_), tile);
       std::vector<float> room(kernel.scratch(plan.cin, plan.cout, cols.size(), n) / sizeof(float) + 1);
       rows.scratch = room.data();
-      range->largest.resize(idx((tile + 2) * (tile + 2)) * idx(plan.cin));
-      range->squares.resize(range->largest.size());
-      Winograd16Range sums{range->largest.data(), range->squares.data(), range->seen};
+      range.largest.resize(idx(tile.points()) * idx(plan.cin));
+      range.squares.resize(range.largest.size());
+      Winograd16Range sums{range.largest.data(), range.squares.data(), range.seen};
       kernel.measure(rows, sums);
-      range->seen = sums.tiles;
+      range.seen = sums.tiles;
     }
   }
   WinogradRows rows{};

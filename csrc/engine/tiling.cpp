@@ -226,7 +226,7 @@ size_t call_scratch(const Net& net, size_t s, const Strip& strip) {
   if (sp.algorithm == Algorithm::kWinograd) floats += net.plan.kernels->winograd_scratch(sp.cin, sp.cout, st.conv.kh, width);
   if (sp.algorithm == Algorithm::kWinograd2d || sp.algorithm == Algorithm::kWinograd6x6)
     floats += net.plan.kernels->winograd2d_scratch(sp.row_group, sp.cin, sp.cout, width, strip.call_rows[s]);
-  if (const int tile = tile16(sp.algorithm)) floats += winograd16_of(*net.plan.fast, tile).scratch(sp.cin, sp.cout, width, strip.call_rows[s]) / sizeof(float) + 1;
+  if (const Tile16 tile = tile16(sp.algorithm)) floats += winograd16_of(*net.plan.fast, tile).scratch(sp.cin, sp.cout, width, strip.call_rows[s]) / sizeof(float) + 1;
   if (sp.algorithm == Algorithm::kConv16) floats += net.plan.fast->conv16_scratch(sp.cin, st.conv.kh, st.conv.kw, width) / sizeof(float) + 1;
   if (sp.algorithm == Algorithm::kConv16Rows) floats += net.plan.fast->conv16_rows_scratch(sp.cin, st.conv.kh, width) / sizeof(float) + 1;
   if (st.kind == Kind::kResize) floats += c * static_cast<size_t>(row_stride(strip.values[idx(st.in[0])].cols.size()));

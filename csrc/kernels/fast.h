@@ -24,11 +24,17 @@ struct PairScales {
   float most;          // a whole number, at most 32767
 };
 
+// Results of a tile of winograd16; none: no rows.
+struct Tile16 {
+  int rows = 0, columns = 0;
+  explicit operator bool() const { return rows > 0; }
+  int points() const { return (rows + 2) * (columns + 2); }
+};
+
 // winograd2d's convolution (kernels.h), which says what in, out, rows and columns must hold, with the transformed inputs and weights rounded to 16 bits.
-// NaN in a row reaches the results as some number.
-// A tile is 4x4 or 6x6 results: groups are of so many rows and columns.
+// NaN in a row reaches the results as some number. Groups are of a tile's rows and columns.
 struct Winograd16Rows : ConvCommon {  // weights: made by pack; strides in elements
-  const void* const* in;              // tile * ceil(rows / tile) + 2 pointers to channel 0 at the leftmost tap of pixel 0
+  const void* const* in;              // pointers, as many as the rows of all groups and 2, to channel 0 at the leftmost tap of pixel 0
   Element in_type;                    // any; kPairs: their scales are within the weights
   const void* const* residual;        // `rows` pointers, or null
   Element residual_type;              // kFloat or kHalf
@@ -39,7 +45,7 @@ struct Winograd16Rows : ConvCommon {  // weights: made by pack; strides in eleme
   void* scratch;                      // scratch(cin, cout, width, rows) bytes, any alignment and contents
 };
 
-// What transformed inputs were like, for each of the (tile + 2)^2 points and each input channel: [point][cin]. To begin with all is zero; ranges of parts
+// What transformed inputs were like, for each of the tile's points and each input channel: [point][cin]. To begin with all is zero; ranges of parts
 // of a picture make one of all by the largest, the sum and the sum.
 struct Winograd16Range {
   float* largest;   // magnitudes
@@ -49,8 +55,11 @@ struct Winograd16Range {
 
 // Whether winograd16 is faster than what f32 takes. Measured as winograd_pays was, times that: 32->9 1.25 / 1.15, 64->8 1.5 / 1.15, 16->16 1.15 / 1.05,
 // 24->24 1.35 / 1.25, 64->16 1.55 / 1.3, 64->64 1.6 / 1.6; not so 12->12 1.07 / 0.93, 10->10 1.02 / 0.95, 64->4 1.15 / 1.0.
-// The larger tile is the faster one of both: 64->64 1.15, 32->32 1.12, 64->16 1.3, 256->256 1.33 on a Zen 4.
 inline bool winograd16_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout >= 7 * (static_cast<int64_t>(cin) + cout); }
+
+// Whether tiles of 6x6 are then faster than those of 6x4: while their weights, 128 bytes of each pair of channels, leave most of the second cache level to
+// the rows. Whole networks on a Zen 5, the time of 6x4 (4x4) over that of 6x6: 64->32 1.06 (1.1), 64->64 0.77..0.93 (0.76..0.96), 256->256 0.98 (1.05).
+inline bool winograd16x6_pays(int cin, int cout) { return static_cast<int64_t>(cin) * cout <= 3072; }
 
 // One output row of a convolution with stride 1 and one group, in 16-bit integers with exact sums in 32 bits:
 //   y[k][x] = store(bias[k] + sum over c, i < kh, j < kw of w[k][c][i][j] * line_i[c][x + j * dilation]), k < cout, x < width
@@ -104,7 +113,7 @@ inline bool conv16_rows_pays(int cin, int cout, int kh, int kw) { return kh > 1 
 
 // winograd16 with tiles of one size.
 struct Winograd16 {
-  int tile;
+  Tile16 tile;
   // Bytes of packed weights, a multiple of 64; w is (cout, cin, 3, 3) dense and finite. What range says of the inputs decides how they and the weights
   // are rounded: a property of the layer, so results do not depend on tiles. Transformed inputs beyond `margin` times the largest are cut off there.
   size_t (*pack_size)(int cout, int cin);
@@ -124,7 +133,7 @@ struct FastKernels {
   void (*half_to_float)(float* y, const uint16_t* x, int n);
   void (*float_to_half)(uint16_t* y, const float* x, int n);
 
-  Winograd16 winograd16[2];  // tiles of 4x4 and 6x6
+  Winograd16 winograd16[3];  // tiles of 4x4, 6x4 and 6x6
 
   // x0, x1: two channels; x1 is null where there is none. n elements; whole vectors are read and written, up to kOverRead and kOverWrite.
   void (*float_to_pairs)(uint32_t* y, const float* x0, const float* x1, int n, float scale0, float scale1, float most);
@@ -150,7 +159,8 @@ struct FastKernels {
   Int8Kernels int8;
 };
 
-inline const Winograd16& winograd16_of(const FastKernels& kernels, int tile) { return kernels.winograd16[tile == 6]; }
+// tile: one of these.
+inline const Winograd16& winograd16_of(const FastKernels& kernels, Tile16 tile) { return kernels.winograd16[(tile.rows == 6) + (tile.columns == 6)]; }
 
 // One per target unit; null when the unit is not compiled for this platform. `quick`: for processors with VNNI (avx512) or AVX-VNNI (avx2).
 const FastKernels* fast_kernels_scalar(bool quick);

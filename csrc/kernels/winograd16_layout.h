@@ -17,6 +17,10 @@ constexpr int kKeptColumns = 2;            // of the tile behind a run, see wino
 constexpr int kAll = 1 << 20;              // elements that may be read
 constexpr size_t kSumsBytes = 192 * 1024;  // of M, unless one block of channels takes more
 
+// Points of tiles of TY rows and TX columns.
+template <int TY, int TX>
+FASTSR_INLINE constexpr int points16() { return (TY + 2) * (TX + 2); }
+
 FASTSR_INLINE int ceil_div(int n, int by) { return n / by + (n % by != 0); }
 
 // pitch: slots from a group to the next one. apart: so much more lies between the lines of two groups, see winograd16.h. kept: whether the columns behind a
@@ -31,11 +35,11 @@ struct Layout16 {
   int begin(int i) const { return static_cast<int>(static_cast<int64_t>(vectors) * i / count); }  // the first vector of block i
 };
 
-template <int T>
+template <int TY, int TX>
 FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   Layout16 l;
-  l.tiles = ceil_div(width, T);
-  l.groups = ceil_div(rows, T);
+  l.tiles = ceil_div(width, TX);
+  l.groups = ceil_div(rows, TY);
   const int gap = l.tiles < kManyTiles, packed = ceil_div(l.groups * (l.tiles + gap), W), aligned = l.groups * ceil_div(l.tiles, W);
   const bool align = !gap && aligned <= packed;
   l.apart = align ? W : 0;
@@ -45,9 +49,9 @@ FASTSR_INLINE Layout16 layout16(int cin, int cout, int width, int rows) {
   l.count = ceil_div(l.vectors, kDotVectors);
   l.most = l.vectors < kDotVectors ? l.vectors : kDotVectors;  // grows with the picture, unlike the largest block
   l.line = (l.most + (align ? (l.most * W - 2) / l.pitch + 2 : 1)) * W;  // the runs that a block can have
-  l.lines = 2 * (T * l.line + kKeptColumns * l.most * W) * (T + 2);
+  l.lines = 2 * (TX * l.line + kKeptColumns * l.most * W) * (TY + 2);
   l.v = static_cast<ptrdiff_t>(pairs_of(cin)) * l.most * 2 * W + 32;  // the same place of all points in different sets of the first cache level
-  l.m_vector = (T + 2) * (T + 2) * W;
+  l.m_vector = points16<TY, TX>() * W;
   l.m = l.most * l.m_vector + 16;
   const Blocks16 blocks = blocks16(cout);
   const int fits = static_cast<int>(kSumsBytes / (static_cast<size_t>(l.m) * sizeof(float)) / blocks.most());
@@ -110,19 +114,21 @@ FASTSR_INLINE int lines16(Element type, int channels) { return type == Element::
 // Prefetches what a block has of rows, a run of one channel at a time.
 struct Fetch16 {
   const char* const* rows;
-  int n_rows, per_group, channels, tile;  // rows; of them those of a group, from `tile` times the group on; channels
+  int n_rows, per_group, channels;        // rows; of them those of a group; channels
+  int tile_rows, tile_columns;            // of a tile: a group begins at tile_rows times its number
   ptrdiff_t size, stride;                 // bytes of an element, from channel to channel
   const Block16& block;
   int channel, run;                       // what comes next
-  Fetch16(const Block16& b, const void* const* rows_, int n_rows_, int per_group_, int tile_, int channels_, Element type, ptrdiff_t stride_)
+  Fetch16(const Block16& b, const void* const* rows_, int n_rows_, int per_group_, int tile_rows_, int tile_columns_, int channels_, Element type,
+          ptrdiff_t stride_)
       : rows(reinterpret_cast<const char* const*>(rows_)), n_rows(n_rows_), per_group(per_group_), channels(rows_ ? lines16(type, channels_) : 0),
-        tile(tile_), size(type == Element::kHalf ? 2 : 4), stride(stride_ * size), block(b), channel(0), run(0) {}
+        tile_rows(tile_rows_), tile_columns(tile_columns_), size(type == Element::kHalf ? 2 : 4), stride(stride_ * size), block(b), channel(0), run(0) {}
   int steps() const { return channels * block.runs; }
   bool step() {
     if (channel >= channels || block.runs == 0) return false;
     const Run16& r = block.run[run];
-    const ptrdiff_t from = channel * stride + r.x * tile * size, bytes = (r.tiles * tile + 1) * size;
-    const int y = tile * r.group, end = y + per_group < n_rows ? y + per_group : n_rows;
+    const ptrdiff_t from = channel * stride + r.x * tile_columns * size, bytes = (r.tiles * tile_columns + 1) * size;
+    const int y = tile_rows * r.group, end = y + per_group < n_rows ? y + per_group : n_rows;
     for (int i = y; i < end; i++) {
       const char* const p = rows[i] + from;
       for (ptrdiff_t at = 0; at < bytes; at += 64) FASTSR_PREFETCH(p + at);

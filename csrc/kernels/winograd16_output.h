@@ -110,50 +110,50 @@ FASTSR_INLINE void finish_tiles(const Winograd16Rows& r, V (&y)[T], int k, int r
   FASTSR_UNROLL for (int i = 0; i < T; i++) store_words(out + i * W, as_ints(y[i]));
 }
 
-// A row of a vector of tiles that is not of one run alone. row: of the first group; `first`: T rows.
-template <int T>
+// A row of a vector of tiles that is not of one run alone. row: of the first group; `first`: TY rows.
+template <int TY, int TX>
 FASTSR_NOINLINE void finish_pieces(const Winograd16Rows& r, const float* pixels, int k, int row, const Run16* piece, const Run16* end, uint32_t* first) {
   for (; piece < end; piece++) {
-    if (T * piece->group + row >= r.rows) continue;
-    const ptrdiff_t x = static_cast<ptrdiff_t>(T) * piece->x;
-    const int at = T * piece->slot, n = T * piece->tiles < r.width - x ? T * piece->tiles : static_cast<int>(r.width - x);
-    for (int i = 0; i < n; i += W) finish_pixels(r, load(pixels + at + i), k, T * piece->group + row, x + i, first + at + i);
+    if (TY * piece->group + row >= r.rows) continue;
+    const ptrdiff_t x = static_cast<ptrdiff_t>(TX) * piece->x;
+    const int at = TX * piece->slot, n = TX * piece->tiles < r.width - x ? TX * piece->tiles : static_cast<int>(r.width - x);
+    for (int i = 0; i < n; i += W) finish_pixels(r, load(pixels + at + i), k, TY * piece->group + row, x + i, first + at + i);
   }
 }
 
-template <int T>
-constexpr int kFirst = (T + 1) * W;
+template <int TX>
+constexpr int kFirst = (TX + 1) * W;
 
-// y of one vector of tiles of output channel k from its M. first: T rows of kFirst words.
-template <int T>
+// y of one vector of tiles of output channel k from its M. first: TY rows of kFirst words.
+template <int TY, int TX>
 FASTSR_NOINLINE void output_tiles(const Winograd16Rows& r, const int32_t* m, const float* coefs, int k, const Block16& block, int vector, uint32_t* first) {
-  constexpr int kPoints = T + 2;
-  V columns[T][kPoints];  // A^T of each column of points, in registers where there are enough
+  constexpr int kPoints = TX + 2;
+  V columns[TY][kPoints];  // A^T of each column of points, in registers where there are enough
   V start = set1(0.0f);
   FASTSR_UNROLL for (int j = 0; j < kPoints; j++) {
-    V p[kPoints], y[T];
-    FASTSR_UNROLL for (int i = 0; i < kPoints; i++) p[i] = load_sums(m + (i * kPoints + j) * W);
-    Points16<T>::scaled(p, coefs + j * Points16<T>::kCoefs, start, y);
-    FASTSR_UNROLL for (int i = 0; i < T; i++) columns[i][j] = y[i];
+    V p[TY + 2], y[TY];
+    FASTSR_UNROLL for (int i = 0; i < TY + 2; i++) p[i] = load_sums(m + (i * kPoints + j) * W);
+    Points16<TY>::scaled(p, coefs + j * Points16<TY>::kCoefs, start, y);
+    FASTSR_UNROLL for (int i = 0; i < TY; i++) columns[i][j] = y[i];
     start = set1(j == 0 && r.bias ? r.bias[k] : 0.0f);  // every result has the point (1, 1) once
   }
   const Run16 *const piece = block.piece + block.pieces[vector], *const end = block.piece + block.pieces[vector + 1];
   const bool whole = block.whole(vector);
-  V rows[T][T];
-  FASTSR_UNROLL for (int i = 0; i < T; i++) Points16<T>::output(columns[i], rows[i]);
+  V rows[TY][TX];
+  FASTSR_UNROLL for (int i = 0; i < TY; i++) Points16<TX>::output(columns[i], rows[i]);
   if (whole) {
-    FASTSR_UNROLL for (int i = 0; i < T; i++) {
-      const int row = T * piece->group + i;
-      if (row < r.rows) finish_tiles(r, rows[i], k, row, static_cast<ptrdiff_t>(T) * piece->x, first + i * kFirst<T>);
+    FASTSR_UNROLL for (int i = 0; i < TY; i++) {
+      const int row = TY * piece->group + i;
+      if (row < r.rows) finish_tiles(r, rows[i], k, row, static_cast<ptrdiff_t>(TX) * piece->x, first + i * kFirst<TX>);
     }
     return;
   }
-  FASTSR_UNROLL for (int i = 0; i < T; i++) {
-    float pixels[(T + 1) * W];
+  FASTSR_UNROLL for (int i = 0; i < TY; i++) {
+    float pixels[(TX + 1) * W];
     untile(rows[i]);
-    FASTSR_UNROLL for (int j = 0; j < T; j++) store(pixels + j * W, rows[i][j]);
-    store(pixels + T * W, rows[i][T - 1]);  // finish_pieces takes whole vectors
-    finish_pieces<T>(r, pixels, k, i, piece, end, first + i * kFirst<T>);
+    FASTSR_UNROLL for (int j = 0; j < TX; j++) store(pixels + j * W, rows[i][j]);
+    store(pixels + TX * W, rows[i][TX - 1]);  // finish_pieces takes whole vectors
+    finish_pieces<TY, TX>(r, pixels, k, i, piece, end, first + i * kFirst<TX>);
   }
 }
 

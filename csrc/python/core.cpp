@@ -31,12 +31,12 @@ int to_int(py::ssize_t n) {
   return static_cast<int>(n);
 }
 
-const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows", "conv8"};
+const char* const kAlgorithms[] = {"direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6x4", "winograd16x6", "conv16", "conv16rows", "conv8"};
 
 // algorithm: for all convolutions that it can compute; "" for the fastest of each.
 PlanOptions plan_options(const std::string& precision, const std::string& algorithm) {
-  static constexpr Algorithm all[] = {Algorithm::kDirect, Algorithm::kWinograd, Algorithm::kWinograd2d, Algorithm::kWinograd6x6, Algorithm::kWinograd16, Algorithm::kWinograd16x6,
-                                      Algorithm::kConv16, Algorithm::kConv16Rows};
+  static constexpr Algorithm all[] = {Algorithm::kDirect, Algorithm::kWinograd, Algorithm::kWinograd2d, Algorithm::kWinograd6x6, Algorithm::kWinograd16,
+                                      Algorithm::kWinograd16x6x4, Algorithm::kWinograd16x6, Algorithm::kConv16, Algorithm::kConv16Rows};
   PlanOptions options;
   if (precision == "fast") options.precision = Precision::kFast;
   else if (precision == "int8") options.precision = Precision::kInt8;

@@ -13,15 +13,16 @@ namespace fastsr {
 namespace FASTSR_TARGET {
 namespace {
 
-template <int T, class Dot>
+template <int TY, int TX, class Dot>
 constexpr Winograd16 winograd16_table() {
-  return {T, winograd16_pack_size<T>, winograd16_pack<T>, winograd16_scratch<T>, winograd16<T, Dot>, winograd16_measure<T>};
+  return {{TY, TX}, winograd16_pack_size<TY, TX>, winograd16_pack<TY, TX>, winograd16_scratch<TY, TX>, winograd16<TY, TX, Dot>, winograd16_measure<TY, TX>};
 }
 
 template <class Dot, class Bytes>
 constexpr FastKernels fast_table() {
-  return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half, {winograd16_table<4, Dot>(), winograd16_table<6, Dot>()}, float_to_pairs,
-          pairs_to_float, conv16_pack_size, conv16_pack, conv16_most, conv16_scratch, conv16<Dot>, conv16_rows_pack_size, conv16_rows_pack,
+  return {FASTSR_TARGET_NAME, Dot::kName, half_to_float, float_to_half,
+          {winograd16_table<4, 4, Dot>(), winograd16_table<6, 4, Dot>(), winograd16_table<6, 6, Dot>()}, float_to_pairs, pairs_to_float,
+          conv16_pack_size, conv16_pack, conv16_most, conv16_scratch, conv16<Dot>, conv16_rows_pack_size, conv16_rows_pack,
           conv16_rows_most, conv16_rows_scratch, conv16_rows<Dot>,
           {float_to_bytes, bytes_to_float, conv8_pack_size<Bytes>, conv8_pack<Bytes>, conv8<Bytes>}};
 }

@@ -11,7 +11,7 @@ from ..errors import BackendError
 from ..program import Program
 from . import cpu
 
-ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6", "conv16", "conv16rows")
+ALGORITHMS = ("direct", "winograd", "winograd2d", "winograd6x6", "winograd16", "winograd16x6x4", "winograd16x6", "conv16", "conv16rows")
 
 
 def measure(program: Program, inputs: list[np.ndarray], precision: str, threads: int, runs: int) -> list[dict[str, Any]]:

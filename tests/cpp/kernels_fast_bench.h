@@ -6,7 +6,7 @@
 namespace {
 
 // GFLOP/s of `rows` rows of `width` pixels, counted as the direct sum's; best of short runs. Input and output rows lie as in the engine.
-double bench_fast_convolution(const FastKernels* isa, int tile, int cin, int cout, int width, int rows, Element type) {
+double bench_fast_convolution(const FastKernels* isa, Tile16 tile, int cin, int cout, int width, int rows, Element type) {
   FastProblem p(tile, cin, cout, width, rows, type);
   p.calibrate(1.25f);
   Winograd16Rows r = p.rows(1);
@@ -28,9 +28,10 @@ void bench_fast(const std::vector<const FastKernels*>& isas, const std::string& 
   for (const FastKernels* isa : isas) {
     if (!only.empty() && only != isa->isa) continue;
     for (const auto& s : shapes)
-      for (const auto& [tile, type] : {std::pair{4, Element::kHalf}, {4, Element::kPairs}, {6, Element::kHalf}, {6, Element::kPairs}})
-        std::printf("%s winograd16 %dx%d %3d->%3d, %3d x %2d, %s  %7.1f GFLOP/s\n", fast_name(isa).c_str(), tile, tile, s[0], s[1], s[2], s[3],
-                    type == Element::kHalf ? "halves" : "pairs ", bench_fast_convolution(isa, tile, s[0], s[1], s[2], s[3], type));
+      for (Tile16 tile : {Tile16{4, 4}, {6, 4}, {6, 6}})
+        for (Element type : {Element::kHalf, Element::kPairs})
+          std::printf("%s winograd16 %dx%d %3d->%3d, %3d x %2d, %s  %7.1f GFLOP/s\n", fast_name(isa).c_str(), tile.rows, tile.columns, s[0], s[1], s[2], s[3],
+                      type == Element::kHalf ? "halves" : "pairs ", bench_fast_convolution(isa, tile, s[0], s[1], s[2], s[3], type));
   }
 }
 

@@ -160,15 +160,15 @@ struct FastRange {
   std::vector<float> largest;
   std::vector<double> squares;
   Winograd16Range r;
-  FastRange(int tile, int cin_) : cin(cin_), all(matrices(tile).all), largest(all * cin_), squares(all * cin_), r{largest.data(), squares.data(), 0} {}
+  FastRange(Tile16 tile, int cin_) : cin(cin_), all(tile.points()), largest(all * cin_), squares(all * cin_), r{largest.data(), squares.data(), 0} {}
   FastRange(const FastRange&) = delete;
 };
 
 // Margins are numbers that float rounding leaves as they are when multiplied.
-FastWeights model_weights(int tile, const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin, const float* in_scale) {
+FastWeights model_weights(Tile16 tile, const std::vector<float>& w, int cout, int cin, const FastRange& range, float margin, const float* in_scale) {
   FastWeights m;
-  const FastMatrices& matrix = matrices(tile);
-  const int side = matrix.side, kAll = matrix.all;
+  const FastMatrices &of_y = matrices(tile.rows), &of_x = matrices(tile.columns);
+  const int side = of_x.side, kAll = tile.points();
   m.u.resize(static_cast<size_t>(kAll) * cout * cin);
   m.coef.resize(static_cast<size_t>(kAll) * cout);
   m.scale.resize(static_cast<size_t>(kAll) * cin);
@@ -183,20 +183,19 @@ FastWeights model_weights(int tile, const std::vector<float>& w, int cout, int c
       const double l = static_cast<double>(m.scale[p * cin + c]);
       power += range.r.tiles > 0 ? range.squares[p * cin + c] / range.r.tiles / (l * l) : 0.01;
     }
-    double times = 1;
-    for (int j : {p / side, p % side}) {
-      double column = 0;
-      for (int i = 0; i < tile; i++) column += matrix.at[i][j] * matrix.at[i][j];
-      times *= column;
-    }
+    const int py = p / side, px = p % side;
+    double column_y = 0, column_x = 0;
+    for (int i = 0; i < tile.rows; i++) column_y += of_y.at[i][py] * of_y.at[i][py];
+    for (int i = 0; i < tile.columns; i++) column_x += of_x.at[i][px] * of_x.at[i][px];
+    const double times = column_y * column_x;
     for (int k = 0; k < cout; k++) {
       double squares = 0;
       const size_t pk = static_cast<size_t>(p) * cout + k;
       for (int c = 0; c < cin; c++) {
         const float* t = w.data() + (static_cast<size_t>(k) * cin + c) * 9;
         double line[3];
-        for (int x = 0; x < 3; x++) line[x] = matrix.g[p / side][0] * t[x] + matrix.g[p / side][1] * t[3 + x] + matrix.g[p / side][2] * t[6 + x];
-        const double sum = matrix.g[p % side][0] * line[0] + matrix.g[p % side][1] * line[1] + matrix.g[p % side][2] * line[2];
+        for (int x = 0; x < 3; x++) line[x] = of_y.g[py][0] * t[x] + of_y.g[py][1] * t[3 + x] + of_y.g[py][2] * t[6 + x];
+        const double sum = of_x.g[px][0] * line[0] + of_x.g[px][1] * line[1] + of_x.g[px][2] * line[2];
         const double v = u[pk * cin + c] = sum * static_cast<double>(m.scale[p * cin + c]);
         sums[pk] += std::fabs(v);
         largest[pk] = std::max(largest[pk], std::fabs(v));
@@ -268,7 +267,8 @@ void model_output(int tile, Fma fma, float sum0, float last, const float (&sum)[
 
 // Input lines, weights and everything else that a Winograd16Rows points to.
 struct FastProblem {
-  int tile, side, kAll, cin, cout, width, n_rows, groups, tiles;
+  Tile16 tile;
+  int side, kAll, cin, cout, width, n_rows, groups, tiles;  // side: points in a row
   Element type;
   TestScales in_scales, out_scales;
   ptrdiff_t stride, extra_stride;
@@ -279,19 +279,19 @@ struct FastProblem {
   FastRange range;
   float margin = 1;
 
-  FastProblem(int tile_, int cin_, int cout_, int width_, int rows_, Element type_, float reach = 1)
-      : tile(tile_), side(tile_ + 2), kAll(side * side), cin(cin_), cout(cout_), width(width_), n_rows(rows_), groups((rows_ + tile - 1) / tile),
-        tiles((width_ + tile - 1) / tile), type(type_),
-        in_scales(cin_, 1000), out_scales(cout_, 3000), stride(tiles * tile + 2 + kOverRead), extra_stride(width_ + kOverRead),
+  FastProblem(Tile16 tile_, int cin_, int cout_, int width_, int rows_, Element type_, float reach = 1)
+      : tile(tile_), side(tile_.columns + 2), kAll(tile_.points()), cin(cin_), cout(cout_), width(width_), n_rows(rows_),
+        groups((rows_ + tile.rows - 1) / tile.rows), tiles((width_ + tile.columns - 1) / tile.columns), type(type_),
+        in_scales(cin_, 1000), out_scales(cout_, 3000), stride(tiles * tile.columns + 2 + kOverRead), extra_stride(width_ + kOverRead),
         w(static_cast<size_t>(cout_) * cin_ * 9), bias(cout_), slope(cout_),
         extra_type(pick(2) ? Element::kHalf : Element::kFloat), range(tile, cin_) {
     for (float& v : w) v = uniform(-1, 1);
     for (float& v : bias) v = uniform(-1, 1);
     for (float& v : slope) v = uniform(-0.5f, 1.5f);
-    for (int i = 0; i < tile * groups + 2; i++) {
+    for (int i = 0; i < tile.rows * groups + 2; i++) {
       lines.push_back(std::make_unique<AnyRow>(type, cin, stride, 0, in_scales.get()));
       for (int c = 0; c < cin; c++)
-        for (int x = 0; x < stride; x++) lines[i]->set(c, x, x < tile * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
+        for (int x = 0; x < stride; x++) lines[i]->set(c, x, x < tile.columns * tiles + 2 ? reach * uniform(-1, 1) : kNaN);
       in.push_back(lines[i]->at(0));
     }
     for (int i = 0; i < n_rows; i++) {
@@ -329,9 +329,9 @@ struct FastProblem {
     for (int c = 0; c < cin; c++)
       for (int t = 0; t < groups * tiles; t++) {
         float d[64], m[64];
-        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * tile + i / side]->get(c, t % tiles * tile + i % side);
-        for (int x = 0; x < side; x++) model_input(tile, {fused}, d + x, side, m + x);
-        for (int y = 0; y < side; y++) model_input(tile, {fused}, m + side * y, 1, d + side * y);
+        for (int i = 0; i < kAll; i++) d[i] = lines[t / tiles * tile.rows + i / side]->get(c, t % tiles * tile.columns + i % side);
+        for (int x = 0; x < side; x++) model_input(tile.rows, {fused}, d + x, side, m + x);
+        for (int y = 0; y < tile.rows + 2; y++) model_input(tile.columns, {fused}, m + side * y, 1, d + side * y);
         for (int p = 0; p < kAll; p++) v[(static_cast<size_t>(p) * cin + c) * groups * tiles + t] = d[p];
       }
     return v;
@@ -381,26 +381,27 @@ struct FastProblem {
           const auto sum_of = [&](int i) { return s[side * i + j]; };
           const float bias_k = r.bias ? r.bias[k] : 0.0f;
           float sum[3], difference[3];
-          for (int i = 0; i < (side - 2) / 2; i++) {
+          for (int i = 0; i < tile.rows / 2; i++) {
             const int a = 2 * i + 1, b = a + 1;
             const float first = i == 0 && j == 1 ? fma(coef(a), sum_of(a), bias_k) : coef(a) * sum_of(a);
             sum[i] = fma(coef(b), sum_of(b), first);
             difference[i] = fma(-coef(b), sum_of(b), first);
           }
-          if (tile == 4) sum[1] = coef(3) * sum_of(3), difference[1] = coef(4) * sum_of(4);
-          model_output(tile, fma, fma(coef(0), sum_of(0), sum[0]), fma(coef(side - 1), sum_of(side - 1), difference[0]), sum, difference, &columns[0][j], 8);
+          if (tile.rows == 4) sum[1] = coef(3) * sum_of(3), difference[1] = coef(4) * sum_of(4);
+          const int last = tile.rows + 1;
+          model_output(tile.rows, fma, fma(coef(0), sum_of(0), sum[0]), fma(coef(last), sum_of(last), difference[0]), sum, difference, &columns[0][j], 8);
         }
-        for (int i = 0; i < tile; i++) {
+        for (int i = 0; i < tile.rows; i++) {
           const float* c = columns[i];
           float sum[3], difference[3];
-          for (int j = 0; j < (side - 2) / 2; j++) sum[j] = c[2 * j + 1] + c[2 * j + 2], difference[j] = c[2 * j + 1] - c[2 * j + 2];
-          if (tile == 4) sum[1] = c[3], difference[1] = c[4];
-          model_output(tile, fma, c[0] + sum[0], c[side - 1] + difference[0], sum, difference, y[i], 1);
+          for (int j = 0; j < tile.columns / 2; j++) sum[j] = c[2 * j + 1] + c[2 * j + 2], difference[j] = c[2 * j + 1] - c[2 * j + 2];
+          if (tile.columns == 4) sum[1] = c[3], difference[1] = c[4];
+          model_output(tile.columns, fma, c[0] + sum[0], c[side - 1] + difference[0], sum, difference, y[i], 1);
         }
-        for (int i = 0; i < tile * tile; i++) {
-          const int row = t / tiles * tile + i / tile, x = t % tiles * tile + i % tile;
+        for (int i = 0; i < tile.rows * tile.columns; i++) {
+          const int dy = i / tile.columns, dx = i % tile.columns, row = t / tiles * tile.rows + dy, x = t % tiles * tile.columns + dx;
           if (row >= n_rows || x >= width) continue;
-          float value = y[i / tile][i % tile];
+          float value = y[dy][dx];
           const float more = r.residual ? extra[row]->get(k, x) : 0.0f;
           if (r.residual && r.residual_first) value += more;
           const float slope_k = r.act == Act::kPRelu ? slope[k] : r.a;
