@@ -225,6 +225,21 @@ def test_falls_back_altogether() -> None:
     assert exact.tobytes() == fast.tobytes()
 
 
+def test_smaller_tiles_where_larger_ones_err_too_much() -> None:
+    """Of a network whose results are louder and louder, the first layers keep the larger tiles longest."""
+    sizes = {"winograd16": 0, "winograd16x6x4": 1, "winograd16x6": 2}
+    before, seen = 3.0, set()
+    for gain in np.geomspace(4, 24, 12):
+        program = plain(8)
+        program.steps[-1].weight[...] *= np.float32(gain)
+        tiles = [sizes[k] for k in kernels(Model(program, "cpu", "fast")) if k in sizes]
+        assert len(tiles) == 8 and tiles == sorted(tiles, reverse=True)
+        assert np.mean(tiles) <= before
+        before = float(np.mean(tiles))
+        seen |= {tuple(sorted(set(tiles)))}
+    assert seen >= {(0,), (0, 1), (1, 2), (2,)}
+
+
 @pytest.mark.parametrize("joined", [False, True])
 def test_numbers_too_large_for_half_floats(joined: bool) -> None:
     """They are kept as floats, and computed with in integers all the same."""
