@@ -80,7 +80,7 @@ def sizes(wanted: Sequence[Spec], networks: Sequence[Network], how: argparse.Nam
             x = image.to_network(large_picture(*size), graph.feed)[0]
             with job_of(graph, x) as (scratch, job):
                 contenders = started(able, how.threads, scratch, {**job, "save": ""}, how.clock)
-            take_turns(contenders, how.rounds if wished < 10 else 1)
+            take_turns(contenders, how.rounds if wished < 10 else min(how.rounds, 3))
             for c in contenders:
                 ms, result = statistics.median(c.seconds) * 1e3, math.prod(c.first["shape"]) * 4 / 2**20
                 rows.append({"network": network.name, "title": network.title, "name": c.name, "megapixels": megapixels, **summary(c.seconds),
